@@ -1,0 +1,234 @@
+//! The tree over the lines of one frame.
+
+use std::sync::LazyLock;
+
+use millstream_types::{AmountError, Hash256};
+use rs_merkle::{Hasher, MerkleTree};
+
+use crate::{Line, sha256};
+
+/// Lines in a frame, at most (B-2).
+pub const FRAME_LINES_MAX: usize = 1_024;
+
+/// Levels above the leaves of the largest frame.
+const LEVELS: usize = 10;
+
+/// `EMPTY[n]` is the root of `2^n` empty leaves.
+static EMPTY: LazyLock<[Hash256; LEVELS + 1]> = LazyLock::new(|| {
+    let mut roots = [sha256(&[&[0x04]]); LEVELS + 1];
+    for level in 1..=LEVELS {
+        roots[level] = node(&roots[level - 1], &roots[level - 1]);
+    }
+    roots
+});
+
+/// Why lines do not make a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinesError {
+    /// None, or too many.
+    #[error("a frame holds 1 to {FRAME_LINES_MAX} lines, not {count}")]
+    Count {
+        /// Lines given.
+        count: usize,
+    },
+    /// An amount of more than 64 bits.
+    #[error("line {index} cannot be billed")]
+    Amount {
+        /// Position in the frame.
+        index: usize,
+        /// What is wrong with it.
+        source: AmountError,
+    },
+    /// No such line.
+    #[error("line {index} of a frame of {count}")]
+    Index {
+        /// The position asked for.
+        index: usize,
+        /// Lines in the frame.
+        count: usize,
+    },
+}
+
+/// `H(0x01 ‖ left ‖ right)`.
+pub(crate) fn node(left: &Hash256, right: &Hash256) -> Hash256 {
+    sha256(&[&[0x01], left.as_bytes(), right.as_bytes()])
+}
+
+/// A frame root computed as leaves arrive, without allocation: at any time one subtree for each bit of the count.
+#[derive(Clone, Debug)]
+pub struct FrameRoot {
+    subtrees: [Hash256; LEVELS + 1],
+    count: usize,
+}
+
+impl Default for FrameRoot {
+    fn default() -> Self {
+        Self { subtrees: [Hash256::from_bytes([0; 32]); LEVELS + 1], count: 0 }
+    }
+}
+
+impl FrameRoot {
+    /// Appends the leaf of the next line.
+    ///
+    /// # Errors
+    /// [`LinesError::Count`] past [`FRAME_LINES_MAX`].
+    pub fn push(&mut self, leaf: Hash256) -> Result<(), LinesError> {
+        if self.count == FRAME_LINES_MAX {
+            return Err(LinesError::Count { count: self.count + 1 });
+        }
+        let mut subtree = leaf;
+        let mut level = 0;
+        while self.count >> level & 1 == 1 {
+            subtree = node(&self.subtrees[level], &subtree);
+            level += 1;
+        }
+        self.subtrees[level] = subtree;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Leaves so far.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The root (B-3).
+    ///
+    /// # Errors
+    /// [`LinesError::Count`] when there is no leaf.
+    pub fn finish(&self) -> Result<Hash256, LinesError> {
+        if self.count == 0 {
+            return Err(LinesError::Count { count: 0 });
+        }
+        let depth = depth(self.count);
+        if self.count == 1 << depth {
+            return Ok(self.subtrees[depth]);
+        }
+        let mut right: Option<Hash256> = None;
+        for level in 0..depth {
+            let present = self.count >> level & 1 == 1;
+            right = match (present, right) {
+                (true, Some(right)) => Some(node(&self.subtrees[level], &right)),
+                (true, None) => Some(node(&self.subtrees[level], &EMPTY[level])),
+                (false, Some(left)) => Some(node(&left, &EMPTY[level])),
+                (false, None) => None,
+            };
+        }
+        // A count that is not a power of two has a bit below `depth`, so something was carried up.
+        right.ok_or(LinesError::Count { count: self.count })
+    }
+}
+
+/// Levels above `count` leaves once they are filled up to a power of two.
+pub(crate) const fn depth(count: usize) -> usize {
+    count.next_power_of_two().trailing_zeros() as usize
+}
+
+#[derive(Clone)]
+struct LineHasher;
+
+impl Hasher for LineHasher {
+    type Hash = [u8; 32];
+
+    fn hash(data: &[u8]) -> [u8; 32] {
+        *sha256(&[data]).as_bytes()
+    }
+
+    fn concat_and_hash(left: &[u8; 32], right: Option<&[u8; 32]>) -> [u8; 32] {
+        // Trees are perfect, so there is always a right child; a missing one would be an empty leaf.
+        let right = right.copied().unwrap_or(*EMPTY[0].as_bytes());
+        *node(&Hash256::from_bytes(*left), &Hash256::from_bytes(right)).as_bytes()
+    }
+}
+
+/// The whole tree of a frame, for proofs.
+pub struct FrameTree {
+    tree: MerkleTree<LineHasher>,
+    count: usize,
+}
+
+impl FrameTree {
+    /// The tree over `lines`.
+    ///
+    /// # Errors
+    /// [`LinesError`].
+    pub fn new(lines: &[Line]) -> Result<Self, LinesError> {
+        let count = lines.len();
+        if count == 0 || count > FRAME_LINES_MAX {
+            return Err(LinesError::Count { count });
+        }
+        let mut leaves = Vec::with_capacity(count.next_power_of_two());
+        for (index, line) in lines.iter().enumerate() {
+            leaves.push(*line.leaf().map_err(|source| LinesError::Amount { index, source })?.as_bytes());
+        }
+        leaves.resize(count.next_power_of_two(), *EMPTY[0].as_bytes());
+        Ok(Self { tree: MerkleTree::from_leaves(&leaves), count })
+    }
+
+    /// The root (B-3).
+    #[must_use]
+    pub fn root(&self) -> Hash256 {
+        Hash256::from_bytes(self.tree.root().unwrap_or_default())
+    }
+
+    /// The siblings of line `index`, from the leaf up.
+    ///
+    /// # Errors
+    /// [`LinesError::Index`].
+    pub fn path(&self, index: usize) -> Result<Vec<Hash256>, LinesError> {
+        if index >= self.count {
+            return Err(LinesError::Index { index, count: self.count });
+        }
+        Ok(self.tree.proof(&[index]).proof_hashes().iter().map(|hash| Hash256::from_bytes(*hash)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::{Amount, Reference};
+
+    use super::*;
+
+    fn lines(count: usize) -> Vec<Line> {
+        (0..count)
+            .map(|index| {
+                let number = u8::try_from(index % 251).expect("small");
+                Line { amount: Amount::from_nanos(index as u64 + 1), reference: Reference::from_bytes([number; 16]), digest: None }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_running_root_is_the_root_of_the_closed_tree() {
+        for count in (1..70).chain([127, 128, 129, 255, 256, 257, 1_000, 1_023, 1_024]) {
+            let lines = lines(count);
+            let mut running = FrameRoot::default();
+            for line in &lines {
+                running.push(line.leaf().expect("64 bits")).expect("within the limit");
+            }
+            let tree = FrameTree::new(&lines).expect("within the limits");
+            assert_eq!(running.finish(), Ok(tree.root()), "{count} lines");
+            assert_eq!(tree.path(count - 1).expect("in range").len(), depth(count), "{count} lines");
+        }
+    }
+
+    #[test]
+    fn no_line_is_promoted_and_padding_is_not_a_line() {
+        let three = lines(3);
+        let leaf = |index: usize| three[index].leaf().expect("64 bits");
+        let expected = node(&node(&leaf(0), &leaf(1)), &node(&leaf(2), &sha256(&[&[0x04]])));
+        assert_eq!(FrameTree::new(&three).expect("three").root(), expected);
+        let mut doubled = three.clone();
+        doubled.push(three[2]);
+        assert_ne!(FrameTree::new(&doubled).expect("four").root(), expected);
+    }
+
+    #[test]
+    fn a_frame_has_1_to_1024_lines() {
+        assert_eq!(FrameRoot::default().finish(), Err(LinesError::Count { count: 0 }));
+        assert!(FrameTree::new(&lines(1_025)).is_err());
+        assert!(FrameTree::new(&[]).is_err());
+        assert!(FrameTree::new(&lines(3)).expect("three").path(3).is_err());
+    }
+}
