@@ -166,9 +166,10 @@ impl Hasher for SumHasher {
     }
 
     fn concat_and_hash(left: &[u8; 48], right: Option<&[u8; 48]>) -> [u8; 48] {
-        let right = right.map_or(*EMPTY, SumNode::from_bytes);
+        // Trees are perfect, so the only node without a sibling is the root, which rs_merkle lifts by one layer.
+        let Some(right) = right else { return *left };
         // At most 2^20 leaves of 64 bits each: the sum fits 84 bits.
-        SumNode::parent(&SumNode::from_bytes(left), &right).map_or([0; 48], SumNode::to_bytes)
+        SumNode::parent(&SumNode::from_bytes(left), &SumNode::from_bytes(right)).map_or([0; 48], SumNode::to_bytes)
     }
 }
 

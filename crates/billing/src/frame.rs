@@ -136,9 +136,8 @@ impl Hasher for LineHasher {
     }
 
     fn concat_and_hash(left: &[u8; 32], right: Option<&[u8; 32]>) -> [u8; 32] {
-        // Trees are perfect, so there is always a right child; a missing one would be an empty leaf.
-        let right = right.copied().unwrap_or(*EMPTY[0].as_bytes());
-        *node(&Hash256::from_bytes(*left), &Hash256::from_bytes(right)).as_bytes()
+        // Trees are perfect, so the only node without a sibling is the root, which rs_merkle lifts by one layer.
+        right.map_or(*left, |right| *node(&Hash256::from_bytes(*left), &Hash256::from_bytes(*right)).as_bytes())
     }
 }
 

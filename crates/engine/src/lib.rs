@@ -1,1 +1,25 @@
-//! engine
+//! Channels, acceptance and settlement state of one ledger, behind one deterministic entry: [`Engine::apply`].
+//!
+//! The engine knows neither tokio nor disk, sockets, HTTP or Solidity, and reads no clock: time is an argument. Same inputs, same effects.
+//! Effects are of two kinds, and the caller owes an order: every [`Effect::Put`] and [`Effect::Delete`] of a tick is made durable in one
+//! atomic batch before any [`Effect::Answer`] of that tick leaves.
+//!
+//! **Invariants**, for every channel: `settled ≤ charged ≤ accepted ≤ confirmed deposit` while it is not frozen; none of the totals
+//! decreases while the channel is open; at close paid + refunded = deposited. A rejected input changes no state.
+
+mod channel;
+mod codec;
+mod engine;
+mod epoch;
+mod input;
+mod queue;
+mod record;
+mod rejection;
+
+pub use channel::{Channel, ChannelStatus, Location};
+pub use engine::{Engine, EngineConfig, Fault, Summary};
+pub use epoch::{EpochRecord, OpenEpoch};
+pub use input::{Ack, Answer, ChainCursor, ChainFact, Effect, FrameInput, Input, ReplyId, Snapshot};
+pub use queue::{Request, RequestKind, RequestQueue};
+pub use record::{Key, LeafRecord, Record, RecordError, StoredFrame, Table};
+pub use rejection::Rejection;

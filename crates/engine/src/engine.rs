@@ -1,0 +1,508 @@
+//! The one entry: inputs in, effects out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_billing::{EPOCH_FRAMES_MAX, EpochHeader};
+use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Timestamp};
+
+use crate::channel::Location;
+use crate::input::{Ack, Answer, ChainCursor, ChainFact, Effect, FrameInput, Input, ReplyId, Snapshot};
+use crate::queue::{Request, RequestKind, RequestQueue};
+use crate::record::{Key, LeafRecord, Record};
+use crate::{Channel, ChannelStatus, EpochRecord, OpenEpoch, Rejection};
+
+/// What the operator decides.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// The ledger served.
+    pub ledger: LedgerId,
+    /// An epoch is cut when it has this many frames; at most [`EPOCH_FRAMES_MAX`].
+    pub epoch_frames_max: u32,
+    /// And when its first frame is this old.
+    pub epoch_millis_max: u64,
+}
+
+/// The engine's own invariant broke, or the chain told a story that cannot be: the caller stops.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A channel's totals are out of order.
+    #[error("channel {channel}: settled <= charged <= accepted <= deposit does not hold")]
+    Totals {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// The chain speaks of a channel that it never opened.
+    #[error("the chain speaks of channel {channel}, which it never opened")]
+    UnknownChannel {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// The chain opened a channel twice.
+    #[error("the chain opened channel {channel} twice")]
+    OpenedTwice {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// A book was settled in a slot that holds no channel.
+    #[error("book {book} was settled in slot {slot}, which holds no channel")]
+    EmptySlot {
+        /// The book.
+        book: BookId,
+        /// The slot.
+        slot: usize,
+    },
+    /// Paid and refunded are not what was deposited.
+    #[error("channel {channel} closed with {settled} settled and {refund} refunded of {deposit}")]
+    Refund {
+        /// The channel.
+        channel: ChannelId,
+        /// Paid to the provider.
+        settled: CumulativeAmount,
+        /// Paid back.
+        refund: Amount,
+        /// What had been deposited.
+        deposit: Amount,
+    },
+    /// An amount overflowed.
+    #[error("an amount of channel {channel} overflowed")]
+    Overflow {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// The tree of an epoch is not the one that was cut.
+    #[error("epoch {epoch} was sealed with another number of frames than it has, or was never cut")]
+    Sealed {
+        /// The epoch.
+        epoch: EpochId,
+    },
+    /// The chain holds another root for an epoch.
+    #[error("epoch {epoch} is anchored with the root {anchored}, which is not ours")]
+    Anchored {
+        /// The epoch.
+        epoch: EpochId,
+        /// The root on the chain.
+        anchored: Hash256,
+    },
+}
+
+/// Figures over all channels. Amounts in nanos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Channels known, closed ones included.
+    pub channels: u64,
+    /// Channels that take payments.
+    pub open: u64,
+    /// Frozen channels.
+    pub frozen: u64,
+    /// Lines accepted.
+    pub lines: u64,
+    /// Confirmed deposits.
+    pub deposited: Amount,
+    /// Accepted.
+    pub accepted: Amount,
+    /// Settled on-chain.
+    pub settled: Amount,
+    /// Refunded on-chain.
+    pub refunded: Amount,
+}
+
+/// All channels of one ledger. See the crate's documentation.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    channels: BTreeMap<ChannelId, Channel>,
+    books: BTreeMap<BookId, BTreeMap<u16, ChannelId>>,
+    queue: RequestQueue,
+    cursor: Option<ChainCursor>,
+    open_epoch: OpenEpoch,
+    /// Epochs that were cut and are not anchored yet.
+    epochs: BTreeMap<EpochId, EpochRecord>,
+    changed_channels: BTreeSet<ChannelId>,
+    open_epoch_changed: bool,
+}
+
+impl Engine {
+    /// An engine with the state that `records` describe: none for a new ledger, what the store holds at start-up.
+    /// Epochs that were cut and never sealed come out as effects.
+    #[must_use]
+    pub fn restore(config: EngineConfig, records: impl IntoIterator<Item = Record>, effects: &mut Vec<Effect>) -> Self {
+        let mut engine = Self {
+            config,
+            channels: BTreeMap::new(),
+            books: BTreeMap::new(),
+            queue: RequestQueue::default(),
+            cursor: None,
+            open_epoch: OpenEpoch::starting(EpochId::new(0)),
+            epochs: BTreeMap::new(),
+            changed_channels: BTreeSet::new(),
+            open_epoch_changed: false,
+        };
+        for record in records {
+            match record {
+                Record::Cursor(cursor) => engine.cursor = Some(cursor),
+                Record::OpenEpoch(epoch) => engine.open_epoch = epoch,
+                Record::Channel(channel) => {
+                    if let Some(location) = channel.location {
+                        engine.books.entry(location.book).or_default().insert(location.slot, channel.id);
+                    }
+                    engine.channels.insert(channel.id, channel);
+                }
+                Record::Epoch(epoch) if epoch.anchored => {}
+                Record::Epoch(epoch) => {
+                    if epoch.top.is_none() {
+                        effects.push(Effect::SealEpoch { epoch: epoch.id, frames: epoch.frames });
+                    }
+                    engine.epochs.insert(epoch.id, epoch);
+                }
+                Record::Request(index, request) => {
+                    engine.queue.requests.insert(index, request);
+                }
+                Record::Leaf(_) => {}
+            }
+        }
+        if let Some(at) = engine.open_epoch.first_frame_at {
+            effects.push(Effect::WakeAt(at.plus_millis(config.epoch_millis_max)));
+        }
+        engine
+    }
+
+    /// Applies one input. Effects are appended; the caller drains them all, and ends the tick with [`Engine::end_tick`].
+    ///
+    /// # Errors
+    /// [`Fault`]: the caller must stop without answering anything of this tick.
+    pub fn apply(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        match input {
+            Input::Attach { reply, channel } => self.attach(reply, channel, effects),
+            Input::Frame(frame) => return self.frame(now, frame, effects),
+            Input::Chain(fact) => return self.chain(fact, effects),
+            Input::ChainSeen(cursor) => {
+                self.cursor = Some(cursor);
+                effects.push(Effect::Put(Record::Cursor(cursor)));
+            }
+            Input::Tick => {
+                let due = self.open_epoch.first_frame_at.is_some_and(|at| now >= at.plus_millis(self.config.epoch_millis_max));
+                if due {
+                    self.cut_epoch(effects);
+                }
+            }
+            Input::CutEpoch => self.cut_epoch(effects),
+            Input::EpochSealed(header) => return self.epoch_sealed(&header, effects),
+        }
+        Ok(())
+    }
+
+    /// Ends a tick: emits one record for each channel that changed, however many frames changed it.
+    pub fn end_tick(&mut self, effects: &mut Vec<Effect>) {
+        for id in core::mem::take(&mut self.changed_channels) {
+            if let Some(channel) = self.channels.get(&id) {
+                effects.push(Effect::Put(Record::Channel(channel.clone())));
+            }
+        }
+        if core::mem::take(&mut self.open_epoch_changed) {
+            effects.push(Effect::Put(Record::OpenEpoch(self.open_epoch)));
+        }
+    }
+
+    /// What the operator decided.
+    #[must_use]
+    pub const fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// One channel.
+    #[must_use]
+    pub fn channel(&self, id: &ChannelId) -> Option<&Channel> {
+        self.channels.get(id)
+    }
+
+    /// All channels, by id.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
+    }
+
+    /// The channels of each book, by slot.
+    pub fn books(&self) -> impl Iterator<Item = (BookId, impl Iterator<Item = (u16, &Channel)>)> {
+        self.books.iter().map(|(book, slots)| {
+            (*book, slots.iter().filter_map(|(slot, id)| self.channels.get(id).map(|channel| (*slot, channel))))
+        })
+    }
+
+    /// The ledger's unserved requests.
+    #[must_use]
+    pub const fn queue(&self) -> &RequestQueue {
+        &self.queue
+    }
+
+    /// How far the chain was read.
+    #[must_use]
+    pub const fn cursor(&self) -> Option<ChainCursor> {
+        self.cursor
+    }
+
+    /// The epoch that frames are billed in now.
+    #[must_use]
+    pub const fn open_epoch(&self) -> &OpenEpoch {
+        &self.open_epoch
+    }
+
+    /// Epochs that were cut and are not anchored yet, oldest first.
+    pub fn unanchored_epochs(&self) -> impl Iterator<Item = &EpochRecord> {
+        self.epochs.values()
+    }
+
+    /// Figures over all channels.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let add = |total: Amount, amount: Amount| Amount::from_units(total.units().saturating_add(amount.units()));
+        self.channels.values().fold(Summary::default(), |sum, channel| Summary {
+            channels: sum.channels + 1,
+            open: sum.open + u64::from(channel.status == ChannelStatus::Open),
+            frozen: sum.frozen + u64::from(channel.status == ChannelStatus::Frozen),
+            lines: sum.lines.saturating_add(channel.lines_total()),
+            deposited: add(sum.deposited, channel.deposit),
+            accepted: add(sum.accepted, channel.accepted_total().as_amount()),
+            settled: add(sum.settled, channel.settled.as_amount()),
+            refunded: add(sum.refunded, channel.refunded),
+        })
+    }
+
+    fn attach(&self, reply: ReplyId, id: ChannelId, effects: &mut Vec<Effect>) {
+        let answer = match self.channels.get(&id) {
+            Some(channel) => Answer::Snapshot(Box::new(snapshot(channel))),
+            None => Answer::Reject { rejection: Rejection::UnknownChannel, lines_total: 0, snapshot: None },
+        };
+        effects.push(Effect::Answer { reply, answer });
+    }
+
+    fn frame(&mut self, now: Timestamp, frame: FrameInput, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let (id, lines_total) = (frame.voucher.body().channel, frame.voucher.body().lines_total);
+        let Some(channel) = self.channels.get_mut(&id) else {
+            let answer = Answer::Reject { rejection: Rejection::UnknownChannel, lines_total, snapshot: None };
+            effects.push(Effect::Answer { reply: frame.reply, answer });
+            return Ok(());
+        };
+        let leaf = match channel.judge(&frame) {
+            Ok(leaf) => leaf,
+            Err(rejection) => {
+                let answer = Answer::Reject { rejection, lines_total, snapshot: Some(Box::new(snapshot(channel))) };
+                effects.push(Effect::Answer { reply: frame.reply, answer });
+                return Ok(());
+            }
+        };
+        let mut cut = false;
+        if let Some(leaf) = leaf {
+            channel.accepted = Some(frame.voucher);
+            // A streamed line is delivered by being accepted, so it is charged at once.
+            channel.charged = channel.accepted_total();
+            if !channel.is_ordered() {
+                return Err(Fault::Totals { channel: id });
+            }
+            self.changed_channels.insert(id);
+            let epoch = &mut self.open_epoch;
+            if epoch.first_frame_at.is_none() {
+                epoch.first_frame_at = Some(now);
+                effects.push(Effect::WakeAt(now.plus_millis(self.config.epoch_millis_max)));
+            }
+            let place = LeafRecord { epoch: epoch.id, index: epoch.frames, leaf };
+            effects.push(Effect::Put(Record::Leaf(place)));
+            effects.push(Effect::PutFrame { leaf, epoch: place.epoch, index: place.index, bytes: frame.bytes });
+            epoch.frames += 1;
+            self.open_epoch_changed = true;
+            cut = epoch.frames >= self.config.epoch_frames_max || epoch.frames as usize >= EPOCH_FRAMES_MAX;
+        }
+        let ack = Ack { lines_total: channel.lines_total(), cumulative: channel.accepted_total(), epoch: self.open_epoch.id };
+        effects.push(Effect::Answer { reply: frame.reply, answer: Answer::Ack(ack) });
+        if cut {
+            self.cut_epoch(effects);
+        }
+        Ok(())
+    }
+
+    fn cut_epoch(&mut self, effects: &mut Vec<Effect>) {
+        let OpenEpoch { id, frames, .. } = self.open_epoch;
+        if frames == 0 {
+            return;
+        }
+        let record = EpochRecord { id, frames, top: None, anchored: false };
+        self.epochs.insert(id, record);
+        self.open_epoch = OpenEpoch::starting(id.next());
+        self.open_epoch_changed = true;
+        effects.push(Effect::Put(Record::Epoch(record)));
+        effects.push(Effect::SealEpoch { epoch: id, frames });
+    }
+
+    fn epoch_sealed(&mut self, header: &EpochHeader, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let fault = Fault::Sealed { epoch: header.epoch };
+        let record = self.epochs.get_mut(&header.epoch).ok_or_else(|| fault.clone())?;
+        if u64::from(record.frames) != header.leaf_count || header.ledger != self.config.ledger {
+            return Err(fault);
+        }
+        record.top = Some(header.top);
+        effects.push(Effect::Put(Record::Epoch(*record)));
+        Ok(())
+    }
+
+    fn chain(&mut self, fact: ChainFact, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        match fact {
+            ChainFact::Opened { channel: id, payer, key_x, deposit, request, at } => {
+                self.opened(Channel::opened(id, payer, key_x, deposit))?;
+                self.enqueue(request, Request { kind: RequestKind::Open, channel: id, amount: deposit, requested_at: at }, effects);
+                self.changed(id)
+            }
+            ChainFact::ToppedUp { channel: id, amount, request, at } => {
+                let channel = self.known(id)?;
+                channel.deposit = channel.deposit.checked_add(amount).map_err(|_| Fault::Overflow { channel: id })?;
+                self.enqueue(request, Request { kind: RequestKind::TopUp, channel: id, amount, requested_at: at }, effects);
+                self.changed(id)
+            }
+            ChainFact::CloseRequested { channel: id, request, at } => {
+                self.known(id)?.status = ChannelStatus::Closing;
+                let close = Request { kind: RequestKind::Close, channel: id, amount: Amount::ZERO, requested_at: at };
+                self.enqueue(request, close, effects);
+                self.changed(id)
+            }
+            ChainFact::Included { channel: id, book, slot } => {
+                self.known(id)?.location = Some(Location { book, slot });
+                self.books.entry(book).or_default().insert(slot, id);
+                self.changed(id)
+            }
+            ChainFact::Closed { channel: id, refund } => self.closed(id, refund),
+            ChainFact::QueueServed { head } => self.queue_served(head, effects),
+            ChainFact::Settled { book, deltas } => self.settled(book, &deltas),
+            ChainFact::EpochAnchored { epoch, root } => self.epoch_anchored(epoch, root, effects),
+            ChainFact::Reset => {
+                self.reset(effects);
+                Ok(())
+            }
+        }
+    }
+
+    /// A new channel, or one that the chain tells again after a [`ChainFact::Reset`].
+    fn opened(&mut self, new: Channel) -> Result<(), Fault> {
+        let id = new.id;
+        match self.channels.get_mut(&id) {
+            None => {
+                self.channels.insert(id, new);
+                Ok(())
+            }
+            Some(known) if known.status == ChannelStatus::Frozen && known.deposit.is_zero() => {
+                known.deposit = new.deposit;
+                Ok(())
+            }
+            Some(_) => Err(Fault::OpenedTwice { channel: id }),
+        }
+    }
+
+    fn closed(&mut self, id: ChannelId, refund: Amount) -> Result<(), Fault> {
+        let channel = self.known(id)?;
+        let (settled, deposit) = (channel.settled, channel.deposit);
+        if settled.as_amount().checked_add(refund) != Ok(deposit) {
+            return Err(Fault::Refund { channel: id, settled, refund, deposit });
+        }
+        channel.status = ChannelStatus::Closed;
+        channel.refunded = refund;
+        let location = channel.location.take();
+        if let Some(slots) = location.and_then(|location| self.books.get_mut(&location.book)) {
+            slots.retain(|_, occupant| *occupant != id);
+        }
+        self.changed(id)
+    }
+
+    fn queue_served(&mut self, head: u64, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let unserved = self.queue.requests.split_off(&head);
+        for (index, request) in core::mem::replace(&mut self.queue.requests, unserved) {
+            effects.push(Effect::Delete(Key::Request(index)));
+            let channel = self.known(request.channel)?;
+            channel.registered =
+                channel.registered.checked_add(request.amount).map_err(|_| Fault::Overflow { channel: request.channel })?;
+            self.changed(request.channel)?;
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, book: BookId, deltas: &[Amount]) -> Result<(), Fault> {
+        for (slot, delta) in deltas.iter().enumerate().filter(|(_, delta)| !delta.is_zero()) {
+            let occupant = u16::try_from(slot).ok().and_then(|slot| self.books.get(&book)?.get(&slot).copied());
+            let id = occupant.ok_or(Fault::EmptySlot { book, slot })?;
+            let channel = self.known(id)?;
+            channel.settled = channel.settled.checked_add(*delta).map_err(|_| Fault::Overflow { channel: id })?;
+            if channel.settled > channel.charged {
+                // The chain has a later voucher than we do: our records are behind, and the payer must show us its last one first.
+                channel.status = ChannelStatus::Frozen;
+            }
+            self.changed(id)?;
+        }
+        Ok(())
+    }
+
+    fn epoch_anchored(&mut self, epoch: EpochId, root: Hash256, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let mismatch = Fault::Anchored { epoch, anchored: root };
+        match self.epochs.remove(&epoch) {
+            Some(mut record) => {
+                if record.header(self.config.ledger).is_some_and(|header| header.root() != root) {
+                    return Err(mismatch);
+                }
+                record.anchored = true;
+                effects.push(Effect::Put(Record::Epoch(record)));
+            }
+            // Anchored by a node whose records are gone: carry on after it.
+            None if self.open_epoch.id <= epoch => {
+                if self.open_epoch.frames > 0 {
+                    return Err(mismatch);
+                }
+                self.open_epoch = OpenEpoch::starting(epoch.next());
+                self.open_epoch_changed = true;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, effects: &mut Vec<Effect>) {
+        for channel in self.channels.values_mut() {
+            channel.status = ChannelStatus::Frozen;
+            channel.deposit = Amount::ZERO;
+            channel.registered = Amount::ZERO;
+            channel.location = None;
+            channel.settled = CumulativeAmount::ZERO;
+            channel.refunded = Amount::ZERO;
+        }
+        self.changed_channels.extend(self.channels.keys().copied());
+        self.books.clear();
+        effects.extend(self.queue.requests.keys().map(|index| Effect::Delete(Key::Request(*index))));
+        self.queue.requests.clear();
+        self.cursor = None;
+        effects.push(Effect::Delete(Key::Cursor));
+    }
+
+    fn known(&mut self, id: ChannelId) -> Result<&mut Channel, Fault> {
+        self.channels.get_mut(&id).ok_or(Fault::UnknownChannel { channel: id })
+    }
+
+    /// Marks a channel for [`Engine::end_tick`], and thaws it when its totals are in order again.
+    fn changed(&mut self, id: ChannelId) -> Result<(), Fault> {
+        let channel = self.known(id)?;
+        if channel.status == ChannelStatus::Frozen && channel.is_ordered() {
+            channel.status = ChannelStatus::Open;
+        }
+        self.changed_channels.insert(id);
+        Ok(())
+    }
+
+    fn enqueue(&mut self, index: u64, request: Request, effects: &mut Vec<Effect>) {
+        self.queue.requests.insert(index, request);
+        effects.push(Effect::Put(Record::Request(index, request)));
+    }
+}
+
+fn snapshot(channel: &Channel) -> Snapshot {
+    Snapshot {
+        channel: channel.id,
+        key_x: channel.key_x,
+        status: channel.status,
+        deposit: channel.deposit,
+        accepted: channel.accepted.as_ref().map(|voucher| *voucher.signed()),
+        charged: channel.charged,
+        settled: channel.settled,
+    }
+}
