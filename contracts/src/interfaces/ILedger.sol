@@ -6,7 +6,8 @@ import {IVerifier} from "./IVerifier.sol";
 /// @title The Millstream ledger: payment channels of many payers to one provider in one ERC-20 token.
 /// @notice The provider can take only what vouchers prove; a payer can always ask to leave. The normative text is `docs/spec/ledger.md`.
 /// @dev Amounts named `nanos` are 10^-9 of a token; amounts named `baseUnits` are the token's own. The token must move exactly the amount
-/// it is told to (no fee on transfer, no rebasing); a deposit that arrives short is refused.
+/// it is told to (no fee on transfer, no rebasing); a deposit that arrives short is refused. A token that can be paused or can freeze
+/// accounts delays the withdrawals it concerns and nothing else: no other call pays anyone.
 interface ILedger {
     /// @notice What a payer asked for.
     enum Kind {
@@ -97,36 +98,52 @@ interface ILedger {
     event Withdrawn(address indexed account, address indexed to, uint256 baseUnits);
     event OperatorChanged(address operator);
 
+    /// @notice Not the operator, and for `register` no request is overdue.
     error NotOperator(address caller);
     error NotProvider(address caller);
     error NotPayer(address caller);
     error ZeroAmount();
+    /// @notice A deposit with a remainder below one nano (L-1).
     error NotWholeNanos(uint256 baseUnits);
+    /// @notice The deposit of a channel would not fit 64 bits. `nanos` stops at the largest `uint256`.
     error DepositTooLarge(uint256 nanos);
+    /// @notice The ledger's balance did not grow by exactly the deposit, in base units.
     error ShortTransfer(uint256 expected, uint256 received);
     error InvalidKey(uint256 keyX);
     error ChannelExists(uint248 uid);
     error ChannelUnknown(uint248 uid);
+    /// @notice The channel's close was requested, or it is closed.
     error ChannelClosing(uint248 uid);
+    /// @notice The oldest request waits since before `deadline`; `register` it first (L-6).
     error RequestOverdue(uint64 index, uint256 deadline);
+    /// @notice What was presented as request `index` is not what was queued there; or no request was presented, `index` being the oldest.
     error RequestMismatch(uint64 index);
+    /// @notice More requests were presented than wait.
     error QueueExhausted(uint64 tail);
+    /// @notice A row is not what its requests say, no request asked for it, a request names a row that is not there, or there are no rows (L-19).
     error RowMismatch(uint256 registration, uint256 row);
+    /// @notice The slot of a row is not above the one before, or not below the book's number of slots.
     error RowsOutOfOrder(uint256 registration, uint256 row);
     error UnknownTier(uint8 tier);
+    /// @notice A root or commitment is not below `p` (L-12).
     error FieldOverflow(uint256 value);
     error TotalTooLarge(uint256 totalNanos);
+    /// @notice `deltas` has not its exact length (8 bytes a slot, zero-filled to a multiple of 31), or, with `expected` 8 a slot, the fill is not zero.
     error DeltasLength(uint256 expected, uint256 actual);
     error ProofRejected(uint32 book);
     error EpochGap(uint64 expected, uint64 actual);
+    /// @notice The credit is below one base unit.
     error NothingToWithdraw(address account);
+    /// @notice An authorization was presented for the zero address, which has no signature.
     error AuthorizationMismatch();
 
     /// @notice Opens a channel with the caller as payer; pulls `baseUnits` through an allowance. Returns the uid (V-1).
+    /// @dev Checks, in this order: amount, key, uid, transfer. Enters the queue as an `Open` request.
     function open(VoucherKey calldata key, bytes32 salt, uint256 baseUnits) external returns (uint248 uid);
 
     /// @notice Opens a channel for `payer`, relayed by anyone, paid by an EIP-3009 `receiveWithAuthorization`.
     /// @dev The authorization's nonce must be `openAuthorizationNonce(payer, key.x, salt)`, so a relayer can neither redirect nor alter it.
+    /// The token must take a `bytes signature`; a contract account may sign as the token allows (ERC-1271).
     function openWithAuthorization(
         address payer,
         VoucherKey calldata key,
@@ -138,15 +155,21 @@ interface ILedger {
     ) external returns (uint248 uid);
 
     /// @notice Raises the deposit of a channel. Anyone may fund a channel; the money can only ever go to the provider or the channel's payer.
+    /// @dev Checks, in this order: amount, channel known, not closing, sum, transfer. Refused once the close was requested (L-8).
     function topUp(uint248 uid, uint256 baseUnits) external;
 
     /// @notice Payer only: asks for the channel to be closed. The provider has `RESPONSE_WINDOW` seconds.
     function requestClose(uint248 uid) external;
 
-    /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20).
+    /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20), at least one. Operator only, unless the oldest
+    /// request is overdue: then anyone may serve.
+    /// @dev Registrations apply in order, so a book may appear more than once; each proof starts from the root the one before left.
+    /// Checks, in this order: caller, requests, rows, then for each registration range and proof.
     function register(Registration[] calldata registrations, Request[] calldata requests) external;
 
-    /// @notice Settles books by proof and anchors sealed epochs (L-13 … L-15, L-21). Either list may be empty.
+    /// @notice Settles books by proof and anchors sealed epochs (L-13 … L-15, L-21). Either list may be empty. Operator only,
+    /// and never while a request is overdue.
+    /// @dev Settlements apply in order. Checks, in this order: caller, overdue request, for each settlement range and proof, epochs.
     function settle(Settlement[] calldata settlements, EpochAnchor[] calldata epochs) external;
 
     /// @notice Pays the whole base units of `account`'s credit to `account`. Anyone may call.
@@ -158,22 +181,39 @@ interface ILedger {
     /// @notice Provider only: names the account that may settle and register. It has no power over money beyond what proofs give.
     function setOperator(address operator) external;
 
+    /// @notice Whom settlements pay.
     function PROVIDER() external view returns (address);
+    /// @notice The only token of this ledger.
     function TOKEN() external view returns (address);
+    /// @notice Seconds from a request until it is overdue (L-6).
     function RESPONSE_WINDOW() external view returns (uint40);
+    /// @notice The account that may settle and register.
     function operator() external view returns (address);
+    /// @notice The number of tiers; the upper 8 bits of a book id are below it.
     function tierCount() external view returns (uint256);
     function tier(uint8 index) external view returns (Tier memory);
+    /// @notice The root of a book; that of the tier's empty book when it was never written.
     function bookRoot(uint32 book) external view returns (uint256);
+    /// @notice All zeros for a uid that was never opened.
     function channel(uint248 uid) external view returns (Channel memory);
+    /// @notice What an account may withdraw, in nanos.
     function creditNanos(address account) external view returns (uint256);
+    /// @notice The index of the oldest request that waits; equal to the tail when none does.
     function queueHead() external view returns (uint64);
+    /// @notice The index the next request will get.
     function queueTail() external view returns (uint64);
+    /// @notice When a request entered the queue, in Unix seconds; 0 for an index not used yet. Served requests stay.
     function requestedAt(uint64 index) external view returns (uint40);
+    /// @notice The upper 216 bits of the request's hash (L-5). Served requests stay.
     function requestDigest(uint64 index) external view returns (uint216);
+    /// @notice The number the next anchored epoch must have; the first is 0.
     function epochCount() external view returns (uint64);
+    /// @notice Zero for an epoch that is not anchored.
     function epochRoot(uint64 epoch) external view returns (bytes32);
+    /// @notice The uid of V-1 on this ledger and chain.
     function channelUid(address payer, uint256 keyX, bytes32 salt) external view returns (uint248);
+    /// @notice The nonce that an EIP-3009 authorization for `openWithAuthorization` must carry.
+    /// @dev `keccak256(abi.encode(keccak256("MillstreamOpen(uint256 chainId,address ledger,uint256 uid)"), chainId, ledger, uid))`.
     function openAuthorizationNonce(address payer, uint256 keyX, bytes32 salt) external view returns (bytes32);
     /// @notice Nanos in one base unit, or 0 when the token has more than 9 decimals.
     function NANOS_PER_BASE_UNIT() external view returns (uint256);

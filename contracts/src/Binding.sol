@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {ILedger} from "./interfaces/ILedger.sol";
+
+/// @title How calldata is bound to a proof (L-9 … L-12): the point `r` and the value `y` of the polynomial there.
+/// @dev Every coefficient must be below `P`: the caller checks roots, commitment and total; words of deltas and rows are narrow by type.
+library Binding {
+    uint256 internal constant P = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
+    bytes32 internal constant SETTLE_TYPEHASH = keccak256("MillstreamSettle/1");
+    bytes32 internal constant REGISTER_TYPEHASH = keccak256("MillstreamRegister/1");
+
+    /// @notice The point `r` (L-11).
+    function point(
+        bytes32 typehash,
+        uint32 book,
+        uint256 oldRoot,
+        uint256 newRoot,
+        uint256 totalNanos,
+        uint256 commitment,
+        bytes32 dataHash
+    ) internal view returns (uint256) {
+        bytes32 digest = keccak256(
+            abi.encode(typehash, block.chainid, address(this), book, oldRoot, newRoot, totalNanos, commitment, dataHash)
+        );
+        return uint256(digest) % P;
+    }
+
+    /// @notice The length of `deltas` for a book of `slots` slots: 8 bytes a slot, filled to a multiple of 31.
+    function deltasLength(uint256 slots) internal pure returns (uint256) {
+        return (8 * slots + 30) / 31 * 31;
+    }
+
+    /// @notice Whether the bytes of `deltas` beyond 8 a slot are zero.
+    /// @dev `deltas` must have its exact length.
+    function isZeroFilled(bytes calldata deltas, uint256 slots) internal pure returns (bool) {
+        unchecked {
+            uint256 fill = deltas.length - 8 * slots;
+            uint256 lastWord = uint256(uint248(bytes31(deltas[deltas.length - 31:])));
+            return lastWord & ((1 << (8 * fill)) - 1) == 0;
+        }
+    }
+
+    /// @notice `y` of settle-N: Horner's rule over `[oldRoot, newRoot, totalNanos, 31-byte words of deltas]`.
+    /// @dev `deltas` must have its exact length, or the last word would hold foreign bytes.
+    function evaluateDeltas(uint256 r, uint256 oldRoot, uint256 newRoot, uint256 totalNanos, bytes calldata deltas)
+        internal
+        pure
+        returns (uint256 y)
+    {
+        y = addmod(mulmod(addmod(mulmod(oldRoot, r, P), newRoot, P), r, P), totalNanos, P);
+        assembly ("memory-safe") {
+            let end := add(deltas.offset, deltas.length)
+            // A word is below 2^248 and a product below P, so the sum fits without reduction and `mulmod` takes it as it is.
+            for { let at := deltas.offset } lt(at, end) { at := add(at, 31) } {
+                y := add(mulmod(y, r, P), shr(8, calldataload(at)))
+            }
+            y := mod(y, P)
+        }
+    }
+
+    /// @notice `y` of register-N: Horner's rule over `[oldRoot, newRoot, three words a slot]`.
+    /// @dev Slots ascend and are below `slots`. A run of untouched slots is zeros, which is a multiplication by a power of `r³`.
+    function evaluateRows(uint256 r, uint256 oldRoot, uint256 newRoot, ILedger.Row[] calldata rows, uint256 slots)
+        internal
+        pure
+        returns (uint256 y)
+    {
+        uint256 r3 = mulmod(mulmod(r, r, P), r, P);
+        uint256 next = 0;
+        y = addmod(mulmod(oldRoot, r, P), newRoot, P);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            ILedger.Row calldata row = rows[i];
+            y = mulmod(y, power(r3, row.slot - next), P);
+            y = addmod(mulmod(y, r, P), packRow(row), P);
+            y = addmod(mulmod(y, r, P), row.uid, P);
+            y = addmod(mulmod(y, r, P), row.keyX, P);
+            next = uint256(row.slot) + 1;
+        }
+        y = mulmod(y, power(r3, slots - next), P);
+    }
+
+    /// @notice `flags·2^128 + delta·2^64 + refund`.
+    function packRow(ILedger.Row calldata row) internal pure returns (uint256) {
+        return uint256(row.flags) << 128 | uint256(row.deltaNanos) << 64 | row.refundNanos;
+    }
+
+    /// @notice `base^exponent mod P`, by squaring.
+    function power(uint256 base, uint256 exponent) internal pure returns (uint256 result) {
+        result = 1;
+        while (exponent != 0) {
+            if (exponent & 1 == 1) result = mulmod(result, base, P);
+            base = mulmod(base, base, P);
+            exponent >>= 1;
+        }
+    }
+}

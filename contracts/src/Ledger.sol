@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {BabyJubJub} from "./BabyJubJub.sol";
+import {Binding} from "./Binding.sol";
+import {IReceiveWithAuthorization} from "./interfaces/IReceiveWithAuthorization.sol";
+import {ILedger} from "./interfaces/ILedger.sol";
+import {IVerifier} from "./interfaces/IVerifier.sol";
+
+/// @title The Millstream ledger. See `ILedger` for what each function promises and `docs/spec/ledger.md` for the rules (`L-n`).
+/// @dev No owner, no upgrade, no pause. Every function that moves state is guarded against reentrance; each is written in the order check,
+/// effect, interaction.
+contract Ledger is ILedger, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+
+    /// @notice The token has more than 27 decimals.
+    error UnsupportedDecimals(uint8 decimals);
+    /// @notice A tier has no slots, a verifier without code, or a root that is no field element; or there are no tiers or more than 256.
+    error InvalidTier(uint256 index);
+    /// @notice The provider is the zero address, which could never be paid.
+    error InvalidProvider();
+
+    /// @dev A tier in the order that lets `settle` read one slot and `register` two.
+    struct StoredTier {
+        IVerifier settleVerifier;
+        uint16 slots;
+        IVerifier registerVerifier;
+        uint256 emptyRoot;
+    }
+
+    /// @dev One slot: `settle` and `register` read the operator and the head of the queue together.
+    struct Control {
+        address operator;
+        uint48 queueHead;
+        uint48 queueTail;
+    }
+
+    struct QueuedRequest {
+        uint40 requestedAt;
+        uint216 digest;
+    }
+
+    uint256 private constant TOTAL_LIMIT = 1 << 96;
+    uint8 private constant NANO_DECIMALS = 9;
+    uint8 private constant DECIMALS_MAX = 27;
+
+    uint8 private constant TOUCHED = 1;
+    uint8 private constant OPEN = 2;
+    uint8 private constant CLOSE = 4;
+
+    bytes32 private constant UID_TYPEHASH =
+        keccak256("MillstreamChannel(uint256 chainId,address ledger,address payer,uint256 keyX,bytes32 salt)");
+    bytes32 private constant OPEN_AUTHORIZATION_TYPEHASH =
+        keccak256("MillstreamOpen(uint256 chainId,address ledger,uint256 uid)");
+
+    address public immutable PROVIDER;
+    address public immutable TOKEN;
+    uint40 public immutable RESPONSE_WINDOW;
+    uint256 public immutable NANOS_PER_BASE_UNIT;
+    uint256 public immutable BASE_UNITS_PER_NANO;
+    uint256 public immutable tierCount;
+
+    Control private _control;
+    uint64 public epochCount;
+    mapping(uint256 index => StoredTier) private _tiers;
+    mapping(uint32 book => uint256 root) private _bookRoots;
+    mapping(uint248 uid => Channel) private _channels;
+    mapping(uint256 index => QueuedRequest) private _requests;
+    mapping(address account => uint256) public creditNanos;
+    mapping(uint64 epoch => bytes32) public epochRoot;
+
+    /// @param provider Whom settlements pay.
+    /// @param operator_ Who may settle and register; the provider may name another later.
+    /// @param token The only token of this ledger.
+    /// @param responseWindow Seconds from a request until it is overdue.
+    /// @param tiers The sizes of book; the upper 8 bits of a book id are an index into them.
+    constructor(address provider, address operator_, address token, uint40 responseWindow, Tier[] memory tiers) {
+        if (provider == address(0)) revert InvalidProvider();
+        uint8 decimals = IERC20Metadata(token).decimals();
+        if (decimals > DECIMALS_MAX) revert UnsupportedDecimals(decimals);
+        if (tiers.length == 0 || tiers.length > 256) revert InvalidTier(tiers.length);
+
+        PROVIDER = provider;
+        TOKEN = token;
+        RESPONSE_WINDOW = responseWindow;
+        NANOS_PER_BASE_UNIT = decimals <= NANO_DECIMALS ? 10 ** (NANO_DECIMALS - decimals) : 0;
+        BASE_UNITS_PER_NANO = decimals >= NANO_DECIMALS ? 10 ** (decimals - NANO_DECIMALS) : 0;
+        tierCount = tiers.length;
+        for (uint256 i = 0; i < tiers.length; ++i) {
+            Tier memory t = tiers[i];
+            if (
+                t.slots == 0 || t.emptyRoot >= Binding.P || address(t.settleVerifier).code.length == 0
+                    || address(t.registerVerifier).code.length == 0
+            ) revert InvalidTier(i);
+            _tiers[i] = StoredTier({
+                settleVerifier: t.settleVerifier,
+                slots: t.slots,
+                registerVerifier: t.registerVerifier,
+                emptyRoot: t.emptyRoot
+            });
+        }
+        _control.operator = operator_;
+        emit OperatorChanged(operator_);
+    }
+
+    // ------------------------------------------------------------------------------------------------------------------------ payers
+
+    /// @inheritdoc ILedger
+    function open(VoucherKey calldata key, bytes32 salt, uint256 baseUnits) external nonReentrant returns (uint248 uid) {
+        // check, effect
+        uid = _open(msg.sender, key, salt, baseUnits);
+        // interaction
+        _pull(baseUnits);
+    }
+
+    /// @inheritdoc ILedger
+    function openWithAuthorization(
+        address payer,
+        VoucherKey calldata key,
+        bytes32 salt,
+        uint256 baseUnits,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes calldata signature
+    ) external nonReentrant returns (uint248 uid) {
+        // check, effect
+        if (payer == address(0)) revert AuthorizationMismatch();
+        uid = _open(payer, key, salt, baseUnits);
+        // interaction
+        uint256 balance = _balance();
+        IReceiveWithAuthorization(TOKEN).receiveWithAuthorization(
+            payer, address(this), baseUnits, validAfter, validBefore, _openAuthorizationNonce(uid), signature
+        );
+        _checkReceived(balance, baseUnits);
+    }
+
+    /// @inheritdoc ILedger
+    function topUp(uint248 uid, uint256 baseUnits) external nonReentrant {
+        // check
+        uint64 amountNanos = _toNanos(baseUnits);
+        Channel storage c = _channels[uid];
+        if (c.payer == address(0)) revert ChannelUnknown(uid);
+        if (c.closeRequested) revert ChannelClosing(uid);
+        uint256 depositNanos = uint256(c.depositNanos) + amountNanos;
+        if (depositNanos > type(uint64).max) revert DepositTooLarge(depositNanos);
+        // effect
+        c.depositNanos = uint64(depositNanos);
+        uint64 index = _enqueue(Kind.TopUp, uid, 0, amountNanos);
+        emit ToppedUp(uid, amountNanos, uint64(depositNanos), index);
+        // interaction
+        _pull(baseUnits);
+    }
+
+    /// @inheritdoc ILedger
+    function requestClose(uint248 uid) external nonReentrant {
+        // check
+        Channel storage c = _channels[uid];
+        if (c.payer == address(0)) revert ChannelUnknown(uid);
+        if (c.payer != msg.sender) revert NotPayer(msg.sender);
+        if (c.closeRequested) revert ChannelClosing(uid);
+        // effect
+        c.closeRequested = true;
+        uint64 index = _enqueue(Kind.Close, uid, 0, 0);
+        emit CloseRequested(uid, index);
+    }
+
+    // ------------------------------------------------------------------------------------------------------------- operator, by proof
+
+    /// @inheritdoc ILedger
+    function register(Registration[] calldata registrations, Request[] calldata requests) external nonReentrant {
+        // check
+        Control memory control = _control;
+        (bool overdue,) = _overdue(control);
+        if (msg.sender != control.operator && !overdue) revert NotOperator(msg.sender);
+        uint256[][] memory asked = _takeRequests(registrations, requests, control);
+        for (uint256 i = 0; i < registrations.length; ++i) {
+            _checkRows(i, registrations[i], asked[i]);
+        }
+        // effect; a proof is checked against the root that the registrations before it left
+        uint48 head = control.queueHead + uint48(requests.length);
+        _control.queueHead = head;
+        for (uint256 i = 0; i < registrations.length; ++i) {
+            _registerBook(registrations[i], head);
+        }
+    }
+
+    /// @inheritdoc ILedger
+    function settle(Settlement[] calldata settlements, EpochAnchor[] calldata epochs) external nonReentrant {
+        // check
+        Control memory control = _control;
+        if (msg.sender != control.operator) revert NotOperator(msg.sender);
+        (bool overdue, uint256 deadline) = _overdue(control);
+        if (overdue) revert RequestOverdue(control.queueHead, deadline);
+        // effect; a proof is checked against the root that the settlements before it left
+        uint256 paidNanos = 0;
+        for (uint256 i = 0; i < settlements.length; ++i) {
+            paidNanos += _settleBook(settlements[i]);
+        }
+        if (paidNanos != 0) creditNanos[PROVIDER] += paidNanos;
+        if (epochs.length != 0) _anchor(epochs);
+    }
+
+    // -------------------------------------------------------------------------------------------------------------------- withdrawals
+
+    /// @inheritdoc ILedger
+    function withdraw(address account) external nonReentrant returns (uint256 baseUnits) {
+        return _withdraw(account, account);
+    }
+
+    /// @inheritdoc ILedger
+    function withdrawTo(address to) external nonReentrant returns (uint256 baseUnits) {
+        return _withdraw(msg.sender, to);
+    }
+
+    /// @inheritdoc ILedger
+    function setOperator(address operator_) external {
+        // check
+        if (msg.sender != PROVIDER) revert NotProvider(msg.sender);
+        // effect
+        _control.operator = operator_;
+        emit OperatorChanged(operator_);
+    }
+
+    // -------------------------------------------------------------------------------------------------------------------------- views
+
+    /// @inheritdoc ILedger
+    function operator() external view returns (address) {
+        return _control.operator;
+    }
+
+    /// @inheritdoc ILedger
+    function tier(uint8 index) external view returns (Tier memory) {
+        if (index >= tierCount) revert UnknownTier(index);
+        StoredTier storage t = _tiers[index];
+        return Tier({
+            slots: t.slots,
+            emptyRoot: t.emptyRoot,
+            settleVerifier: t.settleVerifier,
+            registerVerifier: t.registerVerifier
+        });
+    }
+
+    /// @inheritdoc ILedger
+    function bookRoot(uint32 book) external view returns (uint256) {
+        return _root(book, _tierOf(book));
+    }
+
+    /// @inheritdoc ILedger
+    function channel(uint248 uid) external view returns (Channel memory) {
+        return _channels[uid];
+    }
+
+    /// @inheritdoc ILedger
+    function queueHead() external view returns (uint64) {
+        return _control.queueHead;
+    }
+
+    /// @inheritdoc ILedger
+    function queueTail() external view returns (uint64) {
+        return _control.queueTail;
+    }
+
+    /// @inheritdoc ILedger
+    function requestedAt(uint64 index) external view returns (uint40) {
+        return _requests[index].requestedAt;
+    }
+
+    /// @inheritdoc ILedger
+    function requestDigest(uint64 index) external view returns (uint216) {
+        return _requests[index].digest;
+    }
+
+    /// @inheritdoc ILedger
+    function channelUid(address payer, uint256 keyX, bytes32 salt) public view returns (uint248) {
+        return uint248(
+            uint256(keccak256(abi.encode(UID_TYPEHASH, block.chainid, address(this), payer, keyX, salt))) >> 8
+        );
+    }
+
+    /// @inheritdoc ILedger
+    function openAuthorizationNonce(address payer, uint256 keyX, bytes32 salt) external view returns (bytes32) {
+        return _openAuthorizationNonce(channelUid(payer, keyX, salt));
+    }
+
+    // ----------------------------------------------------------------------------------------------------------- deposits and queue
+
+    /// @dev The checks and effects of opening. The order of the checks: amount, key, uid.
+    function _open(address payer, VoucherKey calldata key, bytes32 salt, uint256 baseUnits) private returns (uint248 uid) {
+        // check
+        uint64 amountNanos = _toNanos(baseUnits);
+        if (!BabyJubJub.isKey(key.x, key.qx, key.qy)) revert InvalidKey(key.x);
+        uid = channelUid(payer, key.x, salt);
+        if (_channels[uid].payer != address(0)) revert ChannelExists(uid);
+        // effect
+        _channels[uid] = Channel({
+            payer: payer,
+            depositNanos: amountNanos,
+            included: false,
+            closeRequested: false,
+            closed: false
+        });
+        uint64 index = _enqueue(Kind.Open, uid, key.x, amountNanos);
+        emit Opened(uid, payer, key.x, salt, amountNanos, index);
+    }
+
+    function _enqueue(Kind kind, uint248 uid, uint256 keyX, uint64 amountNanos) private returns (uint64 index) {
+        uint48 tail = _control.queueTail;
+        _control.queueTail = tail + 1;
+        _requests[tail] = QueuedRequest({
+            requestedAt: uint40(block.timestamp),
+            digest: _digest(tail, kind, uid, keyX, amountNanos)
+        });
+        return tail;
+    }
+
+    function _digest(uint64 index, Kind kind, uint248 uid, uint256 keyX, uint64 amountNanos) private pure returns (uint216) {
+        return uint216(uint256(keccak256(abi.encode(index, kind, uid, keyX, amountNanos))) >> 40);
+    }
+
+    /// @dev Whether the oldest request is overdue, and since when (L-6).
+    function _overdue(Control memory control) private view returns (bool overdue, uint256 deadline) {
+        if (control.queueHead == control.queueTail) return (false, 0);
+        deadline = uint256(_requests[control.queueHead].requestedAt) + RESPONSE_WINDOW;
+        return (block.timestamp > deadline, deadline);
+    }
+
+    function _openAuthorizationNonce(uint248 uid) private view returns (bytes32) {
+        return keccak256(abi.encode(OPEN_AUTHORIZATION_TYPEHASH, block.chainid, address(this), uid));
+    }
+
+    // ------------------------------------------------------------------------------------------------------------------------ books
+
+    /// @dev Checks the requests against the head of the queue and adds up, for each row, what they ask: `delta << 8 | flags`. The key of an
+    /// `open` is compared with its row at once.
+    function _takeRequests(Registration[] calldata registrations, Request[] calldata requests, Control memory control)
+        private
+        view
+        returns (uint256[][] memory asked)
+    {
+        uint256 head = control.queueHead;
+        if (requests.length == 0) revert RequestMismatch(uint64(head));
+        if (requests.length > control.queueTail - head) revert QueueExhausted(control.queueTail);
+
+        asked = new uint256[][](registrations.length);
+        for (uint256 i = 0; i < registrations.length; ++i) {
+            asked[i] = new uint256[](registrations[i].rows.length);
+        }
+        for (uint256 i = 0; i < requests.length; ++i) {
+            Request calldata q = requests[i];
+            uint64 index = uint64(head + i);
+            if (_digest(index, q.kind, q.uid, q.keyX, q.amountNanos) != _requests[index].digest) revert RequestMismatch(index);
+            if (q.registration >= asked.length || q.row >= asked[q.registration].length) {
+                revert RowMismatch(q.registration, q.row);
+            }
+            Row calldata row = registrations[q.registration].rows[q.row];
+            if (row.uid != q.uid || (q.kind == Kind.Open && row.keyX != q.keyX)) revert RowMismatch(q.registration, q.row);
+            uint256 flags = TOUCHED | (q.kind == Kind.Open ? OPEN : q.kind == Kind.Close ? CLOSE : 0);
+            // The amounts of one uid add up to its deposit at most, so they cannot reach beyond 64 bits.
+            uint256 sum = asked[q.registration][q.row];
+            asked[q.registration][q.row] = ((sum >> 8) + q.amountNanos) << 8 | (sum & 0xff) | flags;
+        }
+    }
+
+    /// @dev Each row is exactly what was asked (L-19), the slots ascend and exist. A row that no request asked for has `asked` zero, and zero
+    /// is refused. That the slot holds the uid, or is empty for an `open`, is for the proof.
+    function _checkRows(uint256 i, Registration calldata registration, uint256[] memory asked) private view {
+        uint256 slots = _tierOf(registration.book).slots;
+        uint256 next = 0;
+        if (registration.rows.length == 0) revert RowMismatch(i, 0);
+        for (uint256 j = 0; j < registration.rows.length; ++j) {
+            Row calldata row = registration.rows[j];
+            if (row.slot < next || row.slot >= slots) revert RowsOutOfOrder(i, j);
+            next = uint256(row.slot) + 1;
+            if (
+                asked[j] == 0 || asked[j] != (uint256(row.deltaNanos) << 8 | row.flags)
+                    || (row.flags & OPEN == 0 && row.keyX != 0) || (row.flags & CLOSE == 0 && row.refundNanos != 0)
+            ) revert RowMismatch(i, j);
+        }
+    }
+
+    /// @dev That an `open` is served once per uid follows from the queue: a uid enters it as `Open` once, and an index is served once.
+    function _registerBook(Registration calldata registration, uint64 head) private {
+        uint32 book = registration.book;
+        uint256 newRoot = registration.newRoot;
+        Row[] calldata rows = registration.rows;
+        // check
+        StoredTier storage t = _tierOf(book);
+        _checkField(newRoot);
+        _checkField(registration.commitment);
+        {
+            uint256 oldRoot = _root(book, t);
+            uint256 r = Binding.point(
+                Binding.REGISTER_TYPEHASH, book, oldRoot, newRoot, 0, registration.commitment, keccak256(abi.encode(rows))
+            );
+            uint256 y = Binding.evaluateRows(r, oldRoot, newRoot, rows, t.slots);
+            if (!t.registerVerifier.verify([registration.commitment, r, y], registration.proof)) revert ProofRejected(book);
+        }
+        // effect
+        _bookRoots[book] = newRoot;
+        for (uint256 j = 0; j < rows.length; ++j) {
+            Row calldata row = rows[j];
+            if (row.flags & (OPEN | CLOSE) != 0) _applyRow(book, row);
+        }
+        emit Registered(book, newRoot, head);
+    }
+
+    function _applyRow(uint32 book, Row calldata row) private {
+        Channel memory c = _channels[row.uid];
+        if (row.flags & OPEN != 0) {
+            c.included = true;
+            emit Included(row.uid, book, row.slot);
+        }
+        if (row.flags & CLOSE != 0) {
+            c.closed = true;
+            creditNanos[c.payer] += row.refundNanos;
+            emit Closed(row.uid, book, row.refundNanos);
+        }
+        _channels[row.uid] = c;
+    }
+
+    function _settleBook(Settlement calldata settlement) private returns (uint256 totalNanos) {
+        uint32 book = settlement.book;
+        uint256 newRoot = settlement.newRoot;
+        bytes calldata deltas = settlement.deltas;
+        totalNanos = settlement.totalNanos;
+        // check: every coefficient of the polynomial is canonical, or another number with the same remainder would pass
+        StoredTier storage t = _tierOf(book);
+        _checkField(newRoot);
+        _checkField(settlement.commitment);
+        if (totalNanos >= TOTAL_LIMIT) revert TotalTooLarge(totalNanos);
+        uint256 slots = t.slots;
+        if (deltas.length != Binding.deltasLength(slots)) revert DeltasLength(Binding.deltasLength(slots), deltas.length);
+        if (!Binding.isZeroFilled(deltas, slots)) revert DeltasLength(8 * slots, deltas.length);
+        {
+            uint256 oldRoot = _root(book, t);
+            uint256 r = Binding.point(
+                Binding.SETTLE_TYPEHASH, book, oldRoot, newRoot, totalNanos, settlement.commitment, keccak256(deltas)
+            );
+            uint256 y = Binding.evaluateDeltas(r, oldRoot, newRoot, totalNanos, deltas);
+            if (!t.settleVerifier.verify([settlement.commitment, r, y], settlement.proof)) revert ProofRejected(book);
+        }
+        // effect
+        _bookRoots[book] = newRoot;
+        emit Settled(book, newRoot, totalNanos);
+    }
+
+    function _anchor(EpochAnchor[] calldata epochs) private {
+        uint64 next = epochCount;
+        for (uint256 i = 0; i < epochs.length; ++i) {
+            // check
+            if (epochs[i].epoch != next) revert EpochGap(next, epochs[i].epoch);
+            // effect
+            epochRoot[next] = epochs[i].root;
+            emit EpochAnchored(next, epochs[i].root);
+            ++next;
+        }
+        epochCount = next;
+    }
+
+    function _tierOf(uint32 book) private view returns (StoredTier storage) {
+        uint8 index = uint8(book >> 24);
+        if (index >= tierCount) revert UnknownTier(index);
+        return _tiers[index];
+    }
+
+    /// @dev A book that was never written has the root of its tier's empty book (L-4).
+    function _root(uint32 book, StoredTier storage t) private view returns (uint256 root) {
+        root = _bookRoots[book];
+        if (root == 0) root = t.emptyRoot;
+    }
+
+    function _checkField(uint256 value) private pure {
+        if (value >= Binding.P) revert FieldOverflow(value);
+    }
+
+    // ------------------------------------------------------------------------------------------------------------------------ amounts
+
+    /// @dev Refuses zero, what is not whole in nanos, and what does not fit 64 bits (L-1, L-7).
+    function _toNanos(uint256 baseUnits) private view returns (uint64) {
+        if (baseUnits == 0) revert ZeroAmount();
+        uint256 nanos;
+        if (NANOS_PER_BASE_UNIT != 0) {
+            nanos = Math.saturatingMul(baseUnits, NANOS_PER_BASE_UNIT);
+        } else {
+            if (baseUnits % BASE_UNITS_PER_NANO != 0) revert NotWholeNanos(baseUnits);
+            nanos = baseUnits / BASE_UNITS_PER_NANO;
+        }
+        if (nanos > type(uint64).max) revert DepositTooLarge(nanos);
+        return uint64(nanos);
+    }
+
+    function _withdraw(address account, address to) private returns (uint256 baseUnits) {
+        // check
+        uint256 credit = creditNanos[account];
+        uint256 restNanos = 0;
+        if (NANOS_PER_BASE_UNIT != 0) {
+            baseUnits = credit / NANOS_PER_BASE_UNIT;
+            restNanos = credit % NANOS_PER_BASE_UNIT;
+        } else {
+            baseUnits = credit * BASE_UNITS_PER_NANO;
+        }
+        if (baseUnits == 0) revert NothingToWithdraw(account);
+        // effect
+        creditNanos[account] = restNanos;
+        emit Withdrawn(account, to, baseUnits);
+        // interaction
+        IERC20(TOKEN).safeTransfer(to, baseUnits);
+    }
+
+    function _pull(uint256 baseUnits) private {
+        uint256 balance = _balance();
+        IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), baseUnits);
+        _checkReceived(balance, baseUnits);
+    }
+
+    /// @dev A token that takes a fee, or moves nothing and says nothing, would leave other deposits to pay for this one.
+    function _checkReceived(uint256 balanceBefore, uint256 expected) private view {
+        uint256 received = Math.saturatingSub(_balance(), balanceBefore);
+        if (received != expected) revert ShortTransfer(expected, received);
+    }
+
+    function _balance() private view returns (uint256) {
+        return IERC20(TOKEN).balanceOf(address(this));
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {ILedger} from "../src/interfaces/ILedger.sol";
+import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {Reference} from "./utils/Reference.sol";
+import {StubVerifier} from "./utils/StubVerifier.sol";
+
+contract SettleTest is LedgerFixture {
+    function _deltas(uint256 slots, uint256 seed) private pure returns (uint64[] memory deltas) {
+        deltas = new uint64[](slots);
+        for (uint256 i = 0; i < slots; ++i) {
+            deltas[i] = uint64(uint256(keccak256(abi.encode(seed, i))));
+        }
+    }
+
+    function _epochs(uint64 first, uint256 count) private pure returns (ILedger.EpochAnchor[] memory epochs) {
+        epochs = new ILedger.EpochAnchor[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            epochs[i] = ILedger.EpochAnchor({epoch: first + uint64(i), root: keccak256(abi.encode("epoch", first + i))});
+        }
+    }
+
+    function _expectRevert(ILedger.Settlement memory s, bytes memory data) private {
+        ILedger.Settlement[] memory list = _list(s);
+        vm.expectRevert(data);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+    }
+
+    function _field(uint256 value) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(ILedger.FieldOverflow.selector, value);
+    }
+
+    // ---------------------------------------------------------------------------------------------------------------------- payment
+
+    function test_CreditsTheProviderAndStoresTheRoot() external {
+        ILedger.Settlement memory s = _settlement(BOOK_96, _deltas(96, 1));
+        ILedger.Settlement[] memory list = _list(s);
+        vm.expectEmit(address(ledger));
+        emit ILedger.Settled(BOOK_96, s.newRoot, s.totalNanos);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+        vm.assertEq(ledger.creditNanos(PROVIDER), s.totalNanos);
+        vm.assertEq(ledger.creditNanos(OPERATOR), 0);
+        vm.assertEq(ledger.bookRoot(BOOK_96), s.newRoot);
+        vm.assertEq(ledger.bookRoot(BOOK_96 + 1), _emptyRoot(1));
+    }
+
+    function test_GivesTheVerifierTheInputsOfTheSpecification() external {
+        uint32[4] memory books = [BOOK_24, BOOK_96, BOOK_384, BOOK_31];
+        for (uint256 i = 0; i < books.length; ++i) {
+            uint256 slots = _slots(books[i]);
+            // The second settlement starts from the stored root.
+            for (uint256 seed = 1; seed <= 2; ++seed) {
+                ILedger.Settlement memory s = _settlement(books[i], _deltas(slots, seed));
+                settleStub.expect(
+                    Reference.settleInputs(address(ledger), ledger.bookRoot(books[i]), s, slots), s.proof
+                );
+                _settle(s);
+            }
+        }
+    }
+
+    function test_InputsDependOnChainAndLedger() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        settleStub.expect(Reference.settleInputs(address(ledger), _emptyRoot(0), s, 24), s.proof);
+        vm.chainId(1);
+        _expectRevert(s, abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+        settleStub.expect(Reference.settleInputs(address(this), _emptyRoot(0), s, 24), s.proof);
+        _expectRevert(s, abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+    }
+
+    function test_SettlesManyBooks() external {
+        ILedger.Settlement memory a = _settlement(BOOK_24, 7);
+        ILedger.Settlement memory b = _settlement(BOOK_384, 11);
+        ILedger.Settlement[] memory list = _list(a, b);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+        vm.assertEq(ledger.creditNanos(PROVIDER), 18);
+        vm.assertEq(ledger.bookRoot(BOOK_24), a.newRoot);
+        vm.assertEq(ledger.bookRoot(BOOK_384), b.newRoot);
+    }
+
+    function test_SettlesOneBookTwiceInOrder() external {
+        ILedger.Settlement memory a = _settlement(BOOK_24, 7);
+        ILedger.Settlement memory b = _settlement(BOOK_24, 9);
+        b.newRoot = 123;
+        settleStub.expect(Reference.settleInputs(address(ledger), _emptyRoot(0), a, 24), a.proof);
+        settleStub.expect(Reference.settleInputs(address(ledger), a.newRoot, b, 24), b.proof);
+        ILedger.Settlement[] memory wrong = _list(b, a);
+        vm.expectRevert(abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+        vm.prank(OPERATOR);
+        ledger.settle(wrong, _noEpochs());
+
+        ILedger.Settlement[] memory list = _list(a, b);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+        vm.assertEq(ledger.bookRoot(BOOK_24), 123);
+        vm.assertEq(ledger.creditNanos(PROVIDER), 16);
+    }
+
+    function test_RevertWhen_ASettlementIsReplayed() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        settleStub.expect(Reference.settleInputs(address(ledger), _emptyRoot(0), s, 24), s.proof);
+        _settle(s);
+        _expectRevert(s, abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+    }
+
+    function test_TakesTheLargestTotal() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        s.totalNanos = (1 << 96) - 1;
+        s.newRoot = P - 1;
+        s.commitment = P - 1;
+        _settle(s);
+        vm.assertEq(ledger.creditNanos(PROVIDER), (1 << 96) - 1);
+    }
+
+    // ------------------------------------------------------------------------------------------------------------------------ rights
+
+    function test_RevertWhen_TheCallerIsNotTheOperator() external {
+        address[3] memory callers = [PROVIDER, ALICE, STRANGER];
+        ILedger.Settlement[] memory list = _list(_settlement(BOOK_24, 5));
+        for (uint256 i = 0; i < callers.length; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(ILedger.NotOperator.selector, callers[i]));
+            vm.prank(callers[i]);
+            ledger.settle(list, _noEpochs());
+        }
+    }
+
+    function test_RevertWhen_TheOldestRequestIsOverdue() external {
+        uint248 uid = _open(ALICE, 1, 1e6);
+        ILedger.Settlement[] memory list = _list(_settlement(BOOK_24, 5));
+        vm.warp(START + WINDOW);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+
+        vm.warp(START + WINDOW + 1);
+        bytes memory overdue = abi.encodeWithSelector(ILedger.RequestOverdue.selector, 0, START + WINDOW);
+        _expectRevert(list[0], overdue);
+        ILedger.EpochAnchor[] memory epochs = _epochs(0, 1);
+        vm.expectRevert(overdue);
+        vm.prank(OPERATOR);
+        ledger.settle(new ILedger.Settlement[](0), epochs);
+
+        _register(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 1e9, 0))), _oldest(1));
+        _settle(_settlement(BOOK_24, 5));
+    }
+
+    // ------------------------------------------------------------------------------------------------------------------------ ranges
+
+    function test_RevertWhen_TheTierIsUnknown() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        s.book = 4 << 24;
+        _expectRevert(s, abi.encodeWithSelector(ILedger.UnknownTier.selector, 4));
+        s.book = type(uint32).max;
+        _expectRevert(s, abi.encodeWithSelector(ILedger.UnknownTier.selector, 255));
+    }
+
+    function test_RevertWhen_ACoefficientIsNotCanonical() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        uint256 newRoot = s.newRoot;
+        s.newRoot = P;
+        _expectRevert(s, _field(P));
+        s.newRoot = newRoot + P;
+        _expectRevert(s, _field(newRoot + P));
+        s.newRoot = newRoot;
+        s.commitment += P;
+        _expectRevert(s, _field(s.commitment));
+    }
+
+    function test_RevertWhen_TheTotalIsTooLarge() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        s.totalNanos = 1 << 96;
+        _expectRevert(s, abi.encodeWithSelector(ILedger.TotalTooLarge.selector, 1 << 96));
+        s.totalNanos = 5 + P;
+        _expectRevert(s, abi.encodeWithSelector(ILedger.TotalTooLarge.selector, 5 + P));
+    }
+
+    function test_RevertWhen_TheDeltasHaveAnotherLength() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        // 24 slots: 192 bytes, filled to 217.
+        uint256[7] memory lengths = [uint256(0), 31, 186, 192, 216, 218, 248];
+        for (uint256 i = 0; i < lengths.length; ++i) {
+            s.deltas = new bytes(lengths[i]);
+            _expectRevert(s, abi.encodeWithSelector(ILedger.DeltasLength.selector, 217, lengths[i]));
+        }
+    }
+
+    function test_RevertWhen_TheFillIsNotZero() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 5);
+        for (uint256 i = 192; i < 217; ++i) {
+            s.deltas[i] = 0x01;
+            _expectRevert(s, abi.encodeWithSelector(ILedger.DeltasLength.selector, 192, 217));
+            s.deltas[i] = 0x80;
+            _expectRevert(s, abi.encodeWithSelector(ILedger.DeltasLength.selector, 192, 217));
+            s.deltas[i] = 0;
+        }
+        s.deltas[191] = 0xff;
+        _settle(s);
+    }
+
+    function test_RevertWhen_TheProofIsRejected() external {
+        settleStub.set(StubVerifier.Mode.Reject);
+        _expectRevert(_settlement(BOOK_24, 5), abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+    }
+
+    // ------------------------------------------------------------------------------------------------------------------------ epochs
+
+    function test_AnchorsEpochs() external {
+        ILedger.EpochAnchor[] memory epochs = _epochs(0, 2);
+        vm.expectEmit(address(ledger));
+        emit ILedger.EpochAnchored(0, epochs[0].root);
+        vm.expectEmit(address(ledger));
+        emit ILedger.EpochAnchored(1, epochs[1].root);
+        vm.prank(OPERATOR);
+        ledger.settle(new ILedger.Settlement[](0), epochs);
+        vm.assertEq(ledger.epochCount(), 2);
+        vm.assertEq(ledger.epochRoot(0), epochs[0].root);
+        vm.assertEq(ledger.epochRoot(1), epochs[1].root);
+        vm.assertEq(ledger.epochRoot(2), bytes32(0));
+
+        ILedger.Settlement[] memory list = _list(_settlement(BOOK_24, 5));
+        epochs = _epochs(2, 1);
+        vm.prank(OPERATOR);
+        ledger.settle(list, epochs);
+        vm.assertEq(ledger.epochCount(), 3);
+    }
+
+    function test_RevertWhen_EpochsHaveAGap() external {
+        uint64[3] memory firsts = [uint64(1), 7, type(uint64).max];
+        for (uint256 i = 0; i < firsts.length; ++i) {
+            ILedger.EpochAnchor[] memory epochs = _epochs(0, 1);
+            epochs[0].epoch = firsts[i];
+            vm.expectRevert(abi.encodeWithSelector(ILedger.EpochGap.selector, 0, firsts[i]));
+            vm.prank(OPERATOR);
+            ledger.settle(new ILedger.Settlement[](0), epochs);
+        }
+    }
+
+    function test_RevertWhen_AnEpochIsRepeated() external {
+        ILedger.EpochAnchor[] memory epochs = _epochs(0, 2);
+        epochs[1].epoch = 0;
+        vm.expectRevert(abi.encodeWithSelector(ILedger.EpochGap.selector, 1, 0));
+        vm.prank(OPERATOR);
+        ledger.settle(new ILedger.Settlement[](0), epochs);
+    }
+
+    function test_MayBeEmpty() external {
+        vm.prank(OPERATOR);
+        ledger.settle(new ILedger.Settlement[](0), _noEpochs());
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IVerifier} from "../src/interfaces/IVerifier.sol";
+import {ILedger} from "../src/interfaces/ILedger.sol";
+import {LedgerFixture} from "./utils/LedgerFixture.sol";
+
+/// @title Gas of whole transactions (with `--isolate`) and sizes of code, kept in `snapshots/`.
+/// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself.
+contract SnapshotTest is LedgerFixture {
+    function _gas(string memory name) private {
+        vm.snapshotGasLastCall("gas", name);
+    }
+
+    function _deltas(uint256 slots) private pure returns (uint64[] memory deltas) {
+        deltas = new uint64[](slots);
+        // Five significant bytes, as a few hundred tokens in nanos have.
+        for (uint256 i = 0; i < slots; ++i) {
+            deltas[i] = uint64(uint256(keccak256(abi.encode(i))) >> 216);
+        }
+    }
+
+    /// @dev The provider's credit and the book are not zero before, as in operation.
+    function _settleGas(uint32 book, string memory name) private {
+        uint64[] memory deltas = _deltas(_slots(book));
+        _settle(_settlement(book, deltas));
+        _settle(_settlement(book, deltas));
+        _gas(name);
+    }
+
+    function test_Open() external {
+        _open(BOB, 1, 5e6);
+        _fund(ALICE, 5e6);
+        vm.prank(ALICE);
+        ledger.open(_key(0), bytes32(uint256(1)), 5e6);
+        _gas("open");
+    }
+
+    function test_TopUp() external {
+        uint248 uid = _open(ALICE, 1, 5e6);
+        _fund(ALICE, 5e6);
+        vm.prank(ALICE);
+        ledger.topUp(uid, 5e6);
+        _gas("topUp");
+    }
+
+    function test_RequestClose() external {
+        uint248 uid = _open(ALICE, 1, 5e6);
+        vm.prank(ALICE);
+        ledger.requestClose(uid);
+        _gas("requestClose");
+    }
+
+    function test_Register() external {
+        uint248 a = _openIn(BOOK_96, 0, ALICE, 1, 5e6);
+        uint248 b = _open(BOB, 1, 5e6);
+        _register(_registration(BOOK_96, _rows(_row(1, OPENED, b, 5e9, 0))), _oldest(1));
+        _gas("register 1 open");
+        _topUp(ALICE, a, 5e6);
+        _register(_registration(BOOK_96, _rows(_row(0, TOUCHED, a, 5e9, 0))), _oldest(1));
+        _gas("register 1 top up");
+        _requestClose(ALICE, a);
+        _register(_registration(BOOK_96, _rows(_row(0, CLOSED, a, 0, 1e9))), _oldest(1));
+        _gas("register 1 close");
+    }
+
+    function test_RegisterAWholeBook() external {
+        ILedger.Row[] memory rows = new ILedger.Row[](96);
+        for (uint16 i = 0; i < 96; ++i) {
+            rows[i] = _row(i, OPENED, _open(ALICE, i, 5e6), 5e9, 0);
+        }
+        ILedger.Request[] memory requests = _oldest(96);
+        for (uint16 i = 0; i < 96; ++i) {
+            requests[i].row = i;
+        }
+        _register(_registration(BOOK_96, rows), requests);
+        _gas("register 96 opens");
+    }
+
+    function test_Settle() external {
+        _settleGas(BOOK_24, "settle 24");
+        _settleGas(BOOK_96, "settle 96");
+        _settleGas(BOOK_384, "settle 384");
+    }
+
+    function test_Withdraw() external {
+        _openIn(BOOK_24, 0, ALICE, 1, 10e6);
+        token.mint(PROVIDER, 1);
+        _settle(_settlement(BOOK_24, 3_000_000_999));
+        ledger.withdraw(PROVIDER);
+        _gas("withdraw");
+    }
+
+    function test_Verify() external {
+        string memory vector = vm.readFile("vectors/groth16.json");
+        uint256[] memory vk = vm.parseJsonUintArray(vector, ".vk");
+        uint256[] memory inputs = vm.parseJsonUintArray(vector, ".inputs");
+        uint256[] memory proof = vm.parseJsonUintArray(vector, ".proof");
+        // The words of an array of fixed length are what `encodePacked` gives.
+        IVerifier verifier = IVerifier(vm.deployCode("Groth16Verifier.sol:Groth16Verifier", abi.encodePacked(vk)));
+        vm.snapshotValue("size", "Groth16Verifier", address(verifier).code.length);
+        bytes memory call = abi.encodePacked(IVerifier.verify.selector, inputs, proof);
+        (bool ok, bytes memory data) = address(verifier).call(call);
+        _gas("verify");
+        vm.assertTrue(ok && abi.decode(data, (bool)));
+    }
+
+    function test_Size() external {
+        vm.snapshotValue("size", "Ledger", address(ledger).code.length);
+        // EIP-170.
+        vm.assertLe(address(ledger).code.length, 24576);
+    }
+}

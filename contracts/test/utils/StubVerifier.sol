@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IVerifier} from "../../src/interfaces/IVerifier.sol";
+
+/// @title A verifier that answers as the test says, for tests of contract logic. It proves nothing.
+/// @dev `Expected` accepts only public inputs the test announced, and with them the proof.
+contract StubVerifier is IVerifier {
+    enum Mode {
+        Accept,
+        Reject,
+        Expected
+    }
+
+    Mode public mode;
+    mapping(bytes32 => bool) private _expected;
+
+    function set(Mode mode_) external {
+        mode = mode_;
+    }
+
+    function expect(uint256[3] memory inputs, uint256[8] memory proof) external {
+        mode = Mode.Expected;
+        _expected[keccak256(abi.encode(inputs, proof))] = true;
+    }
+
+    function verify(uint256[3] calldata inputs, uint256[8] calldata proof) external view returns (bool) {
+        if (mode == Mode.Expected) return _expected[keccak256(abi.encode(inputs, proof))];
+        return mode == Mode.Accept;
+    }
+
+    function keyHash() external pure returns (bytes32) {
+        return keccak256("stub");
+    }
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+// Writes `artifacts/<Name>.json` from the output of `forge build`; with `--check`, fails when a committed artifact is stale.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const NAMES = ["Ledger", "Groth16Verifier", "TestUSDC", "TestUSDT"];
+const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
+const read = (file) => {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return null;
+  }
+};
+// forge's internal type names (`internalType`) stay: code generators name structs after them.
+const sorted = (value) =>
+  Array.isArray(value)
+    ? value.map(sorted)
+    : value !== null && typeof value === "object"
+      ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]))
+      : value;
+
+const check = process.argv.includes("--check");
+const stale = [];
+mkdirSync(path("artifacts"), { recursive: true });
+for (const name of NAMES) {
+  const built = read(path(`out/${name}.sol/${name}.json`));
+  if (built === null) {
+    console.error(`artifacts: out/${name}.sol/${name}.json is missing; run \`npm run build\` first`);
+    process.exit(2);
+  }
+  const { abi, bytecode } = JSON.parse(built);
+  const text = `${JSON.stringify({ contractName: name, abi: sorted(abi), bytecode: bytecode.object })}\n`;
+  const file = path(`artifacts/${name}.json`);
+  if (read(file) === text) continue;
+  stale.push(name);
+  if (!check) writeFileSync(file, text);
+}
+if (check && stale.length > 0) {
+  console.error(`artifacts: stale: ${stale.join(", ")}; run \`npm run artifacts\` and commit contracts/artifacts`);
+  process.exit(1);
+}
+console.log(check ? "artifacts: up to date" : `artifacts: ${stale.length === 0 ? "up to date" : `wrote ${stale.join(", ")}`}`);
