@@ -56,8 +56,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
 
     bytes32 private constant UID_TYPEHASH =
         keccak256("MillstreamChannel(uint256 chainId,address ledger,address payer,uint256 keyX,bytes32 salt)");
-    bytes32 private constant OPEN_AUTHORIZATION_TYPEHASH =
-        keccak256("MillstreamOpen(uint256 chainId,address ledger,uint256 uid)");
+    bytes32 private constant OPEN_AUTHORIZATION_TYPEHASH = keccak256("MillstreamOpen(uint256 chainId,address ledger,uint256 uid)");
 
     address public immutable PROVIDER;
     address public immutable TOKEN;
@@ -99,10 +98,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
                     || address(t.registerVerifier).code.length == 0
             ) revert InvalidTier(i);
             _tiers[i] = StoredTier({
-                settleVerifier: t.settleVerifier,
-                slots: t.slots,
-                registerVerifier: t.registerVerifier,
-                emptyRoot: t.emptyRoot
+                settleVerifier: t.settleVerifier, slots: t.slots, registerVerifier: t.registerVerifier, emptyRoot: t.emptyRoot
             });
         }
         _control.operator = operator_;
@@ -134,9 +130,8 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         uid = _open(payer, key, salt, baseUnits);
         // interaction
         uint256 balance = _balance();
-        IReceiveWithAuthorization(TOKEN).receiveWithAuthorization(
-            payer, address(this), baseUnits, validAfter, validBefore, _openAuthorizationNonce(uid), signature
-        );
+        IReceiveWithAuthorization(TOKEN)
+            .receiveWithAuthorization(payer, address(this), baseUnits, validAfter, validBefore, _openAuthorizationNonce(uid), signature);
         _checkReceived(balance, baseUnits);
     }
 
@@ -238,12 +233,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     function tier(uint8 index) external view returns (Tier memory) {
         if (index >= tierCount) revert UnknownTier(index);
         StoredTier storage t = _tiers[index];
-        return Tier({
-            slots: t.slots,
-            emptyRoot: t.emptyRoot,
-            settleVerifier: t.settleVerifier,
-            registerVerifier: t.registerVerifier
-        });
+        return Tier({slots: t.slots, emptyRoot: t.emptyRoot, settleVerifier: t.settleVerifier, registerVerifier: t.registerVerifier});
     }
 
     /// @inheritdoc ILedger
@@ -278,9 +268,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
 
     /// @inheritdoc ILedger
     function channelUid(address payer, uint256 keyX, bytes32 salt) public view returns (uint248) {
-        return uint248(
-            uint256(keccak256(abi.encode(UID_TYPEHASH, block.chainid, address(this), payer, keyX, salt))) >> 8
-        );
+        return uint248(uint256(keccak256(abi.encode(UID_TYPEHASH, block.chainid, address(this), payer, keyX, salt))) >> 8);
     }
 
     /// @inheritdoc ILedger
@@ -298,13 +286,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         uid = channelUid(payer, key.x, salt);
         if (_channels[uid].payer != address(0)) revert ChannelExists(uid);
         // effect
-        _channels[uid] = Channel({
-            payer: payer,
-            depositNanos: amountNanos,
-            included: false,
-            closeRequested: false,
-            closed: false
-        });
+        _channels[uid] = Channel({payer: payer, depositNanos: amountNanos, included: false, closeRequested: false, closed: false});
         uint64 index = _enqueue(Kind.Open, uid, key.x, amountNanos);
         emit Opened(uid, payer, key.x, salt, amountNanos, index);
     }
@@ -312,10 +294,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     function _enqueue(Kind kind, uint248 uid, uint256 keyX, uint64 amountNanos) private returns (uint64 index) {
         uint48 tail = _control.queueTail;
         _control.queueTail = tail + 1;
-        _requests[tail] = QueuedRequest({
-            requestedAt: uint40(block.timestamp),
-            digest: _digest(tail, kind, uid, keyX, amountNanos)
-        });
+        _requests[tail] = QueuedRequest({requestedAt: uint40(block.timestamp), digest: _digest(tail, kind, uid, keyX, amountNanos)});
         return tail;
     }
 
@@ -378,8 +357,8 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
             if (row.slot < next || row.slot >= slots) revert RowsOutOfOrder(i, j);
             next = uint256(row.slot) + 1;
             if (
-                asked[j] == 0 || asked[j] != (uint256(row.deltaNanos) << 8 | row.flags)
-                    || (row.flags & OPEN == 0 && row.keyX != 0) || (row.flags & CLOSE == 0 && row.refundNanos != 0)
+                asked[j] == 0 || asked[j] != (uint256(row.deltaNanos) << 8 | row.flags) || (row.flags & OPEN == 0 && row.keyX != 0)
+                    || (row.flags & CLOSE == 0 && row.refundNanos != 0)
             ) revert RowMismatch(i, j);
         }
     }
@@ -395,9 +374,8 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         _checkField(registration.commitment);
         {
             uint256 oldRoot = _root(book, t);
-            uint256 r = Binding.point(
-                Binding.REGISTER_TYPEHASH, book, oldRoot, newRoot, 0, registration.commitment, keccak256(abi.encode(rows))
-            );
+            uint256 r =
+                Binding.point(Binding.REGISTER_TYPEHASH, book, oldRoot, newRoot, 0, registration.commitment, keccak256(abi.encode(rows)));
             uint256 y = Binding.evaluateRows(r, oldRoot, newRoot, rows, t.slots);
             if (!t.registerVerifier.verify([registration.commitment, r, y], registration.proof)) revert ProofRejected(book);
         }
@@ -439,9 +417,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         if (!Binding.isZeroFilled(deltas, slots)) revert DeltasLength(8 * slots, deltas.length);
         {
             uint256 oldRoot = _root(book, t);
-            uint256 r = Binding.point(
-                Binding.SETTLE_TYPEHASH, book, oldRoot, newRoot, totalNanos, settlement.commitment, keccak256(deltas)
-            );
+            uint256 r = Binding.point(Binding.SETTLE_TYPEHASH, book, oldRoot, newRoot, totalNanos, settlement.commitment, keccak256(deltas));
             uint256 y = Binding.evaluateDeltas(r, oldRoot, newRoot, totalNanos, deltas);
             if (!t.settleVerifier.verify([settlement.commitment, r, y], settlement.proof)) revert ProofRejected(book);
         }

@@ -13,9 +13,7 @@ contract ConstructorTest is LedgerFixture {
 
     /// @dev Deploys by hand: `vm.deployCode` hides the reason of a revert.
     function create(address provider, address token_, ILedger.Tier[] calldata tiers) external returns (address deployed) {
-        bytes memory code = abi.encodePacked(
-            vm.getCode("Ledger.sol:Ledger"), abi.encode(provider, OPERATOR, token_, WINDOW, tiers)
-        );
+        bytes memory code = abi.encodePacked(vm.getCode("Ledger.sol:Ledger"), abi.encode(provider, OPERATOR, token_, WINDOW, tiers));
         assembly ("memory-safe") {
             deployed := create(0, add(code, 32), mload(code))
             if iszero(deployed) {

@@ -6,15 +6,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {TestUSDT} from "../src/tokens/TestUSDT.sol";
-import {
-    DrainingToken,
-    FalseToken,
-    FeeToken,
-    FreezingToken,
-    GenerousToken,
-    ReentrantToken,
-    SilentToken
-} from "./tokens/HostileTokens.sol";
+import {DrainingToken, FalseToken, FeeToken, FreezingToken, GenerousToken, ReentrantToken, SilentToken} from "./tokens/HostileTokens.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
 
 contract HostileTokensTest is LedgerFixture {
@@ -114,9 +106,7 @@ contract HostileTokensTest is LedgerFixture {
         calls[3] = abi.encodeCall(ILedger.withdraw, (PROVIDER));
         calls[4] = abi.encodeCall(ILedger.withdrawTo, (STRANGER));
         calls[5] = abi.encodeCall(ILedger.settle, (_list(_settlement(BOOK_24, 1)), _noEpochs()));
-        calls[6] = abi.encodeCall(
-            ILedger.register, (_list(_registration(BOOK_24, _rows(_row(1, OPENED, own, 1e9, 0)))), _oldest(1))
-        );
+        calls[6] = abi.encodeCall(ILedger.register, (_list(_registration(BOOK_24, _rows(_row(1, OPENED, own, 1e9, 0)))), _oldest(1)));
         calls[7] = abi.encodeCall(ILedger.openWithAuthorization, (ALICE, _key(0), bytes32(0), 1e6, 0, 0, ""));
 
         bytes memory reentrance = abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);

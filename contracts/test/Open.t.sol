@@ -29,8 +29,7 @@ contract OpenTest is LedgerFixture {
     }
 
     function test_UidIsThatOfTheSpecification() external view {
-        bytes32 typehash =
-            keccak256("MillstreamChannel(uint256 chainId,address ledger,address payer,uint256 keyX,bytes32 salt)");
+        bytes32 typehash = keccak256("MillstreamChannel(uint256 chainId,address ledger,address payer,uint256 keyX,bytes32 salt)");
         bytes32 hash = keccak256(abi.encode(typehash, block.chainid, address(ledger), ALICE, _key(0).x, SALT));
         vm.assertEq(ledger.channelUid(ALICE, _key(0).x, SALT), uint256(hash) >> 8);
     }

@@ -148,8 +148,7 @@ contract RegisterTest is LedgerFixture {
             uint16 last = uint16(_slots(books[i]) - 1);
             uint248 a = _open(ALICE, 2 * i, 5e6);
             uint248 b = _open(BOB, 2 * i + 1, 6e6);
-            ILedger.Registration memory g =
-                _registration(books[i], _rows(_row(last / 2, OPENED, b, 6e9, 0), _row(last, OPENED, a, 5e9, 0)));
+            ILedger.Registration memory g = _registration(books[i], _rows(_row(last / 2, OPENED, b, 6e9, 0), _row(last, OPENED, a, 5e9, 0)));
             ILedger.Request[] memory requests = _oldest(2);
             requests[0].row = 1;
             registerStub.expect(Reference.registerInputs(address(ledger), _emptyRoot(i), g, last + 1), g.proof);
@@ -326,17 +325,14 @@ contract RegisterTest is LedgerFixture {
         uint8[4] memory flags = [0, TOUCHED, OPENED, CLOSED];
         for (uint256 i = 0; i < flags.length; ++i) {
             ILedger.Row memory extra = _row(1, flags[i], uid, 0, 0);
-            _expectRevert(
-                _registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0), extra)), _oldest(1), _rowMismatch(0, 1)
-            );
+            _expectRevert(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0), extra)), _oldest(1), _rowMismatch(0, 1));
         }
     }
 
     function test_RevertWhen_ARegistrationHasNoRows() external {
         uint248 uid = _open(ALICE, 1, 5e6);
-        ILedger.Registration[] memory list = _list(
-            _registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0))), _registration(BOOK_96, new ILedger.Row[](0))
-        );
+        ILedger.Registration[] memory list =
+            _list(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0))), _registration(BOOK_96, new ILedger.Row[](0)));
         ILedger.Request[] memory requests = _oldest(1);
         vm.expectRevert(_rowMismatch(1, 0));
         vm.prank(OPERATOR);

@@ -54,9 +54,7 @@ contract SettleTest is LedgerFixture {
             // The second settlement starts from the stored root.
             for (uint256 seed = 1; seed <= 2; ++seed) {
                 ILedger.Settlement memory s = _settlement(books[i], _deltas(slots, seed));
-                settleStub.expect(
-                    Reference.settleInputs(address(ledger), ledger.bookRoot(books[i]), s, slots), s.proof
-                );
+                settleStub.expect(Reference.settleInputs(address(ledger), ledger.bookRoot(books[i]), s, slots), s.proof);
                 _settle(s);
             }
         }

@@ -37,8 +37,7 @@ contract TestUSDCTest is TestBase {
     function _message(string memory what, address from) private view returns (bytes32) {
         bytes32 typehash = keccak256(
             abi.encodePacked(
-                what,
-                "WithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+                what, "WithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
             )
         );
         return keccak256(abi.encode(typehash, from, BOB, 5e6, NOW - 1, UNTIL, NONCE));
@@ -49,8 +48,7 @@ contract TestUSDCTest is TestBase {
     }
 
     function _permitMessage() private view returns (bytes32) {
-        bytes32 typehash =
-            keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
+        bytes32 typehash = keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
         return keccak256(abi.encode(typehash, ALICE, BOB, 5e6, 0, UNTIL));
     }
 
@@ -59,8 +57,7 @@ contract TestUSDCTest is TestBase {
         vm.assertEq(_token.symbol(), "USDC");
         vm.assertEq(_token.version(), "2");
         vm.assertEq(_token.decimals(), 6);
-        bytes32 typehash =
-            keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+        bytes32 typehash = keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
         vm.assertEq(
             _token.DOMAIN_SEPARATOR(),
             keccak256(abi.encode(typehash, keccak256("USD Coin"), keccak256("2"), block.chainid, address(_token)))

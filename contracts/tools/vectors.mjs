@@ -117,6 +117,16 @@ must(multiply(outside, L)[0] !== 0n || multiply(outside, L)[1] !== 1n, "a point 
 valid.push({ why: "a witness outside the subgroup", key: [multiply(outside, 8n)[0], ...outside] });
 
 const [x, qx, qy] = sample.key;
+// What three doublings make of a pair that need not be on the curve: the formula does not know d, so only the check of the curve stops it.
+const octuple = ([x, y]) => {
+  for (let i = 0; i < 3; i++) {
+    const [ax2, y2] = [mod(A * x * x), mod(y * y)];
+    [x, y] = [mod(2n * x * y * inverse(mod(ax2 + y2))), mod((y2 - ax2) * inverse(mod(2n - ax2 - y2)))];
+  }
+  return [x, y];
+};
+must(octuple([qx, qy])[0] === x, "octuple agrees with the group law");
+must(!onCurve([3n, 5n]) && octuple([3n, 5n])[0] !== 0n, "a pair off the curve");
 const invalid = [
   { why: "x of the key is zero, the witness the identity", key: [0n, 0n, 1n] },
   { why: "x of the key is zero, the witness of order 2", key: [0n, ...order2] },
@@ -130,6 +140,7 @@ const invalid = [
   { why: "the negative key", key: [mod(-x), qx, qy] },
   { why: "another key", key: [valid[1].key[0], qx, qy] },
   { why: "the witness is off the curve", key: [x, qx, mod(qy + 1n)] },
+  { why: "the witness is off the curve, the key what doubling makes of it", key: [octuple([3n, 5n])[0], 3n, 5n] },
   { why: "the witness is (0, 0)", key: [x, 0n, 0n] },
   { why: "the key is zero and the witness (0, 0)", key: [0n, 0n, 0n] },
   { why: "x of the key is not canonical", key: [x + P, qx, qy] },

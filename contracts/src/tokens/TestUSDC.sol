@@ -48,9 +48,7 @@ contract TestUSDC is ERC3009, IERC20Permit, Nonces {
         bytes32 nonce,
         bytes calldata signature
     ) external {
-        _checkTransferSignature(
-            TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature
-        );
+        _checkTransferSignature(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
         _transferWithAuthorization(from, to, value, validAfter, validBefore, nonce);
     }
 
@@ -64,9 +62,7 @@ contract TestUSDC is ERC3009, IERC20Permit, Nonces {
         bytes calldata signature
     ) external {
         if (to != msg.sender) revert ERC20InvalidReceiver(to);
-        _checkTransferSignature(
-            RECEIVE_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature
-        );
+        _checkTransferSignature(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
         _transferWithAuthorization(from, to, value, validAfter, validBefore, nonce);
     }
 
@@ -112,8 +108,7 @@ contract TestUSDC is ERC3009, IERC20Permit, Nonces {
         bytes32 nonce,
         bytes calldata signature
     ) private view {
-        bytes32 digest =
-            _hashTypedDataV4(keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce)));
+        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce)));
         if (!SignatureChecker.isValidSignatureNowCalldata(from, digest, signature)) revert ERC3009InvalidSignature();
     }
 

@@ -43,8 +43,7 @@ contract BindingTest is TestBase {
         vm.assertEq(s.deltas.length, Binding.deltasLength(slots));
         vm.assertTrue(this.isZeroFilled(s.deltas, slots));
         vm.assertEq(
-            this.evaluateDeltas(r, oldRoot, s.newRoot, s.totalNanos, s.deltas),
-            Reference.horner(Reference.settleData(oldRoot, s, slots), r)
+            this.evaluateDeltas(r, oldRoot, s.newRoot, s.totalNanos, s.deltas), Reference.horner(Reference.settleData(oldRoot, s, slots), r)
         );
     }
 
@@ -57,8 +56,7 @@ contract BindingTest is TestBase {
             s.deltas[i] = 0xff;
         }
         vm.assertEq(
-            this.evaluateDeltas(r, P - 1, s.newRoot, s.totalNanos, s.deltas),
-            Reference.horner(Reference.settleData(P - 1, s, slots), r)
+            this.evaluateDeltas(r, P - 1, s.newRoot, s.totalNanos, s.deltas), Reference.horner(Reference.settleData(P - 1, s, slots), r)
         );
     }
 
@@ -78,10 +76,7 @@ contract BindingTest is TestBase {
         }
     }
 
-    function testFuzz_RowsAgreeWithTheLongWay(uint256 r, uint256 oldRoot, uint256 seed, uint256 slots, uint256 density)
-        external
-        view
-    {
+    function testFuzz_RowsAgreeWithTheLongWay(uint256 r, uint256 oldRoot, uint256 seed, uint256 slots, uint256 density) external view {
         (r, oldRoot, slots, density) = (r % P, oldRoot % P, _bound(slots, 1, 64), _bound(density, 0, 8));
         ILedger.Registration memory g;
         g.newRoot = uint256(keccak256(abi.encode(seed, "root"))) % P;
@@ -103,10 +98,7 @@ contract BindingTest is TestBase {
             mstore(rows, count)
         }
         g.rows = rows;
-        vm.assertEq(
-            this.evaluateRows(r, oldRoot, g.newRoot, rows, slots),
-            Reference.horner(Reference.registerData(oldRoot, g, slots), r)
-        );
+        vm.assertEq(this.evaluateRows(r, oldRoot, g.newRoot, rows, slots), Reference.horner(Reference.registerData(oldRoot, g, slots), r));
     }
 
     function testFuzz_PowerIsRepeatedMultiplication(uint256 base, uint256 exponent) external pure {

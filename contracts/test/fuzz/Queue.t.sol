@@ -6,14 +6,14 @@ import {LedgerFixture} from "../utils/LedgerFixture.sol";
 
 /// @title Whatever payers ask, the queue is served in order, in any portions, and nothing else is served.
 contract QueueTest is LedgerFixture {
-    /// @dev A row that is being filled, and its channel.
+    /// @dev A channel, who may ask to close it, and whether that was done.
     struct Channel {
         uint248 uid;
         address payer;
         bool closing;
     }
 
-    Channel[] private _open_;
+    Channel[] private _channels;
 
     function testFuzz_AnyQueueIsServedInAnyPortions(uint256 seed, uint256 count) external {
         count = _bound(count, 1, 16);
@@ -27,10 +27,10 @@ contract QueueTest is LedgerFixture {
             _serve(portion);
             vm.assertEq(ledger.queueHead(), head + portion);
         }
-        for (uint256 i = 0; i < _open_.length; ++i) {
-            ILedger.Channel memory c = ledger.channel(_open_[i].uid);
+        for (uint256 i = 0; i < _channels.length; ++i) {
+            ILedger.Channel memory c = ledger.channel(_channels[i].uid);
             vm.assertTrue(c.included);
-            vm.assertEq(c.closed, _open_[i].closing);
+            vm.assertEq(c.closed, _channels[i].closing);
         }
     }
 
@@ -53,14 +53,14 @@ contract QueueTest is LedgerFixture {
     function _ask(uint256 random, uint256 salt) private {
         uint256 baseUnits = 1 + (random >> 128) % 1e12;
         Channel storage c;
-        if (_open_.length == 0 || random % 4 == 0) {
+        if (_channels.length == 0 || random % 4 == 0) {
             address payer = random & 16 == 0 ? ALICE : BOB;
-            _open_.push(Channel(_open(payer, salt, baseUnits), payer, false));
+            _channels.push(Channel(_open(payer, salt, baseUnits), payer, false));
             return;
         }
-        c = _open_[(random >> 8) % _open_.length];
+        c = _channels[(random >> 8) % _channels.length];
         if (c.closing) {
-            _open_.push(Channel(_open(ALICE, salt, baseUnits), ALICE, false));
+            _channels.push(Channel(_open(ALICE, salt, baseUnits), ALICE, false));
         } else if (random % 4 == 1) {
             c.closing = true;
             _requestClose(c.payer, c.uid);
@@ -70,17 +70,13 @@ contract QueueTest is LedgerFixture {
     }
 
     /// @dev One registration for the next `portion` requests: a row for each channel, in slots in the order the channels were opened.
-    function _portion(uint256 portion)
-        private
-        view
-        returns (ILedger.Registration memory g, ILedger.Request[] memory requests)
-    {
+    function _portion(uint256 portion) private view returns (ILedger.Registration memory g, ILedger.Request[] memory requests) {
         requests = _oldest(portion);
-        ILedger.Row[] memory rows = new ILedger.Row[](_open_.length);
+        ILedger.Row[] memory rows = new ILedger.Row[](_channels.length);
         uint256 count = 0;
-        for (uint256 i = 0; i < _open_.length; ++i) {
+        for (uint256 i = 0; i < _channels.length; ++i) {
             ILedger.Row memory row;
-            (row.slot, row.uid) = (uint16(i), _open_[i].uid);
+            (row.slot, row.uid) = (uint16(i), _channels[i].uid);
             for (uint256 j = 0; j < portion; ++j) {
                 if (requests[j].uid != row.uid) continue;
                 requests[j].row = uint16(count);

@@ -55,10 +55,7 @@ abstract contract LedgerFixture is TestBase {
         delete queued;
     }
 
-    function _newLedger(address provider, address operator, address token_, ILedger.Tier[] memory tiers)
-        internal
-        returns (ILedger)
-    {
+    function _newLedger(address provider, address operator, address token_, ILedger.Tier[] memory tiers) internal returns (ILedger) {
         return ILedger(vm.deployCode("Ledger.sol:Ledger", abi.encode(provider, operator, token_, WINDOW, tiers)));
     }
 
@@ -66,12 +63,7 @@ abstract contract LedgerFixture is TestBase {
         tiers = new ILedger.Tier[](4);
         uint16[4] memory slots = [24, 96, 384, 31];
         for (uint256 i = 0; i < 4; ++i) {
-            tiers[i] = ILedger.Tier({
-                slots: slots[i],
-                emptyRoot: _emptyRoot(i),
-                settleVerifier: settleStub,
-                registerVerifier: registerStub
-            });
+            tiers[i] = ILedger.Tier({slots: slots[i], emptyRoot: _emptyRoot(i), settleVerifier: settleStub, registerVerifier: registerStub});
         }
     }
 
@@ -126,33 +118,19 @@ abstract contract LedgerFixture is TestBase {
     }
 
     function _remember(ILedger.Kind kind, uint248 uid, uint256 keyX, uint64 amountNanos) internal {
-        queued.push(
-            ILedger.Request({kind: kind, uid: uid, keyX: keyX, amountNanos: amountNanos, registration: 0, row: 0})
-        );
+        queued.push(ILedger.Request({kind: kind, uid: uid, keyX: keyX, amountNanos: amountNanos, registration: 0, row: 0}));
     }
 
     function _nanos(uint256 baseUnits) internal view returns (uint64) {
-        return uint64(
-            ledger.NANOS_PER_BASE_UNIT() != 0
-                ? baseUnits * ledger.NANOS_PER_BASE_UNIT()
-                : baseUnits / ledger.BASE_UNITS_PER_NANO()
-        );
+        return
+            uint64(ledger.NANOS_PER_BASE_UNIT() != 0 ? baseUnits * ledger.NANOS_PER_BASE_UNIT() : baseUnits / ledger.BASE_UNITS_PER_NANO());
     }
 
     // ------------------------------------------------------------------------------------------------------------------------ books
 
-    function _row(uint16 slot, uint8 flags, uint248 uid, uint64 deltaNanos, uint64 refundNanos)
-        internal
-        pure
-        returns (ILedger.Row memory)
-    {
+    function _row(uint16 slot, uint8 flags, uint248 uid, uint64 deltaNanos, uint64 refundNanos) internal pure returns (ILedger.Row memory) {
         return ILedger.Row({
-            slot: slot,
-            flags: flags,
-            deltaNanos: deltaNanos,
-            refundNanos: refundNanos,
-            uid: uid,
-            keyX: flags & 2 != 0 ? _key(0).x : 0
+            slot: slot, flags: flags, deltaNanos: deltaNanos, refundNanos: refundNanos, uid: uid, keyX: flags & 2 != 0 ? _key(0).x : 0
         });
     }
 
@@ -240,11 +218,7 @@ abstract contract LedgerFixture is TestBase {
         list[0] = a;
     }
 
-    function _list(ILedger.Settlement memory a, ILedger.Settlement memory b)
-        internal
-        pure
-        returns (ILedger.Settlement[] memory list)
-    {
+    function _list(ILedger.Settlement memory a, ILedger.Settlement memory b) internal pure returns (ILedger.Settlement[] memory list) {
         list = new ILedger.Settlement[](2);
         (list[0], list[1]) = (a, b);
     }
