@@ -1,1 +1,39 @@
-//! chain
+//! The EVM side of a node and of a payer: bindings, deployment, payer transactions, the indexer and the submitter.
+//!
+//! Knows alloy and the ABI of `contracts/`; knows no storage, no proof system and no channel state. Amounts with decimals of the token are
+//! *base units*; amounts of the ledger are *nanos* (`docs/spec/ledger.md`, L-1).
+//!
+//! **Invariants.** Every await has a deadline. A revert is a final answer. The three kinds of error ([`ErrorKind`]) are never mixed.
+//! No message holds a key or more of an RPC URL than scheme, host and port.
+
+mod artifacts;
+mod authorization;
+pub mod bindings;
+mod convert;
+mod deploy;
+mod endpoint;
+mod error;
+mod indexer;
+mod key;
+mod ledger;
+mod operator;
+mod payer;
+mod revert;
+mod rpc;
+mod submitter;
+mod token;
+
+pub use authorization::OpenAuthorization;
+pub use deploy::{DeployPlan, Deployment, KeyProvenance, TierPlan, TokenChoice, VerifyingKeyWords, deploy};
+pub use error::{ChainError, ErrorKind};
+pub use indexer::{
+    ChainBatch, ChainEvent, Checkpoint, Cursor, EventPosition, Head, Indexer, IndexerOptions, LedgerEvent, PendingClose, Poll, Reorg,
+};
+pub use key::ChainKey;
+pub use ledger::{ChannelRecord, Ledger, LedgerConfig, QueueBounds, QueuedRequest, TierConfig};
+pub use operator::{Asked, BookRegistration, BookSettlement, EpochRoot, Operator, ProofWords, ServedRequest, SlotRow};
+pub use payer::{OpenRequest, Opening, Payer, VoucherKeyWitness, Withdrawal};
+pub use revert::Revert;
+pub use rpc::{Rpc, RpcOptions};
+pub use submitter::{Call, IntentId, Submitter, SubmitterOptions, TxReceipt};
+pub use token::{approve, coin_balance, mint, token_balance};

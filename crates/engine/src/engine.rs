@@ -176,7 +176,7 @@ impl Engine {
             Input::Frame(frame) => return self.frame(now, frame, effects),
             Input::Chain(fact) => return self.chain(fact, effects),
             Input::ChainSeen(cursor) => {
-                self.cursor = Some(cursor);
+                self.cursor = Some(cursor.clone());
                 effects.push(Effect::Put(Record::Cursor(cursor)));
             }
             Input::Tick => {
@@ -235,8 +235,8 @@ impl Engine {
 
     /// How far the chain was read.
     #[must_use]
-    pub const fn cursor(&self) -> Option<ChainCursor> {
-        self.cursor
+    pub const fn cursor(&self) -> Option<&ChainCursor> {
+        self.cursor.as_ref()
     }
 
     /// The epoch that frames are billed in now.

@@ -53,12 +53,12 @@ pub enum Input {
 }
 
 /// How far the chain was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainCursor {
     /// The last block whose logs were read.
     pub block: BlockNumber,
-    /// Its hash: another one later means a reorganisation below the confirmation depth.
-    pub hash: Hash256,
+    /// What the reader of the chain needs to carry on and to notice a reorganisation. The engine only keeps it.
+    pub state: Vec<u8>,
 }
 
 /// What the ledger's logs say, at the confirmation depth and in their order. Amounts in nanos.

@@ -133,7 +133,7 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Cursor(cursor) => {
-                [&[1], cursor.block.height().to_be_bytes().as_slice(), cursor.hash.as_bytes()].concat()
+                [&[1], cursor.block.height().to_be_bytes().as_slice(), &cursor.state].concat()
             }
             Self::OpenEpoch(epoch) => epoch.encode(),
             Self::Channel(channel) => channel.encode(),
@@ -152,9 +152,8 @@ impl Record {
         match table {
             Table::Meta if key == b"cursor" => {
                 let mut reader = Reader::new("cursor", value)?;
-                let cursor = ChainCursor { block: BlockNumber::new(reader.u64()?), hash: Hash256::from_bytes(reader.bytes()?) };
-                reader.finish()?;
-                Ok(Self::Cursor(cursor))
+                let block = BlockNumber::new(reader.u64()?);
+                Ok(Self::Cursor(ChainCursor { block, state: reader.rest().to_vec() }))
             }
             Table::Meta if key == b"open-epoch" => OpenEpoch::decode(value).map(Self::OpenEpoch),
             Table::Channels => {

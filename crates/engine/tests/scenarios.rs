@@ -268,7 +268,7 @@ fn a_reorganisation_freezes_what_relied_on_it_until_the_chain_tells_it_again() {
     let mut house = House::with_channel(100);
     let mut payer = Payer::new(channel(1));
     house.pay(payer.pay(&[60])).expect("honest");
-    house.apply(Input::ChainSeen(ChainCursor { block: BlockNumber::new(9), hash: Hash256::from_bytes([1; 32]) }));
+    house.apply(Input::ChainSeen(ChainCursor { block: BlockNumber::new(9), state: vec![1, 2] }));
     house.chain(ChainFact::Reset);
     assert_eq!(house.pay(payer.frame(&[1], |_| {})), Err(Rejection::ChannelFrozen));
     assert_eq!(house.engine.cursor(), None);

@@ -1,1 +1,280 @@
-//! node
+//! The settlement node: QUIC in front, the engine behind one committing thread, the chain beside it.
+//!
+//! A payment goes through these rooms: `session` decodes and verifies, `core` applies and persists, `session` answers. Beside them `follower` reads the chain
+//! into the core, `errands` seals epochs, `plan` and `settle` decide and carry out what goes on-chain, `admin` shows and controls.
+
+mod admin;
+mod config;
+mod core;
+mod errands;
+mod follower;
+mod metrics;
+mod plan;
+mod proofs;
+mod server;
+mod session;
+mod settle;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use millstream_chain::{ChainKey, Indexer, IndexerOptions, Ledger, Operator, Rpc, RpcOptions, Submitter, SubmitterOptions};
+use millstream_engine::EngineConfig;
+use millstream_store::{Backend, RocksStore, StoreOptions};
+use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
+use millstream_types::{BlockNumber, ChainId};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, NodeSection, SettlementSection};
+pub use core::Stopped;
+
+use crate::admin::Admin;
+use crate::core::{Core, CoreThread, SCHEMA, stopped};
+use crate::follower::Follower;
+use crate::metrics::Metrics;
+use crate::session::Shared;
+use crate::settle::Settler;
+
+/// A running node.
+pub struct Node {
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+    certificate_sha256: String,
+    stop: watch::Sender<bool>,
+    core: Core,
+    core_thread: CoreThread,
+    endpoint: ServerEndpoint,
+    server: JoinHandle<()>,
+    follower: JoinHandle<anyhow::Result<()>>,
+    admin: JoinHandle<anyhow::Result<()>>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Opens the store, restores the state, connects to the chain and listens.
+    ///
+    /// # Errors
+    /// What is wrong and with what; nothing is left running.
+    pub async fn start(config: &NodeConfig) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let rpc = Rpc::connect_to(&config.chain.rpc_url, ChainId::new(config.chain.chain_id), RpcOptions::default()).await?;
+        let ledger = Ledger::attach(rpc.clone(), config.chain.ledger).await?;
+        let key = read_key(&config.chain.operator_key_file)?;
+        let operator = key.address();
+        let expected = ledger.operator().await?;
+        anyhow::ensure!(expected == operator, "the ledger's operator is {expected}, the key in {} is of {operator}", config.chain.operator_key_file.display());
+
+        std::fs::create_dir_all(&config.node.data_dir).with_context(|| format!("cannot create {}", config.node.data_dir.display()))?;
+        let store = RocksStore::open(&config.node.data_dir.join("db"), &StoreOptions::new(SCHEMA))?;
+        let reader = store.reader();
+        let metrics = Arc::new(Metrics::new());
+        let engine = EngineConfig {
+            ledger: ledger.id(),
+            epoch_frames_max: config.billing.epoch_frames_max,
+            epoch_millis_max: config.billing.epoch_secs_max.saturating_mul(1_000),
+        };
+        let (errands, errands_queue) = mpsc::unbounded_channel();
+        let (core, core_thread) = Core::start(engine, store, Arc::clone(&metrics), errands)?;
+        let (stop, stopping) = watch::channel(false);
+        let (followed, followed_by) = watch::channel(0);
+
+        let submitter = Submitter::new(rpc, key, submitter_options(config));
+        let keys_dir = match &config.chain.keys_dir {
+            Some(directory) => directory.clone(),
+            None => millstream_prover::default_keys_dir()?,
+        };
+        let operator_handle = Operator::new(ledger.clone(), submitter);
+        let settler = Arc::new(Settler::new(core.clone(), operator_handle, keys_dir, Arc::clone(&metrics), followed_by.clone()));
+
+        let options = transport_options(config);
+        let identity = match (&config.node.certificate, &config.node.private_key) {
+            (Some(chain), Some(key)) => ServerIdentity::from_pem_files(chain, key)?,
+            _ => ServerIdentity::load_or_generate(&config.node.data_dir)?,
+        };
+        let endpoint = ServerEndpoint::bind(config.node.listen, identity, &options)?;
+        let listen = endpoint.local_address()?;
+        let certificate_sha256 = endpoint.fingerprint().to_string();
+        let admin_listener = TcpListener::bind(config.node.admin_listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (node.admin_listen)", config.node.admin_listen))?;
+        let admin_listen = admin_listener.local_addr()?;
+
+        let indexer = Indexer::new(
+            ledger.clone(),
+            IndexerOptions { confirmations: config.chain.confirmations, ..IndexerOptions::default() },
+        );
+        let follower = Follower {
+            core: core.clone(),
+            indexer,
+            start_block: BlockNumber::new(config.chain.start_block),
+            poll_interval: Duration::from_millis(config.chain.poll_millis),
+            metrics: Arc::clone(&metrics),
+            followed,
+            stopping: stopping.clone(),
+        };
+        let shared = Arc::new(Shared {
+            core: core.clone(),
+            ledger: ledger.id(),
+            limits: wire_limits(config),
+            metrics: Arc::clone(&metrics),
+            stopping: stopping.clone(),
+        });
+        let admin = Arc::new(Admin {
+            core: core.clone(),
+            ledger: ledger.clone(),
+            operator,
+            reader: Arc::clone(&reader),
+            settler: Arc::clone(&settler),
+            metrics,
+            followed: followed_by,
+            started,
+            listen,
+            certificate_sha256: certificate_sha256.clone(),
+            stopping: stopping.clone(),
+        });
+        let background = vec![
+            tokio::spawn(errands::run(core.clone(), reader, ledger.id(), errands_queue)),
+            tokio::spawn(settle_when_due(settler, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
+        ];
+        info!(%listen, %admin_listen, certificate_sha256, ledger = %config.chain.ledger, "node started");
+        Ok(Self {
+            listen,
+            admin_listen,
+            certificate_sha256,
+            stop,
+            core,
+            core_thread,
+            server: tokio::spawn(server::run(shared, endpoint.clone(), config.limits.connections_max)),
+            endpoint,
+            follower: tokio::spawn(follower.run()),
+            admin: tokio::spawn(admin::run(admin, admin_listener)),
+            background,
+        })
+    }
+
+    /// Where payers connect to.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where the operator connects to.
+    #[must_use]
+    pub const fn admin_listen(&self) -> SocketAddr {
+        self.admin_listen
+    }
+
+    /// What payers pin: SHA-256 of the certificate, hexadecimal.
+    #[must_use]
+    pub fn certificate_sha256(&self) -> &str {
+        &self.certificate_sha256
+    }
+
+    /// Runs until `signal`, or until a part of the node fails; then stops in order: no new frames, answers for those in flight, and the
+    /// core last.
+    ///
+    /// # Errors
+    /// What failed.
+    pub async fn run_until(mut self, signal: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let outcome = tokio::select! {
+            () = signal => {
+                info!("stopping");
+                Ok(())
+            }
+            _ = &mut self.core_thread.ended => Err(anyhow::anyhow!("the core stopped")),
+            followed = &mut self.follower => match followed {
+                Ok(Ok(())) => Err(anyhow::anyhow!("the chain follower ended")),
+                Ok(Err(fault)) => Err(fault.context("the chain follower failed")),
+                Err(panic) => Err(anyhow::Error::from(panic).context("the chain follower failed")),
+            },
+        };
+        self.stop.send_replace(true);
+        if let Err(panic) = self.server.await {
+            error!(%panic, "the server failed");
+        }
+        self.endpoint.close(Some(millstream_wire::ErrorCode::ShuttingDown), "the node is stopping");
+        // Payers that are gone need no goodbye.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
+        if let Ok(Err(failure)) = self.admin.await {
+            error!(failure = format!("{failure:#}"), "the admin listener failed");
+        }
+        self.core.stop().await;
+        for task in &self.background {
+            task.abort();
+        }
+        let core = tokio::task::spawn_blocking(move || self.core_thread.join()).await?;
+        core.and(outcome)
+    }
+}
+
+/// Settles at the configured interval, and serves the queue before its oldest request is overdue.
+async fn settle_when_due(
+    settler: Arc<Settler>,
+    core: Core,
+    ledger: Ledger,
+    config: SettlementSection,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
+    // Often enough that the shortest window is not missed.
+    let pause = Duration::from_millis((serve_after / 4).clamp(100, 10_000));
+    let mut settled_at = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stopping) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let Ok(oldest) = core.query(|engine| engine.queue().iter().next().map(|(_, request)| request.requested_at)).await else { return };
+        let queue_is_due = oldest.is_some_and(|at| core::now().millis_since(at) >= serve_after);
+        let interval_is_over = config.interval_secs > 0 && settled_at.elapsed() >= Duration::from_secs(config.interval_secs);
+        if queue_is_due || interval_is_over {
+            settled_at = Instant::now();
+            // A failure was logged and counted; the next round tries again.
+            let _ = settler.run().await;
+        }
+    }
+}
+
+fn submitter_options(config: &NodeConfig) -> SubmitterOptions {
+    let options = match config.chain.chain_id {
+        31_337 | 1_337 => SubmitterOptions::for_development(),
+        _ => SubmitterOptions::default(),
+    };
+    SubmitterOptions { confirmations: config.chain.confirmations, ..options }
+}
+
+fn transport_options(config: &NodeConfig) -> TransportOptions {
+    let options = if config.node.listen.ip().is_loopback() { TransportOptions::loopback() } else { TransportOptions::default() };
+    TransportOptions {
+        channels_per_connection: u32::from(config.limits.channels_per_connection_max),
+        idle_timeout: Duration::from_secs(u64::from(config.limits.idle_timeout_secs)),
+        ..options
+    }
+}
+
+fn wire_limits(config: &NodeConfig) -> millstream_wire::Limits {
+    millstream_wire::Limits {
+        frame_bytes_max: u32::try_from(millstream_wire::PAYER_MESSAGE_BYTES_MAX).unwrap_or(u32::MAX),
+        frame_lines_max: u16::try_from(millstream_billing::FRAME_LINES_MAX).unwrap_or(u16::MAX),
+        frames_in_flight_max: config.limits.frames_in_flight_max,
+        idle_timeout_secs: config.limits.idle_timeout_secs,
+    }
+}
+
+/// Reads a private key file: 32 bytes of hexadecimal, readable by its owner only.
+fn read_key(path: &Path) -> anyhow::Result<ChainKey> {
+    use std::os::unix::fs::PermissionsExt;
+    let context = || format!("the operator's key file {}", path.display());
+    let mode = std::fs::metadata(path).with_context(context)?.permissions().mode();
+    anyhow::ensure!(mode & 0o077 == 0, "{} can be read by others: chmod 600 it", context());
+    let text = std::fs::read_to_string(path).with_context(context)?;
+    let secret: millstream_types::Hash256 = text.trim().parse().map_err(|_| anyhow::anyhow!("{} does not hold 32 bytes of hexadecimal", context()))?;
+    Ok(ChainKey::from_bytes(secret.as_bytes())?)
+}

@@ -1,1 +1,29 @@
-//! prover
+//! Groth16 over BN254 for the ledger's circuits: keys, set-up, proofs, and the words the chain takes.
+//!
+//! Knows the circuits and arkworks; knows no chain client, no node and no store. Proving is synchronous and uses rayon's threads;
+//! [`ProverWorker`] is the queue in front of it for an async caller.
+//!
+//! **Invariants.** A proof that leaves this crate has passed the native verifier. A key that leaves it is not degenerate (spec L-22).
+//! Development keys prove nothing about a public chain: a statement for one is refused (spec L-23). Nothing here is a production key.
+//!
+//! Spec: `docs/spec/ledger.md`, sections Data binding and Keys.
+
+mod circuit_id;
+mod dev_keys;
+mod error;
+mod groth16;
+mod proof;
+mod prover;
+mod setup;
+pub mod snarkjs;
+mod verifying_key;
+mod worker;
+
+pub use circuit_id::{CircuitId, CircuitKind};
+pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, refuse_public_chain};
+pub use error::{DegenerateKey, ProofWordsError, ProverError};
+pub use groth16::Blinding;
+pub use proof::Proof;
+pub use prover::Prover;
+pub use verifying_key::VerifyingKey;
+pub use worker::{ProverWorker, WorkerError};

@@ -115,12 +115,7 @@ impl Extended {
     }
 
     fn operand(self) -> Operand {
-        Operand {
-            difference: self.y - self.x,
-            sum: self.y + self.x,
-            twice_z: self.z.double(),
-            product: self.t * Element::from(TWICE_D),
-        }
+        Operand { difference: self.y - self.x, sum: self.y + self.x, twice_z: self.z.double(), product: self.t * Element::from(TWICE_D) }
     }
 
     fn projective(self) -> Projective {
@@ -148,19 +143,11 @@ impl AffineOperand {
     }
 
     fn masked(&self, mask: u64) -> Self {
-        Self {
-            difference: self.difference.masked(mask),
-            sum: self.sum.masked(mask),
-            product: self.product.masked(mask),
-        }
+        Self { difference: self.difference.masked(mask), sum: self.sum.masked(mask), product: self.product.masked(mask) }
     }
 
     fn or(self, other: Self) -> Self {
-        Self {
-            difference: self.difference.or(other.difference),
-            sum: self.sum.or(other.sum),
-            product: self.product.or(other.product),
-        }
+        Self { difference: self.difference.or(other.difference), sum: self.sum.or(other.sum), product: self.product.or(other.product) }
     }
 }
 

@@ -36,7 +36,7 @@ pub enum KeyError {
 }
 
 /// A payer's voucher secret `a`, in `[1, l)` (spec V-4). Wiped when dropped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct SecretKey {
     scalar: SecretScalar,
     nonce_key: [u8; 32],
@@ -162,7 +162,6 @@ impl PublicKey {
     }
 
     /// The point.
-    #[must_use]
     pub const fn point(&self) -> Point {
         self.point
     }

@@ -18,6 +18,4 @@ mod voucher;
 pub use checker::{ScalarChecker, VoucherChecker};
 pub use keys::{KeyError, KeyWitness, PublicKey, SecretKey};
 pub use terms::{ChannelTerms, UID_TYPE};
-pub use voucher::{
-    Message, SIGNATURE_BYTES, Signature, SignedVoucher, VOUCHER_BYTES, VerifiedVoucher, VoucherBody, VoucherError,
-};
+pub use voucher::{Message, SIGNATURE_BYTES, Signature, SignedVoucher, VOUCHER_BYTES, VerifiedVoucher, VoucherBody, VoucherError};

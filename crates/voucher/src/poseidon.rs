@@ -31,8 +31,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag.
-    pub const ALL: [Self; 6] =
-        [Self::Voucher, Self::StaticLeaf, Self::StaticNode, Self::DynamicNode, Self::Book, Self::Commitment];
+    pub const ALL: [Self; 6] = [Self::Voucher, Self::StaticLeaf, Self::StaticNode, Self::DynamicNode, Self::Book, Self::Commitment];
 
     /// The ASCII string that the tag is read from; at most 31 bytes.
     #[must_use]
@@ -137,13 +136,8 @@ pub fn parameters(width: Width) -> &'static Parameters {
     };
     PARAMETERS[index].get_or_init(|| {
         let partial_rounds = width.partial_rounds();
-        let (round_constants, mds) = find_poseidon_ark_and_mds::<Fr>(
-            u64::from(Fr::MODULUS_BIT_SIZE),
-            width.inputs(),
-            FULL_ROUNDS as u64,
-            partial_rounds as u64,
-            0,
-        );
+        let (round_constants, mds) =
+            find_poseidon_ark_and_mds::<Fr>(u64::from(Fr::MODULUS_BIT_SIZE), width.inputs(), FULL_ROUNDS as u64, partial_rounds as u64, 0);
         Parameters { full_rounds: FULL_ROUNDS, partial_rounds, round_constants, mds }
     })
 }
@@ -196,8 +190,7 @@ impl<const T: usize> Sparse<T> {
         let rows = |rows: &[Vec<Fr>]| -> [[Fr; T]; T] { core::array::from_fn(|i| core::array::from_fn(|j| rows[i][j])) };
         let mds = rows(&plain.mds);
         let half = FULL_ROUNDS / 2;
-        let constants =
-            |round: usize| -> [Fr; T] { core::array::from_fn(|i| plain.round_constants[round][i]) };
+        let constants = |round: usize| -> [Fr; T] { core::array::from_fn(|i| plain.round_constants[round][i]) };
 
         // Only element 0 passes the S-box of a partial round, so what is added to the others may be added after the matrix instead.
         let mut pushed = [Fr::ZERO; T];
@@ -209,9 +202,8 @@ impl<const T: usize> Sparse<T> {
             sum[0] = Fr::ZERO;
             pushed = multiply(&mds, &sum);
         }
-        let mut full_constants: [[Fr; T]; FULL_ROUNDS] = core::array::from_fn(|round| {
-            constants(if round < half { round } else { round + plain.partial_rounds })
-        });
+        let mut full_constants: [[Fr; T]; FULL_ROUNDS] =
+            core::array::from_fn(|round| constants(if round < half { round } else { round + plain.partial_rounds }));
         for (constant, pushed) in full_constants[half].iter_mut().zip(pushed) {
             *constant += pushed;
         }
@@ -295,8 +287,7 @@ fn split<const T: usize>(matrix: &[[Fr; T]; T]) -> (SparseLayer<T>, [[Fr; T]; T]
 /// transposed system; the block of an MDS matrix is invertible, and so is a product of such blocks.
 fn solve_left<const T: usize>(matrix: &[[Fr; T]; T]) -> [Fr; T] {
     // Row i of the system is column i of the block, with v_i as its right side in place 0.
-    let mut system: [[Fr; T]; T] =
-        core::array::from_fn(|i| core::array::from_fn(|j| matrix[j][i]));
+    let mut system: [[Fr; T]; T] = core::array::from_fn(|i| core::array::from_fn(|j| matrix[j][i]));
     for pivot in 1..T {
         let row = (pivot..T).find(|&row| system[row][pivot] != Fr::ZERO);
         let row = row.expect("the block of an MDS matrix is invertible");
@@ -343,11 +334,7 @@ mod tests {
             for seed in 0..8u64 {
                 let element = |i: u64| Fr::from(seed * 1_000 + i).pow([5 + seed]) - Fr::from(seed);
                 let inputs: Vec<Fr> = (1..width.elements() as u64).map(element).collect();
-                assert_eq!(
-                    permute_first(width, element(0), &inputs),
-                    plain(width, element(0), &inputs),
-                    "{width:?}, seed {seed}"
-                );
+                assert_eq!(permute_first(width, element(0), &inputs), plain(width, element(0), &inputs), "{width:?}, seed {seed}");
             }
         }
     }

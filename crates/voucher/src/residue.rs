@@ -161,12 +161,8 @@ impl<M: Modulus> Add for Residue<M> {
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        let mut sum = [0; 4];
-        let mut carry = false;
-        for i in 0..4 {
-            (sum[i], carry) = self.0[i].carrying_add(other.0[i], carry);
-        }
-        Self::reduce_once(sum)
+        // Twice a modulus below 2^254 does not carry.
+        Self::reduce_once(sum(self.0, other.0))
     }
 }
 
@@ -176,13 +172,8 @@ impl<M: Modulus> Sub for Residue<M> {
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
         let (difference, borrow) = subtract(self.0, other.0);
-        let add = 0u64.wrapping_sub(u64::from(borrow));
-        let mut sum = [0; 4];
-        let mut carry = false;
-        for i in 0..4 {
-            (sum[i], carry) = difference[i].carrying_add(M::LIMBS[i] & add, carry);
-        }
-        Self::from_montgomery(sum)
+        let mask = 0u64.wrapping_sub(u64::from(borrow));
+        Self::from_montgomery(sum(difference, M::LIMBS.map(|limb| limb & mask)))
     }
 }
 
@@ -198,23 +189,9 @@ impl<M: Modulus> Neg for Residue<M> {
 impl<M: Modulus> Mul for Residue<M> {
     type Output = Self;
 
-    /// Montgomery's product, one limb of `other` at a time. The primes leave two bits of the top limb free, so the running sum never
-    /// needs a fifth limb between rounds. One operand may be any integer below 2^256 as long as the other is reduced.
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        let mut sum = [0u64; 4];
-        for right in self.0 {
-            let (low, mut carry_product) = other.0[0].carrying_mul_add(right, sum[0], 0);
-            let factor = low.wrapping_mul(M::NEGATED_INVERSE);
-            let (_, mut carry_reduction) = factor.carrying_mul_add(M::LIMBS[0], low, 0);
-            for i in 1..4 {
-                let product;
-                (product, carry_product) = other.0[i].carrying_mul_add(right, sum[i], carry_product);
-                (sum[i - 1], carry_reduction) = factor.carrying_mul_add(M::LIMBS[i], product, carry_reduction);
-            }
-            sum[3] = carry_product.wrapping_add(carry_reduction);
-        }
-        Self::reduce_once(sum)
+        Self::reduce_once(montgomery_product::<M>(self.0, other.0))
     }
 }
 
@@ -228,6 +205,38 @@ impl From<Element> for Fr {
     fn from(value: Element) -> Self {
         Self::new_unchecked(BigInt(value.0))
     }
+}
+
+/// `left · right / 2^256`, below twice the modulus. `left` is any integer below 2^256, `right` is reduced.
+///
+/// One limb of `left` at a time. The primes leave two bits of the top limb free, so the running sum never needs a fifth limb between
+/// rounds.
+#[inline(always)]
+fn montgomery_product<M: Modulus>(left: [u64; 4], right: [u64; 4]) -> [u64; 4] {
+    let mut sum = [0u64; 4];
+    for left in left {
+        let (low, mut carry_product) = right[0].carrying_mul_add(left, sum[0], 0);
+        let factor = low.wrapping_mul(M::NEGATED_INVERSE);
+        let (_, mut carry_reduction) = factor.carrying_mul_add(M::LIMBS[0], low, 0);
+        for i in 1..4 {
+            let product;
+            (product, carry_product) = right[i].carrying_mul_add(left, sum[i], carry_product);
+            (sum[i - 1], carry_reduction) = factor.carrying_mul_add(M::LIMBS[i], product, carry_reduction);
+        }
+        sum[3] = carry_product.wrapping_add(carry_reduction);
+    }
+    sum
+}
+
+/// The sum modulo 2^256.
+#[inline(always)]
+fn sum(left: [u64; 4], right: [u64; 4]) -> [u64; 4] {
+    let mut sum = [0; 4];
+    let mut carry = false;
+    for i in 0..4 {
+        (sum[i], carry) = left[i].carrying_add(right[i], carry);
+    }
+    sum
 }
 
 #[inline(always)]
@@ -256,12 +265,7 @@ const fn power_of_two(exponent: u32, modulus: [u64; 4]) -> [u64; 4] {
     let mut value = [1u64, 0, 0, 0];
     let mut step = 0;
     while step < exponent {
-        let doubled = [
-            value[0] << 1,
-            value[1] << 1 | value[0] >> 63,
-            value[2] << 1 | value[1] >> 63,
-            value[3] << 1 | value[2] >> 63,
-        ];
+        let doubled = [value[0] << 1, value[1] << 1 | value[0] >> 63, value[2] << 1 | value[1] >> 63, value[3] << 1 | value[2] >> 63];
         let mut difference = [0; 4];
         let mut borrow = false;
         let mut i = 0;

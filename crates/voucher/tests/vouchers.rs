@@ -4,8 +4,8 @@ use ark_ff::{BigInteger, PrimeField};
 use millstream_types::{Address, BillHead, ChainId, ChannelId, CumulativeAmount, LedgerId};
 use millstream_voucher::babyjubjub::{Scalar, lift_x};
 use millstream_voucher::{
-    ChannelTerms, KeyError, PublicKey, ScalarChecker, SecretKey, Signature, SignedVoucher, VerifiedVoucher, VoucherBody,
-    VoucherChecker, VoucherError,
+    ChannelTerms, KeyError, PublicKey, ScalarChecker, SecretKey, Signature, SignedVoucher, VerifiedVoucher, VoucherBody, VoucherChecker,
+    VoucherError,
 };
 use proptest::prelude::*;
 

@@ -184,8 +184,7 @@ mod tests {
 
     #[test]
     fn only_what_passes_by_itself_is_retryable() {
-        let retryable: Vec<u16> =
-            ErrorCode::ALL.into_iter().filter(|code| code.is_retryable()).map(ErrorCode::number).collect();
+        let retryable: Vec<u16> = ErrorCode::ALL.into_iter().filter(|code| code.is_retryable()).map(ErrorCode::number).collect();
         assert_eq!(retryable, [6, 15, 17, 18]);
         assert_eq!(ErrorCode::DepositExceeded.retry(), Retry::AfterTopUp);
     }

@@ -107,19 +107,9 @@ impl<'a> Fields<'a> {
     }
 
     /// The field just read, if it is within its range.
-    pub(crate) fn within<T: Copy + Into<u64>>(
-        &self,
-        field: &'static str,
-        value: T,
-        min: u64,
-        max: u64,
-    ) -> Result<T, DecodeError> {
+    pub(crate) fn within<T: Copy + Into<u64>>(&self, field: &'static str, value: T, min: u64, max: u64) -> Result<T, DecodeError> {
         let actual = value.into();
-        if (min..=max).contains(&actual) {
-            Ok(value)
-        } else {
-            Err(DecodeError::OutOfRange { kind: self.kind, field, min, max, actual })
-        }
+        if (min..=max).contains(&actual) { Ok(value) } else { Err(DecodeError::OutOfRange { kind: self.kind, field, min, max, actual }) }
     }
 }
 

@@ -8,7 +8,7 @@ use millstream_types::{Amount, ChannelId, Hash256, Reference};
 use millstream_voucher::SignedVoucher;
 
 use crate::fields::{Fields, nanos, start};
-use crate::limits::{FRAME_HEADER_BYTES, PAYER_MESSAGE_BYTES_MAX, frame_bytes, line_bytes};
+use crate::limits::{FRAME_HEADER_BYTES, LENGTH_BYTES, PAYER_MESSAGE_BYTES_MAX, frame_bytes, line_bytes};
 use crate::{DecodeError, EncodeError, Kind};
 
 /// A frame whose shape is good: its count and lengths agree and no line pays nothing. Whether it may be accepted is for the engine.
@@ -32,6 +32,19 @@ impl FrameMessage {
         let mut bytes = BytesMut::new();
         let (amount, count, with_digests) = write_body(&mut bytes, &voucher, lines)?;
         Ok(Self { bytes: bytes.freeze(), voucher, amount, count, with_digests })
+    }
+
+    /// Appends a frame of `lines`, length included, without making a value of it: what a payer does for each frame.
+    ///
+    /// # Errors
+    /// As [`FrameMessage::new`]; `out` is then as it was.
+    pub fn write(out: &mut BytesMut, voucher: &SignedVoucher, lines: &[Line]) -> Result<(), EncodeError> {
+        let before = out.len();
+        let with_digests = lines.first().is_some_and(|line| line.digest.is_some());
+        let bytes = frame_bytes(lines.len(), with_digests);
+        out.reserve(bytes.saturating_add(LENGTH_BYTES));
+        out.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
+        write_body(out, voucher, lines).map(drop).inspect_err(|_| out.truncate(before))
     }
 
     /// Reads a frame, kind and body without the length, and keeps the bytes.
@@ -155,11 +168,7 @@ fn raw_lines(frame: &[u8], with_digests: bool) -> ChunksExact<'_, u8> {
 }
 
 /// Writes kind and body; returns the sum, the count and whether there are digests.
-fn write_body(
-    out: &mut BytesMut,
-    voucher: &SignedVoucher,
-    lines: &[Line],
-) -> Result<(Amount, u16, bool), EncodeError> {
+fn write_body(out: &mut BytesMut, voucher: &SignedVoucher, lines: &[Line]) -> Result<(Amount, u16, bool), EncodeError> {
     let line_count = EncodeError::LineCount { max: FRAME_LINES_MAX, actual: lines.len() };
     let with_digests = lines.first().ok_or(line_count)?.digest.is_some();
     if lines.len() > FRAME_LINES_MAX {

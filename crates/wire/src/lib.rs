@@ -23,8 +23,8 @@ pub use code::{CLOSE_ORDERLY, ErrorCode, Retry};
 pub use error::{DecodeError, EncodeError};
 pub use frame::{FrameLines, FrameMessage};
 pub use limits::{
-    ALPN, ATTACH_BYTES, FRAME_HEADER_BYTES, LENGTH_BYTES, NODE_MESSAGE_BYTES_MAX, PAYER_MESSAGE_BYTES_MAX, VERSION,
-    frame_bytes, frame_lines_max,
+    ALPN, ATTACH_BYTES, FRAME_HEADER_BYTES, LENGTH_BYTES, NODE_MESSAGE_BYTES_MAX, PAYER_MESSAGE_BYTES_MAX, VERSION, frame_bytes,
+    frame_lines_max,
 };
 pub use message::{Kind, NodeMessage, PayerMessage, split_message};
 pub use node::{Ack, ChannelStatus, Limits, Reject, Snapshot};

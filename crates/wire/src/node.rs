@@ -6,9 +6,7 @@ use millstream_types::{Amount, BillHead, ChannelId, CumulativeAmount, EpochId};
 use millstream_voucher::{SIGNATURE_BYTES, SignedVoucher, VOUCHER_BYTES};
 
 use crate::fields::{Fields, nanos, start, total};
-use crate::limits::{
-    ACK_BYTES, FRAME_BYTES_MAX_LEAST, PAYER_MESSAGE_BYTES_MAX, REJECT_BYTES, SNAPSHOT_BYTES,
-};
+use crate::limits::{ACK_BYTES, FRAME_BYTES_MAX_LEAST, PAYER_MESSAGE_BYTES_MAX, REJECT_BYTES, SNAPSHOT_BYTES};
 use crate::{DecodeError, EncodeError, ErrorCode, Kind};
 
 /// Bytes of a voucher before its signature.
@@ -43,13 +41,7 @@ impl ChannelStatus {
             2 => Ok(Self::Closing),
             3 => Ok(Self::Closed),
             4 => Ok(Self::Frozen),
-            actual => Err(DecodeError::OutOfRange {
-                kind: Kind::Snapshot,
-                field: "status",
-                min: 1,
-                max: 4,
-                actual: actual.into(),
-            }),
+            actual => Err(DecodeError::OutOfRange { kind: Kind::Snapshot, field: "status", min: 1, max: 4, actual: actual.into() }),
         }
     }
 }
@@ -196,12 +188,7 @@ pub struct Ack {
 impl Ack {
     pub(crate) fn decode(message: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::exactly(Kind::Ack, message, ACK_BYTES)?;
-        Ok(Self {
-            lines_total: fields.u64()?,
-            cumulative: fields.cumulative()?,
-            commit: fields.u64()?,
-            epoch: EpochId::new(fields.u64()?),
-        })
+        Ok(Self { lines_total: fields.u64()?, cumulative: fields.cumulative()?, commit: fields.u64()?, epoch: EpochId::new(fields.u64()?) })
     }
 
     /// Appends the message, length included.

@@ -5,13 +5,11 @@ mod common;
 use bytes::{Bytes, BytesMut};
 use common::{channel, limits, node_bytes, payer_bytes};
 use millstream_billing::{FrameRoot, Line};
-use millstream_types::{
-    Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference,
-};
+use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference};
 use millstream_voucher::SignedVoucher;
 use millstream_wire::{
-    Ack, Attach, ChannelStatus, ErrorCode, FrameMessage, Limits, NODE_MESSAGE_BYTES_MAX, NodeMessage,
-    PAYER_MESSAGE_BYTES_MAX, PayerMessage, Reject, Snapshot, split_message,
+    Ack, Attach, ChannelStatus, ErrorCode, FrameMessage, Limits, NODE_MESSAGE_BYTES_MAX, NodeMessage, PAYER_MESSAGE_BYTES_MAX,
+    PayerMessage, Reject, Snapshot, split_message,
 };
 use proptest::prelude::*;
 
@@ -39,12 +37,8 @@ fn totals() -> impl Strategy<Value = CumulativeAmount> {
 }
 
 fn snapshots() -> impl Strategy<Value = Snapshot> {
-    let status = prop_oneof![
-        Just(ChannelStatus::Open),
-        Just(ChannelStatus::Closing),
-        Just(ChannelStatus::Closed),
-        Just(ChannelStatus::Frozen)
-    ];
+    let status =
+        prop_oneof![Just(ChannelStatus::Open), Just(ChannelStatus::Closing), Just(ChannelStatus::Closed), Just(ChannelStatus::Frozen)];
     let limits = (189u32..=32_768, 1u16..=1_024, 1u16.., any::<u32>()).prop_map(|(bytes, lines, frames, idle)| Limits {
         frame_bytes_max: bytes,
         frame_lines_max: lines,
@@ -78,6 +72,13 @@ proptest! {
         let frame = FrameMessage::new(voucher, &lines).expect("a frame");
         let bytes = payer_bytes(&PayerMessage::Frame(frame.clone()));
         prop_assert_eq!(frame.as_bytes(), &bytes);
+        let mut written = BytesMut::from(&b"before"[..]);
+        FrameMessage::write(&mut written, &voucher, &lines).expect("a frame");
+        let mut encoded = BytesMut::from(&b"before"[..]);
+        frame.encode(&mut encoded).expect("encodes");
+        prop_assert_eq!(&written, &encoded);
+        prop_assert!(FrameMessage::write(&mut written, &voucher, &[]).is_err());
+        prop_assert_eq!(&written, &encoded);
         let decoded = FrameMessage::decode(bytes).expect("decodes");
         prop_assert_eq!(&decoded, &frame);
         prop_assert_eq!(decoded.voucher(), &voucher);

@@ -7,8 +7,8 @@ use common::{ack, attach, channel, frame, frame_with_digests, line, node_bytes, 
 use millstream_billing::Line;
 use millstream_types::Amount;
 use millstream_wire::{
-    ATTACH_BYTES, DecodeError, EncodeError, ErrorCode, FRAME_HEADER_BYTES, FrameMessage, Kind, NODE_MESSAGE_BYTES_MAX,
-    NodeMessage, PAYER_MESSAGE_BYTES_MAX, PayerMessage, frame_bytes,
+    ATTACH_BYTES, DecodeError, EncodeError, ErrorCode, FRAME_HEADER_BYTES, FrameMessage, Kind, NODE_MESSAGE_BYTES_MAX, NodeMessage,
+    PAYER_MESSAGE_BYTES_MAX, PayerMessage, frame_bytes,
 };
 
 /// Where fields start in kind and body.
@@ -74,7 +74,12 @@ fn a_payers_message_parses_exactly_or_not_at_all() {
     check("frame, count 0", changed(&frame, COUNT, &[0, 0]), count(0), malformed);
     check("frame, count 1,025", changed(&frame, COUNT, &[4, 1]), count(1_025), malformed);
     check("frame, count of one", changed(&frame, COUNT, &[0, 1]), length(Kind::Frame, frame_bytes(1, false), two), malformed);
-    check("frame, digests not flagged", changed(&digests, FLAGS, &[0]), length(Kind::Frame, frame_bytes(3, false), frame_bytes(3, true)), malformed);
+    check(
+        "frame, digests not flagged",
+        changed(&digests, FLAGS, &[0]),
+        length(Kind::Frame, frame_bytes(3, false), frame_bytes(3, true)),
+        malformed,
+    );
     check("frame, channel", changed(&frame, FRAME_CHANNEL, &[1]), DecodeError::ChannelId { actual: 1 }, malformed);
     let second_line = FRAME_HEADER_BYTES + 24;
     check("frame, zero", changed(&frame, second_line, &[0; 8]), DecodeError::ZeroAmount { index: 1 }, malformed);

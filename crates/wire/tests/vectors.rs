@@ -1,5 +1,7 @@
 //! `contracts/vectors/wire.json`: one of each message with its fields, and messages to refuse. `MILLSTREAM_BLESS=1` writes it.
 
+#![allow(clippy::disallowed_methods, reason = "a test that writes the vectors on request has to open them")]
+
 mod common;
 
 use std::path::PathBuf;
@@ -141,19 +143,19 @@ fn the_vectors_are_as_written() {
 #[test]
 fn a_frame_has_exactly_these_bytes() {
     let expected = [
-        "02",                               // kind
-        "00",                               // flags
-        "00",                               // reserved
-        "0002",                             // count
-        &format!("00{}", "c1".repeat(31)),  // channel
-        "0000000000000005",                 // lines total
-        "00000000000003e8",                 // cumulative
-        &"b1".repeat(32),                   // bill head
-        &"55".repeat(48),                   // signature
-        "0000000000000096",                 // amount
-        &"01".repeat(16),                   // reference
-        "00000000000000fa",                 // amount
-        &"02".repeat(16),                   // reference
+        "02",                              // kind
+        "00",                              // flags
+        "00",                              // reserved
+        "0002",                            // count
+        &format!("00{}", "c1".repeat(31)), // channel
+        "0000000000000005",                // lines total
+        "00000000000003e8",                // cumulative
+        &"b1".repeat(32),                  // bill head
+        &"55".repeat(48),                  // signature
+        "0000000000000096",                // amount
+        &"01".repeat(16),                  // reference
+        "00000000000000fa",                // amount
+        &"02".repeat(16),                  // reference
     ]
     .concat();
     assert_eq!(hex::encode(payer_bytes(&frame())), expected);

@@ -1,1 +1,58 @@
-fn main() {}
+//! `cargo xtask`: everything a developer or CI runs.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{check, demo, setup, test};
+
+/// Development tasks of Millstream.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what this machine lacks: system packages and the contracts' tools. Quick when nothing is missing.
+    Setup,
+    /// Set up, then run every test: Rust, contracts, end to end. Ends with a line `N passed, N failed`.
+    Test,
+    /// Formatting, lints, architecture, documentation; no tests.
+    Check,
+    /// Everything that must pass before a change lands: `check`, then `test`.
+    Ci,
+    /// Set up, build the binary and run the demonstration: a chain, a node, agents, a settlement.
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the task; `false` if what it checks does not hold.
+fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::Setup => setup::run().map(|()| true),
+        Task::Test => test::run(),
+        Task::Check => setup::run().and_then(|()| check::run()),
+        Task::Ci => {
+            setup::run()?;
+            let checked = check::run()?;
+            if !checked {
+                eprintln!("error: the checks above failed; the tests run all the same");
+            }
+            Ok(test::run()? && checked)
+        }
+        Task::Demo(options) => demo::run(&options),
+    }
+}

@@ -4,9 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use millstream_billing::Line;
-use millstream_types::{
-    Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference,
-};
+use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference};
 use millstream_voucher::{SignedVoucher, VOUCHER_BYTES};
 use millstream_wire::{
     Ack, Attach, ChannelStatus, ErrorCode, FrameMessage, LENGTH_BYTES, Limits, NodeMessage, PayerMessage, Reject, Snapshot,
@@ -66,12 +64,7 @@ pub fn snapshot(accepted: bool) -> NodeMessage {
 }
 
 pub fn ack() -> NodeMessage {
-    NodeMessage::Ack(Ack {
-        lines_total: 5,
-        cumulative: CumulativeAmount::from_nanos(1_000),
-        commit: 77,
-        epoch: EpochId::new(2),
-    })
+    NodeMessage::Ack(Ack { lines_total: 5, cumulative: CumulativeAmount::from_nanos(1_000), commit: 77, epoch: EpochId::new(2) })
 }
 
 pub fn reject() -> NodeMessage {

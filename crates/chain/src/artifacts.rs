@@ -1,0 +1,98 @@
+//! The built contracts, embedded so that deploying needs no other tool.
+
+use alloy::json_abi::JsonAbi;
+use serde::Deserialize;
+
+use crate::ChainError;
+
+/// A contract as the compiler left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Artifact {
+    Ledger,
+    Groth16Verifier,
+    TestUsdc,
+    TestUsdt,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    abi: JsonAbi,
+    bytecode: String,
+}
+
+impl Artifact {
+    pub(crate) const ALL: [Self; 4] = [Self::Ledger, Self::Groth16Verifier, Self::TestUsdc, Self::TestUsdt];
+
+    const fn json(self) -> &'static str {
+        match self {
+            Self::Ledger => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/Ledger.json")),
+            Self::Groth16Verifier => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/Groth16Verifier.json")),
+            Self::TestUsdc => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/TestUSDC.json")),
+            Self::TestUsdt => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/TestUSDT.json")),
+        }
+    }
+
+    fn document(self) -> Result<Document, ChainError> {
+        serde_json::from_str(self.json()).map_err(|error| ChainError::Internal { detail: format!("artefact {self:?}: {error}") })
+    }
+
+    pub(crate) fn abi(self) -> Result<JsonAbi, ChainError> {
+        self.document().map(|document| document.abi)
+    }
+
+    /// The creation code, without constructor arguments.
+    pub(crate) fn creation_code(self) -> Result<Vec<u8>, ChainError> {
+        let hex = self.document()?.bytecode;
+        alloy::hex::decode(&hex).map_err(|error| ChainError::Internal { detail: format!("bytecode of {self:?}: {error}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alloy::sol_types::{SolEvent, SolInterface};
+
+    use super::*;
+    use crate::bindings::{ILedger, IToken, IVerifier};
+
+    fn selectors(abi: &JsonAbi) -> BTreeSet<[u8; 4]> {
+        abi.functions().map(|function| function.selector().0).collect()
+    }
+
+    #[test]
+    fn every_artefact_has_code() {
+        for artifact in Artifact::ALL {
+            assert!(artifact.creation_code().expect("bytes").len() > 100, "{artifact:?}");
+        }
+    }
+
+    #[test]
+    fn the_bindings_are_the_ledgers_abi() {
+        let abi = Artifact::Ledger.abi().expect("an ABI");
+        assert_eq!(ILedger::ILedgerCalls::selectors().collect::<BTreeSet<_>>(), selectors(&abi));
+        let errors: BTreeSet<[u8; 4]> = abi.errors().map(|error| error.selector().0).collect();
+        let missing: Vec<_> = ILedger::ILedgerErrors::selectors().filter(|selector| !errors.contains(selector)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let events: BTreeSet<_> = abi.events().map(|event| event.selector()).collect();
+        let bound = ILedger::ILedgerEvents::SELECTORS.iter().map(|selector| alloy::primitives::B256::from(*selector)).collect::<BTreeSet<_>>();
+        assert_eq!(bound, events);
+        // Indexed fields do not show in the selector.
+        let indexed = abi.events().map(|event| (event.name.clone(), event.inputs.iter().filter(|input| input.indexed).count()));
+        let expected = [("Opened", 2), ("ToppedUp", 1), ("CloseRequested", 1), ("Included", 2), ("Closed", 2), ("Registered", 1), ("Settled", 1)];
+        let indexed: BTreeSet<(String, usize)> = indexed.collect();
+        for (name, count) in expected {
+            assert!(indexed.contains(&(name.to_owned(), count)), "{name}");
+        }
+        assert_eq!(ILedger::Opened::SIGNATURE, "Opened(uint248,address,uint256,bytes32,uint64,uint64)");
+    }
+
+    #[test]
+    fn the_verifier_and_the_tokens_have_what_is_called() {
+        let verifier = selectors(&Artifact::Groth16Verifier.abi().expect("an ABI"));
+        assert!(IVerifier::IVerifierCalls::selectors().all(|selector| verifier.contains(&selector)));
+        let usdc = selectors(&Artifact::TestUsdc.abi().expect("an ABI"));
+        let missing: Vec<_> = IToken::ITokenCalls::selectors().filter(|selector| !usdc.contains(selector)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

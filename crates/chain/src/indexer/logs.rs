@@ -1,0 +1,69 @@
+//! Reading logs in ranges that the endpoint is willing to answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use alloy::primitives::B256;
+use alloy::providers::Provider;
+use alloy::rpc::types::{Filter, Log};
+
+use crate::rpc::RpcFailure;
+use crate::{ChainError, Ledger, convert};
+
+const OPERATION: &str = "eth_getLogs";
+
+/// A reader of one ledger's logs that learns how many blocks the endpoint answers for at once.
+pub(super) struct LogReader {
+    ledger: Ledger,
+    blocks_max: u64,
+    /// Blocks asked for at once; halved when the endpoint refuses, doubled again when it answers.
+    span: AtomicU64,
+}
+
+impl LogReader {
+    pub(super) fn new(ledger: Ledger, blocks_max: u64) -> Self {
+        let blocks_max = blocks_max.max(1);
+        Self { ledger, blocks_max, span: AtomicU64::new(blocks_max) }
+    }
+
+    /// The last block of the next range.
+    pub(super) fn end(&self, from: u64, to: u64) -> u64 {
+        to.min(from.saturating_add(self.span.load(Ordering::Relaxed).max(1) - 1))
+    }
+
+    /// The logs of a range. An answer that the range is too large shrinks the next one and is [`ChainError::Unavailable`].
+    pub(super) async fn read(&self, from: u64, to: u64, event: Option<B256>) -> Result<Vec<Log>, ChainError> {
+        let filter = Filter::new().address(convert::evm_address(self.ledger.address())).from_block(from).to_block(to);
+        let filter = event.into_iter().fold(filter, Filter::event_signature);
+        let rpc = self.ledger.rpc();
+        let span = to.saturating_sub(from).saturating_add(1);
+        match rpc.attempt(rpc.provider().get_logs(&filter)).await {
+            Ok(logs) => {
+                self.span.fetch_max(span.saturating_mul(2).min(self.blocks_max), Ordering::Relaxed);
+                self.check(logs, from, to)
+            }
+            Err(failure) => {
+                // Endpoints say in many ways, one of them silence, that a range holds too much.
+                if !matches!(failure, RpcFailure::Transport(_)) {
+                    self.span.store((span / 2).max(1), Ordering::Relaxed);
+                }
+                match rpc.explain(OPERATION, failure) {
+                    ChainError::Refused { message, .. } if span > 1 => Err(rpc.unavailable(OPERATION, &message)),
+                    error => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Only mined logs of this ledger and range, in order.
+    fn check(&self, mut logs: Vec<Log>, from: u64, to: u64) -> Result<Vec<Log>, ChainError> {
+        let ledger = convert::evm_address(self.ledger.address());
+        for log in &logs {
+            let inside = log.block_number.is_some_and(|block| (from..=to).contains(&block));
+            if log.address() != ledger || !inside || log.removed {
+                return Err(ChainError::inconsistent("the node returned a log that was not asked for"));
+            }
+        }
+        logs.sort_by_key(|log| (log.block_number, log.log_index));
+        Ok(logs)
+    }
+}

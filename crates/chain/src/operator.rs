@@ -1,0 +1,245 @@
+//! What the provider's node submits: settlements and registrations with their proofs.
+
+use alloy::primitives::{B256, U256};
+use millstream_types::{Amount, BookId, ChannelId, EpochId};
+
+use crate::bindings::ILedger;
+use crate::{Call, ChainError, IntentId, Ledger, Submitter, TxReceipt, convert};
+
+/// Bytes of a delta.
+const DELTA_BYTES: usize = 8;
+/// Bytes of calldata in one field element (spec settle-N).
+const RUN_BYTES: usize = 31;
+
+/// A Groth16 proof, eight words of 32 bytes big-endian: A.x, A.y, B.x.c1, B.x.c0, B.y.c1, B.y.c0, C.x, C.y.
+pub type ProofWords = [[u8; 32]; 8];
+
+/// The settlement of one book (spec L-13 to L-15).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookSettlement {
+    /// The book.
+    pub book: BookId,
+    /// The root that it gets: a field element.
+    pub new_root: [u8; 32],
+    /// The sum of the deltas, in nanos; below 2^96.
+    pub total: Amount,
+    /// The commitment C (spec L-9): a field element.
+    pub commitment: [u8; 32],
+    /// The proof.
+    pub proof: ProofWords,
+    /// What each slot pays, in nanos, in slot order: exactly as many as the book has slots.
+    pub deltas: Vec<u64>,
+}
+
+/// The root of a sealed epoch (spec L-21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochRoot {
+    /// Its number, from 0 without a gap.
+    pub epoch: EpochId,
+    /// The root of its billing tree.
+    pub root: [u8; 32],
+}
+
+/// What happens to one slot in a registration (spec L-16 to L-18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRow {
+    /// The slot; ascending within a registration.
+    pub slot: u16,
+    /// 1 touched, 2 open, 4 close; 2 and 4 imply 1.
+    pub flags: u8,
+    /// What the deposit grows by, in nanos.
+    pub delta: u64,
+    /// What the payer gets back, in nanos; 0 unless closing.
+    pub refund: u64,
+    /// The channel's uid, 248 bits big-endian.
+    pub uid: [u8; 31],
+    /// The channel's key when opening, else zero: a field element.
+    pub key_x: [u8; 32],
+}
+
+/// The change of one book by requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookRegistration {
+    /// The book.
+    pub book: BookId,
+    /// The root that it gets: a field element.
+    pub new_root: [u8; 32],
+    /// The commitment C (spec L-9): a field element.
+    pub commitment: [u8; 32],
+    /// The proof.
+    pub proof: ProofWords,
+    /// The touched slots.
+    pub rows: Vec<SlotRow>,
+}
+
+/// What a payer asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A new channel under this key with this deposit in nanos.
+    Open {
+        /// The key's x-coordinate.
+        key_x: [u8; 32],
+        /// Nanos.
+        amount: u64,
+    },
+    /// So many nanos more.
+    TopUp {
+        /// Nanos.
+        amount: u64,
+    },
+    /// To close.
+    Close,
+}
+
+/// A request at the head of the queue, and the row that serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedRequest {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What was asked.
+    pub asked: Asked,
+    /// The index of the registration.
+    pub registration: u16,
+    /// The index of the row in it.
+    pub row: u16,
+}
+
+/// The account that settles and registers on one ledger.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    ledger: Ledger,
+    submitter: Submitter,
+}
+
+impl Operator {
+    /// An operator whose account is that of the submitter; the ledger must name it.
+    #[must_use]
+    pub const fn new(ledger: Ledger, submitter: Submitter) -> Self {
+        Self { ledger, submitter }
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Settles books in order and anchors epochs, in one transaction. Either list may be empty. `intent` identifies the work to the caller.
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`] when the deltas are not one for each slot. Final: `NotOperator`, `RequestOverdue`, `UnknownTier`,
+    /// `FieldOverflow`, `TotalTooLarge`, `ProofRejected`, `EpochGap`; else as [`Submitter::send`].
+    pub async fn settle(&self, intent: IntentId, books: &[BookSettlement], epochs: &[EpochRoot]) -> Result<TxReceipt, ChainError> {
+        let settlements = books.iter().map(|book| self.settlement(book)).collect::<Result<_, _>>()?;
+        let epochs = epochs.iter().map(|anchor| ILedger::EpochAnchor { epoch: anchor.epoch.number(), root: B256::from(anchor.root) });
+        let call = ILedger::settleCall { settlements, epochs: epochs.collect() };
+        self.submitter.send(Call::encode("settle", self.ledger.address(), &call).with_intent(intent)).await
+    }
+
+    /// Serves the first `requests.len()` requests of the queue. `intent` identifies the work to the caller.
+    ///
+    /// # Errors
+    /// Final: `NotOperator`, `RequestMismatch`, `QueueExhausted`, `RowMismatch`, `RowsOutOfOrder`, `UnknownTier`, `FieldOverflow`,
+    /// `ProofRejected`; else as [`Submitter::send`].
+    pub async fn register(
+        &self,
+        intent: IntentId,
+        books: &[BookRegistration],
+        requests: &[ServedRequest],
+    ) -> Result<TxReceipt, ChainError> {
+        let call = ILedger::registerCall {
+            registrations: books.iter().map(registration).collect(),
+            requests: requests.iter().map(request).collect(),
+        };
+        self.submitter.send(Call::encode("register", self.ledger.address(), &call).with_intent(intent)).await
+    }
+
+    fn settlement(&self, book: &BookSettlement) -> Result<ILedger::Settlement, ChainError> {
+        let tier = self.ledger.tier(book.book.tier()).ok_or_else(|| ChainError::invalid("book", format!("the ledger has no tier for {}", book.book)))?;
+        if book.deltas.len() != usize::from(tier.slots) {
+            return Err(ChainError::invalid("deltas", format!("expected {}, got {}", tier.slots, book.deltas.len())));
+        }
+        Ok(ILedger::Settlement {
+            book: book.book.to_u32(),
+            newRoot: convert::word(book.new_root),
+            totalNanos: U256::from(book.total.units()),
+            commitment: convert::word(book.commitment),
+            proof: book.proof.map(convert::word),
+            deltas: pack_deltas(&book.deltas).into(),
+        })
+    }
+}
+
+/// Eight bytes a delta, zero-filled to a multiple of 31 (spec settle-N).
+pub(crate) fn pack_deltas(deltas: &[u64]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = deltas.iter().flat_map(|delta| delta.to_be_bytes()).collect();
+    bytes.resize(bytes.len().next_multiple_of(RUN_BYTES), 0);
+    bytes
+}
+
+/// The inverse of [`pack_deltas`] for a book of so many slots; `None` unless length and fill are exact.
+pub(crate) fn unpack_deltas(bytes: &[u8], slots: u16) -> Option<Vec<u64>> {
+    let used = usize::from(slots) * DELTA_BYTES;
+    let (deltas, fill) = bytes.split_at_checked(used)?;
+    let exact = bytes.len() == used.next_multiple_of(RUN_BYTES) && fill.iter().all(|byte| *byte == 0);
+    exact.then(|| deltas.as_chunks::<DELTA_BYTES>().0.iter().map(|delta| u64::from_be_bytes(*delta)).collect())
+}
+
+fn registration(book: &BookRegistration) -> ILedger::Registration {
+    ILedger::Registration {
+        book: book.book.to_u32(),
+        newRoot: convert::word(book.new_root),
+        commitment: convert::word(book.commitment),
+        proof: book.proof.map(convert::word),
+        rows: book.rows.iter().map(row).collect(),
+    }
+}
+
+fn row(row: &SlotRow) -> ILedger::Row {
+    ILedger::Row {
+        slot: row.slot,
+        flags: row.flags,
+        deltaNanos: row.delta,
+        refundNanos: row.refund,
+        uid: convert::uid_from_bytes(&row.uid),
+        keyX: convert::word(row.key_x),
+    }
+}
+
+fn request(request: &ServedRequest) -> ILedger::Request {
+    let (kind, key_x, amount) = match request.asked {
+        Asked::Open { key_x, amount } => (ILedger::Kind::Open, key_x, amount),
+        Asked::TopUp { amount } => (ILedger::Kind::TopUp, [0; 32], amount),
+        Asked::Close => (ILedger::Kind::Close, [0; 32], 0),
+    };
+    ILedger::Request {
+        kind,
+        uid: convert::uid(request.channel),
+        keyX: convert::word(key_x),
+        amountNanos: amount,
+        registration: request.registration,
+        row: request.row,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_have_one_encoding() {
+        for slots in [1u16, 3, 4, 31, 24, 96, 384] {
+            let deltas: Vec<u64> = (1..=u64::from(slots)).map(|slot| slot.wrapping_mul(0x0123_4567_89ab_cdef)).collect();
+            let bytes = pack_deltas(&deltas);
+            assert_eq!(bytes.len() % 31, 0);
+            assert!(bytes.len() - 8 * deltas.len() < 31);
+            assert_eq!(unpack_deltas(&bytes, slots).as_ref(), Some(&deltas));
+            assert_eq!(unpack_deltas(&[&bytes[..], &[0; 31]].concat(), slots), None);
+            assert_eq!(unpack_deltas(&bytes[..bytes.len() - 1], slots), None);
+        }
+        // Three slots fill 24 of 31 bytes.
+        let mut bytes = pack_deltas(&[1, 2, 3]);
+        bytes[30] = 1;
+        assert_eq!(unpack_deltas(&bytes, 3), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! Sending transactions of one account: one nonce lane, simulated, priced, followed to a final answer.
+//!
+//! **Invariants.** One intent is never under way under two nonces at once. A nonce that the node may have seen used is never given to
+//! another call. A revert is final and carries its reason. What to send again after a restart is the caller's to know: this type keeps
+//! nothing on disk.
+
+mod broadcast;
+mod call;
+mod fees;
+mod follow;
+mod lane;
+mod options;
+
+use std::fmt;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+
+use millstream_types::Address;
+use tokio::task::JoinSet;
+
+use self::broadcast::{Broadcast, broadcast};
+pub use self::call::{Call, IntentId, TxReceipt};
+use self::lane::{Core, Flight, Launched, Lane, SharedCore};
+pub use self::options::SubmitterOptions;
+use crate::{ChainError, ChainKey, Rpc};
+
+/// Gas of a transfer without data.
+const TRANSFER_GAS: u64 = 21_000;
+/// How often the fees of a cancellation are doubled until the pool takes it for a replacement.
+const CANCEL_ATTEMPTS: usize = 8;
+
+/// Sends the transactions of one account. Clones share the lane; make one per account and process.
+///
+/// Needs a tokio runtime with time enabled. Dropping the last clone stops following; what was broadcast may still be mined.
+#[derive(Clone)]
+pub struct Submitter {
+    core: SharedCore,
+    /// The followers; they end with the last clone.
+    followers: Arc<SyncMutex<JoinSet<()>>>,
+}
+
+impl Submitter {
+    /// A lane for the account of `key`.
+    #[must_use]
+    pub fn new(rpc: Rpc, key: ChainKey, options: SubmitterOptions) -> Self {
+        let core = Core { rpc, key, options, lane: tokio::sync::Mutex::new(Lane::default()) };
+        Self { core: Arc::new(core), followers: Arc::default() }
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn account(&self) -> Address {
+        self.core.key.address()
+    }
+
+    /// The key, for what is signed besides transactions.
+    #[must_use]
+    pub fn key(&self) -> &ChainKey {
+        &self.core.key
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub fn rpc(&self) -> &Rpc {
+        &self.core.rpc
+    }
+
+    /// Sends a call and waits until it is confirmed. A call whose intent is under way is not sent again; its transaction is waited for.
+    ///
+    /// The call is simulated on the newest block first: what depends on another transaction must wait for that one.
+    /// On the first use, transactions of this account from before the start are waited for.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`], in simulation or mined, is final. [`ChainError::Unconfirmed`] and [`ChainError::Displaced`] are
+    /// retryable with the same call. [`ChainError::Inherited`] may need [`Submitter::cancel_inherited`]. Else as any call.
+    pub async fn send(&self, call: Call) -> Result<TxReceipt, ChainError> {
+        let (operation, after) = (call.operation, self.core.options.wait_max);
+        // A task of its own: a caller that gives up halfway must not leave a transaction in the pool that the lane knows nothing of.
+        let launch = tokio::spawn(self.clone().flight(call));
+        let flight = match tokio::time::timeout(after, launch).await {
+            Ok(Ok(flight)) => flight?,
+            Ok(Err(_)) => return Err(ChainError::Stopped { operation }),
+            Err(_) => return Err(ChainError::TimedOut { operation, after }),
+        };
+        self.wait(operation, flight).await
+    }
+
+    async fn flight(self, call: Call) -> Result<Flight, ChainError> {
+        let mut lane = self.core.lane.lock().await;
+        if let Some(flight) = lane.flights.get(&call.intent) {
+            return Ok(flight.clone());
+        }
+        self.core.await_inherited(&lane).await?;
+        let launched = self.core.launch(&mut lane, call).await?;
+        Ok(self.follow(&mut lane, launched))
+    }
+
+    fn follow(&self, lane: &mut Lane, launched: Launched) -> Flight {
+        let (intent, tx_nonce) = (launched.call.intent, launched.tx_nonce);
+        let tell = Core::enter(lane, intent, tx_nonce);
+        let flight = Flight { tx_nonce, outcome: tell.subscribe() };
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        while followers.try_join_next().is_some() {}
+        followers.spawn(follow::follow(Arc::clone(&self.core), launched, tell));
+        flight
+    }
+
+    async fn wait(&self, operation: &'static str, mut flight: Flight) -> Result<TxReceipt, ChainError> {
+        let after = self.core.options.wait_max;
+        match tokio::time::timeout(after, flight.outcome.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone().unwrap_or(Err(ChainError::Stopped { operation })),
+            Ok(Err(_)) => Err(ChainError::Stopped { operation }),
+            Err(_) => Err(ChainError::Unconfirmed { operation, tx_nonce: flight.tx_nonce, after }),
+        }
+    }
+
+    /// Replaces the transactions of this account that wait in the pool since before the start by transfers of nothing to itself, and
+    /// returns how many there were. Each may still be mined instead of its replacement.
+    ///
+    /// # Errors
+    /// [`ChainError::Unavailable`] when the pool takes none within the fee caps; else as any call.
+    pub async fn cancel_inherited(&self) -> Result<u64, ChainError> {
+        let operation = "cancel";
+        let mut flights = Vec::new();
+        {
+            let mut lane = self.core.lane.lock().await;
+            let (mined, pending) = (self.core.mined_count().await?, self.core.pending_count().await?);
+            for tx_nonce in (mined..pending).filter(|nonce| !lane.flights.values().any(|flight| flight.tx_nonce == *nonce)).collect::<Vec<_>>() {
+                let launched = self.cancellation(operation, tx_nonce).await?;
+                flights.push(self.follow(&mut lane, launched));
+            }
+            lane.resynchronise();
+        }
+        let count = flights.len();
+        for flight in flights {
+            match self.wait(operation, flight).await {
+                Ok(_) | Err(ChainError::Displaced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
+    async fn cancellation(&self, operation: &'static str, tx_nonce: u64) -> Result<Launched, ChainError> {
+        let mut intent = [0xff; 32];
+        intent[24..].copy_from_slice(&tx_nonce.to_be_bytes());
+        let call = Call::new(operation, self.account(), Vec::new()).with_intent(IntentId::from_bytes(intent));
+        let mut fees = self.core.estimate_fees().await?;
+        for _ in 0..CANCEL_ATTEMPTS {
+            fees = fees.doubled(&self.core.options);
+            let transaction = self.core.sign(&call, tx_nonce, TRANSFER_GAS, fees)?;
+            match broadcast(&self.core.rpc, operation, &transaction).await {
+                Broadcast::Underpriced => {}
+                Broadcast::Refused(error) => return Err(error),
+                Broadcast::Accepted | Broadcast::NonceUsed | Broadcast::Unknown(_) => {
+                    return Ok(Launched { call, tx_nonce, gas_limit: TRANSFER_GAS, fees, transaction, accepted: true });
+                }
+            }
+        }
+        Err(self.core.rpc.unavailable(operation, "the pool takes no replacement within the fee caps"))
+    }
+}
+
+impl fmt::Debug for Submitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Submitter({} on {:?})", self.account(), self.core.rpc)
+    }
+}

@@ -1,0 +1,74 @@
+//! The ledger's token: balances, allowances, and the domain that its authorizations are signed in.
+
+use alloy::primitives::U256;
+use alloy::sol_types::Eip712Domain;
+use millstream_types::Address;
+
+use crate::bindings::IToken;
+use crate::{Call, ChainError, Rpc, Submitter, TxReceipt, convert};
+
+/// What an account has of a token, in base units.
+///
+/// # Errors
+/// [`ChainError::Unrepresentable`] from 2^128 up; or the endpoint is unavailable.
+pub async fn token_balance(rpc: &Rpc, token: Address, account: Address) -> Result<u128, ChainError> {
+    let balance = rpc.view("balanceOf", token, &IToken::balanceOfCall { account: convert::evm_address(account) }).await?;
+    convert::u128_of("token balance", balance)
+}
+
+/// What an account has of the chain's own coin, in wei.
+///
+/// # Errors
+/// [`ChainError::Unrepresentable`] from 2^128 up; or the endpoint is unavailable.
+pub async fn coin_balance(rpc: &Rpc, account: Address) -> Result<u128, ChainError> {
+    use alloy::providers::Provider;
+    let balance = rpc.ask("eth_getBalance", rpc.provider().get_balance(convert::evm_address(account))).await?;
+    convert::u128_of("coin balance", balance)
+}
+
+/// Makes base units of a test token for an account. Real tokens refuse.
+///
+/// # Errors
+/// As [`Submitter::send`].
+pub async fn mint(submitter: &Submitter, token: Address, to: Address, base_units: u128) -> Result<TxReceipt, ChainError> {
+    let call = IToken::mintCall { to: convert::evm_address(to), amount: U256::from(base_units) };
+    submitter.send(Call::encode("mint", token, &call)).await
+}
+
+/// Lets `spender` pull at least `base_units` from the submitter's account: nothing is sent when it may already.
+///
+/// The allowance becomes exactly `base_units`, by way of zero for the tokens that demand that (as USDT does).
+///
+/// # Errors
+/// As [`Submitter::send`].
+pub async fn approve(submitter: &Submitter, token: Address, spender: Address, base_units: u128) -> Result<Option<TxReceipt>, ChainError> {
+    let (owner, spender) = (convert::evm_address(submitter.account()), convert::evm_address(spender));
+    let present = submitter.rpc().view("allowance", token, &IToken::allowanceCall { owner, spender }).await?;
+    let value = U256::from(base_units);
+    if present >= value {
+        return Ok(None);
+    }
+    let set = |value| Call::encode("approve", token, &IToken::approveCall { spender, value });
+    match submitter.send(set(value)).await {
+        Err(ChainError::Reverted { transaction: None, .. }) if !present.is_zero() => {
+            submitter.send(set(U256::ZERO)).await?;
+            submitter.send(set(value)).await.map(Some)
+        }
+        sent => sent.map(Some),
+    }
+}
+
+/// The EIP-712 domain of a token, checked against the separator that the token itself computes: a signature in another domain would be
+/// worthless.
+pub(crate) async fn signing_domain(rpc: &Rpc, token: Address) -> Result<Eip712Domain, ChainError> {
+    let name = rpc.view("name", token, &IToken::nameCall {}).await?;
+    let version = rpc.view("version", token, &IToken::versionCall {}).await?;
+    let separator = rpc.view("DOMAIN_SEPARATOR", token, &IToken::DOMAIN_SEPARATORCall {}).await?;
+    let chain = U256::from(rpc.chain().get());
+    let domain = Eip712Domain::new(Some(name.into()), Some(version.into()), Some(chain), Some(convert::evm_address(token)), None);
+    if domain.separator() == separator {
+        Ok(domain)
+    } else {
+        Err(ChainError::unrepresentable("token signing domain", "the separator is not that of name, version, chain and token"))
+    }
+}

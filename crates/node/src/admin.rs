@@ -1,0 +1,284 @@
+//! The admin listener: health, metrics, status, settlement and proofs as JSON over HTTP. Loopback only; see `docs/operating/`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use millstream_chain::Ledger;
+use millstream_engine::{Channel, ChannelStatus, Engine, Input};
+use millstream_store::Read;
+use millstream_types::{Amount, ChannelId, CumulativeAmount};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::core::{Core, Stopped, stopped};
+use crate::metrics::Metrics;
+use crate::plan::{Served, SettlePlan};
+use crate::proofs::{self, ProofFailure};
+use crate::settle::Settler;
+
+/// What the handlers need.
+pub(crate) struct Admin {
+    pub(crate) core: Core,
+    pub(crate) ledger: Ledger,
+    pub(crate) operator: millstream_types::Address,
+    pub(crate) reader: Arc<dyn Read>,
+    pub(crate) settler: Arc<Settler>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) followed: watch::Receiver<u64>,
+    pub(crate) started: Instant,
+    pub(crate) listen: std::net::SocketAddr,
+    pub(crate) certificate_sha256: String,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// Serves until the node stops.
+pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Result<()> {
+    let mut stopping = admin.stopping.clone();
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .route("/channels", get(channels))
+        .route("/settle/plan", get(settle_plan))
+        .route("/settle/run", post(settle_run))
+        .route("/epochs/cut", post(cut_epoch))
+        .route("/proof", get(proof))
+        .with_state(admin);
+    Ok(axum::serve(listener, router).with_graceful_shutdown(async move { stopped(&mut stopping).await }).await?)
+}
+
+/// A problem as `application/problem+json`.
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({ "code": self.code, "message": self.message }).to_string();
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+impl From<Stopped> for Problem {
+    fn from(stopped: Stopped) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "stopped", message: stopped.to_string() }
+    }
+}
+
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "failed", message: format!("{error:#}") }
+    }
+}
+
+type Shared = State<Arc<Admin>>;
+
+async fn livez(State(admin): Shared) -> Response {
+    if admin.core.is_alive() {
+        "alive\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the core has stopped\n").into_response()
+    }
+}
+
+/// Ready: the core ticks, the chain has been read once, and the node is not stopping.
+async fn readyz(State(admin): Shared) -> Response {
+    let reason = if !admin.core.is_alive() {
+        "the core has stopped\n"
+    } else if *admin.stopping.borrow() {
+        "stopping\n"
+    } else if *admin.followed.borrow() == 0 {
+        "the chain has not been read yet\n"
+    } else {
+        return "ready\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+}
+
+async fn metrics(State(admin): Shared) -> Result<Response, Problem> {
+    let summary = admin.core.query(Engine::summary).await?;
+    admin.metrics.state(&summary);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], admin.metrics.text()).into_response())
+}
+
+async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
+    let ledger = admin.ledger.id();
+    let state = admin.core.query(move |engine| {
+        let summary = engine.summary();
+        let epochs = engine.unanchored_epochs().map(|epoch| {
+            let header = epoch.header(ledger);
+            json!({
+                "id": epoch.id.number(),
+                "frames": epoch.frames,
+                "root": header.map(|header| header.root()),
+                "sum": header.map(|header| header.top.sum),
+            })
+        });
+        json!({
+            "channels": {
+                "channels": summary.channels,
+                "open": summary.open,
+                "frozen": summary.frozen,
+                "lines": summary.lines,
+                "deposited": summary.deposited,
+                "accepted": summary.accepted,
+                "settled": summary.settled,
+                "refunded": summary.refunded,
+            },
+            "open_epoch": { "id": engine.open_epoch().id.number(), "frames": engine.open_epoch().frames },
+            "unanchored_epochs": epochs.collect::<Vec<_>>(),
+            "queue": {
+                "unserved": engine.queue().len(),
+                "oldest_requested_at_millis": engine.queue().iter().next().map(|(_, request)| request.requested_at.as_millis()),
+            },
+        })
+    });
+    let mut status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "chain_id": ledger.chain.get(),
+        "ledger": ledger.contract,
+        "provider": admin.ledger.config().provider,
+        "operator": admin.operator,
+        "token": admin.ledger.config().token,
+        "listen": admin.listen.to_string(),
+        "certificate_sha256": admin.certificate_sha256,
+        "uptime_secs": admin.started.elapsed().as_secs(),
+        "commit": admin.core.commit(),
+        "chain": { "block": *admin.followed.borrow() },
+        "settlement": { "running": admin.settler.is_running(), "last": admin.settler.last() },
+    });
+    if let (Some(status), Value::Object(state)) = (status.as_object_mut(), state.await?) {
+        status.extend(state);
+    }
+    Ok(Json(status))
+}
+
+/// A channel as `GET /channels` shows it. Amounts in nanos.
+#[derive(Serialize)]
+struct ChannelView {
+    channel: ChannelId,
+    payer: millstream_types::Address,
+    status: &'static str,
+    deposit: Amount,
+    registered: Amount,
+    accepted: CumulativeAmount,
+    lines: u64,
+    charged: CumulativeAmount,
+    settled: CumulativeAmount,
+    unsettled: Amount,
+    refunded: Amount,
+    book: Option<String>,
+    slot: Option<u16>,
+}
+
+impl From<&Channel> for ChannelView {
+    fn from(channel: &Channel) -> Self {
+        Self {
+            channel: channel.id(),
+            payer: channel.payer(),
+            status: match channel.status() {
+                ChannelStatus::Open => "open",
+                ChannelStatus::Closing => "closing",
+                ChannelStatus::Closed => "closed",
+                ChannelStatus::Frozen => "frozen",
+            },
+            deposit: channel.deposit(),
+            registered: channel.registered(),
+            accepted: channel.accepted_total(),
+            lines: channel.lines_total(),
+            charged: channel.charged(),
+            settled: channel.settled(),
+            unsettled: channel.unsettled(),
+            refunded: channel.refunded(),
+            book: channel.location().map(|location| location.book.to_string()),
+            slot: channel.location().map(|location| location.slot),
+        }
+    }
+}
+
+async fn channels(State(admin): Shared) -> Result<Json<Vec<ChannelView>>, Problem> {
+    Ok(Json(admin.core.query(|engine| engine.channels().map(ChannelView::from).collect()).await?))
+}
+
+async fn settle_plan(State(admin): Shared) -> Result<Json<Value>, Problem> {
+    let (served, plan) = admin.settler.plan().await?;
+    Ok(Json(plan_json(&served, &plan, admin.ledger.id())))
+}
+
+fn plan_json(served: &[Served], plan: &SettlePlan, ledger: millstream_types::LedgerId) -> Value {
+    use millstream_engine::RequestKind;
+    let mut books = std::collections::BTreeMap::new();
+    for served in served {
+        let (opens, top_ups, closes) = books.entry(served.book).or_insert((0, 0, 0));
+        match served.request.kind {
+            RequestKind::Open => *opens += 1,
+            RequestKind::TopUp => *top_ups += 1,
+            RequestKind::Close => *closes += 1,
+        }
+    }
+    let register = books.iter().map(|(book, (opens, top_ups, closes))| {
+        json!({ "book": book.to_string(), "opens": opens, "top_ups": top_ups, "closes": closes })
+    });
+    let settle = plan.books.iter().map(|planned| {
+        json!({ "book": planned.book.to_string(), "channels": planned.vouchers.len(), "total": planned.total })
+    });
+    let epochs = plan.epochs.iter().map(|epoch| {
+        json!({ "id": epoch.id.number(), "root": epoch.header(ledger).map(|header| header.root()) })
+    });
+    json!({
+        "register": register.collect::<Vec<_>>(),
+        "settle": settle.collect::<Vec<_>>(),
+        "epochs": epochs.collect::<Vec<_>>(),
+        "waiting": plan.waiting,
+    })
+}
+
+async fn settle_run(State(admin): Shared) -> Result<Json<Value>, Problem> {
+    // In a task of its own: a client that goes away does not stop a settlement half-way.
+    let settler = Arc::clone(&admin.settler);
+    let report = tokio::spawn(async move { settler.run().await }).await.map_err(anyhow::Error::from)??;
+    Ok(Json(json!(report)))
+}
+
+async fn cut_epoch(State(admin): Shared) -> Result<Json<Value>, Problem> {
+    let before = admin.core.query(|engine| *engine.open_epoch()).await?;
+    admin.core.inputs(vec![Input::CutEpoch]).await?;
+    let cut = (before.frames > 0).then_some(before.id.number());
+    Ok(Json(json!({ "epoch": cut })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProofQuery {
+    channel: ChannelId,
+    line: u64,
+}
+
+async fn proof(State(admin): Shared, Query(query): Query<ProofQuery>) -> Result<Response, Problem> {
+    let open_epoch = admin.core.query(|engine| engine.open_epoch().id.number()).await?;
+    let (reader, ledger) = (Arc::clone(&admin.reader), admin.ledger.id());
+    let made = tokio::task::spawn_blocking(move || proofs::make(&*reader, ledger, open_epoch, query.channel, query.line)).await;
+    match made.map_err(anyhow::Error::from)? {
+        Ok(proof) => Ok(Json(proof).into_response()),
+        Err(failure @ ProofFailure::NoSuchLine { .. }) => {
+            Err(Problem { status: StatusCode::NOT_FOUND, code: "no_such_line", message: failure.to_string() })
+        }
+        Err(failure @ ProofFailure::EpochOpen { .. }) => {
+            Err(Problem { status: StatusCode::CONFLICT, code: "epoch_open", message: failure.to_string() })
+        }
+        Err(failure @ ProofFailure::Records(_)) => {
+            Err(Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "records", message: failure.to_string() })
+        }
+    }
+}

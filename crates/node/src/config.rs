@@ -1,0 +1,217 @@
+//! The node's configuration: one TOML file, `MILLSTREAM_SECTION__KEY` overrides, unknown keys are errors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use millstream_types::Address;
+use serde::{Deserialize, Serialize};
+
+/// The node's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where the node listens and keeps its state.
+    pub node: NodeSection,
+    /// The chain and the ledger.
+    pub chain: ChainSection,
+    /// Epochs of the billing tree.
+    #[serde(default)]
+    pub billing: BillingSection,
+    /// When to settle.
+    #[serde(default)]
+    pub settlement: SettlementSection,
+    /// What payers may do.
+    #[serde(default)]
+    pub limits: LimitsSection,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// Directory of the database, the certificate and the acknowledged head.
+    pub data_dir: PathBuf,
+    /// UDP address of the QUIC listener.
+    pub listen: SocketAddr,
+    /// TCP address of the admin listener: loopback only.
+    pub admin_listen: SocketAddr,
+    /// PEM certificate chain; without it the node makes a self-signed one, to be pinned by payers.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// PEM private key of the certificate.
+    #[serde(default)]
+    pub private_key: Option<PathBuf>,
+}
+
+/// `[chain]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainSection {
+    /// JSON-RPC endpoint of an EVM node.
+    pub rpc_url: String,
+    /// The chain id that the endpoint must report.
+    pub chain_id: u64,
+    /// The ledger contract.
+    pub ledger: Address,
+    /// Block of the ledger's deployment: logs are read from here.
+    #[serde(default)]
+    pub start_block: u64,
+    /// Depth at which a block counts: 1 is the newest block.
+    #[serde(default = "default_confirmations")]
+    pub confirmations: u64,
+    /// Milliseconds between two reads of the chain.
+    #[serde(default = "default_poll_millis")]
+    pub poll_millis: u64,
+    /// File with the operator's private key, hexadecimal, readable by its owner only.
+    pub operator_key_file: PathBuf,
+    /// Directory of the proving keys; the default is under the user's cache directory.
+    #[serde(default)]
+    pub keys_dir: Option<PathBuf>,
+}
+
+/// `[billing]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BillingSection {
+    /// Frames after which an epoch is cut.
+    pub epoch_frames_max: u32,
+    /// Seconds after its first frame at which an epoch is cut.
+    pub epoch_secs_max: u64,
+}
+
+/// `[settlement]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SettlementSection {
+    /// Seconds between two settlements; 0 leaves them to `millstream settle run` and to the response window.
+    pub interval_secs: u64,
+    /// Part of the response window, in percent, after which the oldest request is served without being asked.
+    pub serve_at_percent: u8,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSection {
+    /// Open connections.
+    pub connections_max: usize,
+    /// Channels on one connection.
+    pub channels_per_connection_max: u16,
+    /// Unanswered frames on one stream.
+    pub frames_in_flight_max: u16,
+    /// Seconds without traffic after which a connection is closed.
+    pub idle_timeout_secs: u32,
+}
+
+const fn default_confirmations() -> u64 {
+    12
+}
+
+const fn default_poll_millis() -> u64 {
+    1_000
+}
+
+impl Default for BillingSection {
+    fn default() -> Self {
+        Self { epoch_frames_max: 262_144, epoch_secs_max: 3_600 }
+    }
+}
+
+impl Default for SettlementSection {
+    fn default() -> Self {
+        Self { interval_secs: 0, serve_at_percent: 25 }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { connections_max: 10_000, channels_per_connection_max: 256, frames_in_flight_max: 16, idle_timeout_secs: 60 }
+    }
+}
+
+impl NodeConfig {
+    /// Reads a file, lays `MILLSTREAM_SECTION__KEY` variables over it, and checks the result.
+    ///
+    /// # Errors
+    /// What is wrong, with the file's name.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        Self::parse(&text, std::env::vars()).with_context(|| format!("in the configuration {}", path.display()))
+    }
+
+    fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
+        let mut table: toml::Table = text.parse()?;
+        for (name, value) in variables {
+            if let Some((section, key)) = name.strip_prefix("MILLSTREAM_").and_then(|rest| rest.split_once("__")) {
+                let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                let section = section.as_table_mut().with_context(|| format!("{name}: not a section"))?;
+                section.insert(key.to_lowercase(), override_value(&value));
+            }
+        }
+        let config: Self = table.try_into()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.node.admin_listen.ip().is_loopback(),
+            "node.admin_listen is {}: the admin listener has no authentication and must be on loopback",
+            self.node.admin_listen
+        );
+        anyhow::ensure!(self.chain.confirmations > 0, "chain.confirmations counts from 1, the newest block");
+        anyhow::ensure!(self.billing.epoch_frames_max > 0, "billing.epoch_frames_max must not be 0");
+        anyhow::ensure!(self.settlement.serve_at_percent <= 90, "settlement.serve_at_percent must leave time to prove: at most 90");
+        anyhow::ensure!(self.limits.frames_in_flight_max > 0, "limits.frames_in_flight_max must not be 0");
+        anyhow::ensure!(
+            self.node.certificate.is_some() == self.node.private_key.is_some(),
+            "node.certificate and node.private_key go together"
+        );
+        Ok(())
+    }
+}
+
+/// An override is a TOML value when it reads as one, and otherwise a string.
+fn override_value(text: &str) -> toml::Value {
+    let parsed = format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+    parsed.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        [node]
+        data_dir = "data"
+        listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        [chain]
+        rpc_url = "http://127.0.0.1:8545"
+        chain_id = 31337
+        ledger = "0x0000000000000000000000000000000000000001"
+        operator_key_file = "operator.key"
+    "#;
+
+    fn parse(text: &str, variables: &[(&str, &str)]) -> anyhow::Result<NodeConfig> {
+        NodeConfig::parse(text, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn a_minimal_file_is_enough_and_variables_win() {
+        let config = parse(MINIMAL, &[]).expect("complete");
+        assert_eq!((config.chain.confirmations, config.limits.frames_in_flight_max), (12, 16));
+        let variables = [("MILLSTREAM_CHAIN__CONFIRMATIONS", "3"), ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"), ("MILLSTREAM_PROFILE", "x")];
+        let config = parse(MINIMAL, &variables).expect("complete");
+        assert_eq!((config.chain.confirmations, config.chain.rpc_url.as_str()), (3, "http://127.0.0.1:1"));
+    }
+
+    #[test]
+    fn unknown_keys_and_an_open_admin_listener_are_refused() {
+        assert!(parse(&format!("{MINIMAL}\nretries = 3"), &[]).is_err());
+        assert!(parse(MINIMAL, &[("MILLSTREAM_NODE__LISTENN", "127.0.0.1:1")]).is_err());
+        assert!(parse(MINIMAL, &[("MILLSTREAM_NODE__ADMIN_LISTEN", "0.0.0.0:80")]).is_err());
+        assert!(parse(MINIMAL, &[("MILLSTREAM_CHAIN__CONFIRMATIONS", "0")]).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! Following the chain: confirmed logs become facts for the engine, with the cursor in the same batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use millstream_chain::{ChainBatch, ChainError, Cursor, EventPosition, Indexer, LedgerEvent, Poll};
+use millstream_engine::{ChainCursor, ChainFact, Input};
+use millstream_types::{Amount, BlockNumber};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::core::{Core, stopped};
+use crate::metrics::Metrics;
+
+/// The longest pause between two tries of an endpoint that does not answer.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Reads the chain into the core.
+pub(crate) struct Follower {
+    pub(crate) core: Core,
+    pub(crate) indexer: Indexer,
+    pub(crate) start_block: BlockNumber,
+    pub(crate) poll_interval: Duration,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Told the last block that the engine knows.
+    pub(crate) followed: watch::Sender<u64>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Follower {
+    /// Follows until the node stops, or the chain says what cannot be.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let mut cursor = self.stored_cursor().await?;
+        let mut pause = self.poll_interval;
+        loop {
+            match self.step(&mut cursor).await {
+                // There may be more to read at once.
+                Ok(true) => continue,
+                Ok(false) => pause = self.poll_interval,
+                Err(failure) => match failure.downcast_ref::<ChainError>() {
+                    Some(chain) if chain.is_retryable() => {
+                        self.metrics.chain_errors.inc();
+                        pause = (pause * 2).min(RETRY_PAUSE_MAX);
+                        warn!(%chain, retry_in_millis = pause.as_millis(), "the chain cannot be read now");
+                    }
+                    _ => {
+                        error!(fault = format!("{failure:#}"), "the chain cannot be followed");
+                        return Err(failure);
+                    }
+                },
+            }
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stopping) => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn stored_cursor(&self) -> anyhow::Result<Option<Cursor>> {
+        let stored = self.core.query(|engine| engine.cursor().cloned()).await?;
+        let Some(stored) = stored else { return Ok(None) };
+        self.followed.send_replace(stored.block.height());
+        Ok(Some(Cursor::from_bytes(&stored.state).context("the stored cursor of the chain cannot be read")?))
+    }
+
+    /// One look at the chain; whether there was something.
+    async fn step(&self, cursor: &mut Option<Cursor>) -> anyhow::Result<bool> {
+        let at = match cursor {
+            Some(cursor) => cursor,
+            None => cursor.insert(self.indexer.start(self.start_block).await?),
+        };
+        match self.indexer.poll(at).await? {
+            Poll::Idle(_) => Ok(false),
+            Poll::Batch(batch) => {
+                let next = batch.cursor.clone();
+                self.apply(batch).await?;
+                *cursor = Some(next);
+                Ok(true)
+            }
+            Poll::Reorg(reorg) => {
+                // Deeper than the confirmations: whatever the chain had said is void until it says it again. What payers signed is not.
+                error!(lost = %reorg.lost.hash, found = %reorg.found, "the chain was reorganised below the confirmation depth: reading it anew");
+                self.core.inputs(vec![Input::Chain(ChainFact::Reset)]).await?;
+                *cursor = None;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn apply(&self, batch: ChainBatch) -> anyhow::Result<()> {
+        let mut inputs = Vec::with_capacity(batch.events.len() + 1);
+        for event in batch.events {
+            if let Some(fact) = fact(event.position, event.event)? {
+                inputs.push(Input::Chain(fact));
+            }
+        }
+        let events = inputs.len();
+        inputs.push(Input::ChainSeen(ChainCursor { block: batch.to, state: batch.cursor.to_bytes() }));
+        self.core.inputs(inputs).await?;
+        let (unserved, summary) = self.core.query(|engine| (engine.queue().len(), engine.summary())).await?;
+        self.metrics.unserved_requests.set(i64::try_from(unserved).unwrap_or(i64::MAX));
+        self.metrics.state(&summary);
+        self.metrics.chain_block.set(i64::try_from(batch.to.height()).unwrap_or(i64::MAX));
+        self.followed.send_replace(batch.to.height());
+        if events > 0 {
+            info!(block = batch.to.height(), events, "chain events applied");
+        }
+        Ok(())
+    }
+}
+
+/// What an event means to the engine; `None` for those that it does not keep.
+fn fact(position: EventPosition, event: LedgerEvent) -> anyhow::Result<Option<ChainFact>> {
+    let at = position.block_time;
+    Ok(Some(match event {
+        LedgerEvent::Opened { channel, payer, key_x, salt: _, deposit, request_index } => {
+            ChainFact::Opened { channel, payer, key_x, deposit, request: request_index, at }
+        }
+        LedgerEvent::ToppedUp { channel, amount, deposit: _, request_index } => {
+            ChainFact::ToppedUp { channel, amount, request: request_index, at }
+        }
+        LedgerEvent::CloseRequested { channel, request_index } => ChainFact::CloseRequested { channel, request: request_index, at },
+        LedgerEvent::Included { channel, book, slot } => ChainFact::Included { channel, book, slot },
+        LedgerEvent::Closed { channel, book: _, refund } => ChainFact::Closed { channel, refund },
+        LedgerEvent::Registered { book: _, new_root: _, queue_head } => ChainFact::QueueServed { head: queue_head },
+        LedgerEvent::Settled { book, new_root: _, total: _, deltas } => {
+            let deltas = deltas.context("a settlement was sent by a contract: its deltas cannot be read from the chain")?;
+            ChainFact::Settled { book, deltas: deltas.into_iter().map(Amount::from_nanos).collect() }
+        }
+        LedgerEvent::EpochAnchored { epoch, root } => ChainFact::EpochAnchored { epoch, root },
+        LedgerEvent::Withdrawn { .. } | LedgerEvent::OperatorChanged { .. } => return Ok(None),
+    }))
+}

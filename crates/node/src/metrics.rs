@@ -1,0 +1,109 @@
+//! Prometheus metrics. No channel or payer labels: their number has no bound.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use millstream_engine::Summary;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The node's metrics.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) connections: Gauge<i64, AtomicI64>,
+    pub(crate) streams: Gauge<i64, AtomicI64>,
+    frames: Counter<u64, AtomicU64>,
+    lines: Counter<u64, AtomicU64>,
+    pub(crate) rejects: Counter<u64, AtomicU64>,
+    pub(crate) closed_streams: Counter<u64, AtomicU64>,
+    commits: Counter<u64, AtomicU64>,
+    commit_bytes: Counter<u64, AtomicU64>,
+    commit_seconds: Histogram,
+    channels: Gauge<i64, AtomicI64>,
+    channels_open: Gauge<i64, AtomicI64>,
+    channels_frozen: Gauge<i64, AtomicI64>,
+    accepted: Gauge<i64, AtomicI64>,
+    settled: Gauge<i64, AtomicI64>,
+    pub(crate) chain_block: Gauge<i64, AtomicI64>,
+    pub(crate) chain_errors: Counter<u64, AtomicU64>,
+    pub(crate) settlements: Counter<u64, AtomicU64>,
+    pub(crate) registrations: Counter<u64, AtomicU64>,
+    pub(crate) settlement_failures: Counter<u64, AtomicU64>,
+    pub(crate) settlement_gas: Counter<u64, AtomicU64>,
+    pub(crate) prove_seconds: Histogram,
+    pub(crate) unserved_requests: Gauge<i64, AtomicI64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("millstream");
+        macro_rules! metric {
+            ($kind:ty, $name:literal, $help:literal) => {{
+                let metric = <$kind>::default();
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        let commit_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 16));
+        registry.register("commit_seconds", "Time to write and sync one batch", commit_seconds.clone());
+        let prove_seconds = Histogram::new(exponential_buckets(0.1, 2.0, 12));
+        registry.register("prove_seconds", "Time to make one proof", prove_seconds.clone());
+        Self {
+            connections: metric!(Gauge, "connections", "Open QUIC connections"),
+            streams: metric!(Gauge, "streams", "Open channel streams"),
+            frames: metric!(Counter, "frames", "Frames accepted and durable"),
+            lines: metric!(Counter, "payments", "Payments accepted and durable"),
+            rejects: metric!(Counter, "rejects", "Messages rejected"),
+            closed_streams: metric!(Counter, "closed_streams", "Streams closed for a message that does not parse"),
+            commits: metric!(Counter, "commits", "Batches committed"),
+            commit_bytes: metric!(Counter, "commit_bytes", "Bytes of committed batches"),
+            commit_seconds,
+            channels: metric!(Gauge, "channels", "Channels known"),
+            channels_open: metric!(Gauge, "channels_open", "Channels that take payments"),
+            channels_frozen: metric!(Gauge, "channels_frozen", "Channels frozen by the chain"),
+            accepted: metric!(Gauge, "accepted_nanos", "Accepted over all channels, in nanos"),
+            settled: metric!(Gauge, "settled_nanos", "Settled on-chain over all channels, in nanos"),
+            chain_block: metric!(Gauge, "chain_block", "Last block whose logs were applied"),
+            chain_errors: metric!(Counter, "chain_errors", "Failed reads of the chain"),
+            settlements: metric!(Counter, "settlements", "Books settled on-chain"),
+            registrations: metric!(Counter, "registrations", "Books registered on-chain"),
+            settlement_failures: metric!(Counter, "settlement_failures", "Settlement runs that failed"),
+            settlement_gas: metric!(Counter, "settlement_gas", "Gas used by settle and register"),
+            prove_seconds,
+            unserved_requests: metric!(Gauge, "unserved_requests", "Requests of the ledger's queue that are not served"),
+            registry,
+        }
+    }
+
+    pub(crate) fn committed(&self, took: Duration, bytes: usize, frames: u64, lines: u64) {
+        self.commits.inc();
+        self.commit_bytes.inc_by(bytes as u64);
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.frames.inc_by(frames);
+        self.lines.inc_by(lines);
+    }
+
+    pub(crate) fn rejected(&self, count: u64) {
+        self.rejects.inc_by(count);
+    }
+
+    pub(crate) fn state(&self, summary: &Summary) {
+        let gauge = |units: u128| i64::try_from(units).unwrap_or(i64::MAX);
+        self.channels.set(gauge(summary.channels.into()));
+        self.channels_open.set(gauge(summary.open.into()));
+        self.channels_frozen.set(gauge(summary.frozen.into()));
+        self.accepted.set(gauge(summary.accepted.units()));
+        self.settled.set(gauge(summary.settled.units()));
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,299 @@
+//! What to put on the chain next: a pure function of the engine's state.
+//!
+//! Two kinds of transaction. `register` serves a prefix of the ledger's queue; `settle` collects the best voucher of every channel that has
+//! one and anchors sealed epochs. A close is served only after the channel's best voucher is settled, so a provider that follows its own
+//! plan loses nothing by closing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_engine::{Engine, EpochRecord, Request, RequestKind};
+use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Tier};
+use millstream_voucher::VerifiedVoucher;
+
+/// Books in one `register`, at most: each costs a proof check of about 230,000 gas.
+const REGISTER_BOOKS_MAX: usize = 8;
+
+/// Requests in one `register`, at most.
+const REGISTER_REQUESTS_MAX: usize = 384;
+
+/// Books in one `settle`, at most.
+const SETTLE_BOOKS_MAX: usize = 8;
+
+/// Epoch roots in one `settle`, at most.
+const SETTLE_EPOCHS_MAX: usize = 64;
+
+/// A channel as the planner sees it. Amounts in nanos.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedChannel {
+    pub(crate) id: ChannelId,
+    pub(crate) key_x: [u8; 32],
+    pub(crate) registered: Amount,
+    pub(crate) settled: CumulativeAmount,
+    pub(crate) accepted: Option<VerifiedVoucher>,
+    pub(crate) book: Option<BookId>,
+}
+
+impl PlannedChannel {
+    fn accepted_total(&self) -> CumulativeAmount {
+        self.accepted.map_or(CumulativeAmount::ZERO, |voucher| voucher.body().cumulative)
+    }
+
+    fn unsettled(&self) -> Amount {
+        self.accepted_total().delta_since(self.settled).unwrap_or(Amount::ZERO)
+    }
+}
+
+/// The engine's state, as far as settlement goes.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) queue: Vec<(u64, Request)>,
+    pub(crate) channels: BTreeMap<ChannelId, PlannedChannel>,
+    pub(crate) books: BTreeMap<BookId, BTreeMap<u16, ChannelId>>,
+    pub(crate) epochs: Vec<EpochRecord>,
+}
+
+impl View {
+    pub(crate) fn of(engine: &Engine) -> Self {
+        let channels = engine.channels().map(|channel| {
+            let planned = PlannedChannel {
+                id: channel.id(),
+                key_x: *channel.key_x(),
+                registered: channel.registered(),
+                settled: channel.settled(),
+                accepted: channel.accepted().copied(),
+                book: channel.location().map(|location| location.book),
+            };
+            (channel.id(), planned)
+        });
+        Self {
+            queue: engine.queue().iter().map(|(index, request)| (index, *request)).collect(),
+            channels: channels.collect(),
+            books: engine.books().map(|(book, slots)| (book, slots.map(|(slot, channel)| (slot, channel.id())).collect())).collect(),
+            epochs: engine.unanchored_epochs().copied().collect(),
+        }
+    }
+}
+
+/// One served request: its position, what was asked, and the book it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    pub(crate) index: u64,
+    pub(crate) request: Request,
+    pub(crate) book: BookId,
+    /// The slot of an `open`.
+    pub(crate) slot: Option<u16>,
+}
+
+/// A channel whose money cannot be collected or returned yet, and why.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Waiting {
+    pub(crate) channel: ChannelId,
+    pub(crate) reason: &'static str,
+}
+
+/// What is collected from one book.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedBook {
+    pub(crate) book: BookId,
+    /// The best voucher of each channel that has something unsettled, by slot.
+    pub(crate) vouchers: BTreeMap<u16, VerifiedVoucher>,
+    /// What they add to what is settled.
+    pub(crate) total: Amount,
+}
+
+/// A `settle` transaction to be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SettlePlan {
+    pub(crate) books: Vec<PlannedBook>,
+    pub(crate) epochs: Vec<EpochRecord>,
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+/// The requests that the next `register` serves: the longest prefix of the queue that fits. `sizes` are the slots of each tier.
+pub(crate) fn plan_register(view: &View, sizes: &[u16]) -> Vec<Served> {
+    let mut slots = FreeSlots::new(view, sizes);
+    let mut placed: BTreeMap<ChannelId, BookId> = BTreeMap::new();
+    let mut books: BTreeSet<BookId> = BTreeSet::new();
+    let mut served = Vec::new();
+    let mut opens_left = view.queue.iter().filter(|(_, request)| request.kind == RequestKind::Open).count();
+    for (index, request) in view.queue.iter().take(REGISTER_REQUESTS_MAX) {
+        let Some(channel) = view.channels.get(&request.channel) else { break };
+        let (book, slot) = match request.kind {
+            RequestKind::Open => {
+                let Some((book, slot)) = slots.take(&books, opens_left) else { break };
+                opens_left -= 1;
+                placed.insert(channel.id, book);
+                (book, Some(slot))
+            }
+            RequestKind::TopUp => match channel.book.or_else(|| placed.get(&channel.id).copied()) {
+                Some(book) => (book, None),
+                None => break,
+            },
+            RequestKind::Close => match channel.book.or_else(|| placed.get(&channel.id).copied()) {
+                Some(book) if channel.unsettled().is_zero() => (book, None),
+                Some(_) | None => break,
+            },
+        };
+        if !books.contains(&book) && books.len() == REGISTER_BOOKS_MAX {
+            break;
+        }
+        books.insert(book);
+        served.push(Served { index: *index, request: *request, book, slot });
+    }
+    served
+}
+
+/// What the next `settle` collects.
+pub(crate) fn plan_settle(view: &View) -> SettlePlan {
+    let mut plan = SettlePlan::default();
+    for (book, slots) in &view.books {
+        let (mut vouchers, mut total) = (BTreeMap::new(), Amount::ZERO);
+        for (slot, id) in slots {
+            let Some(channel) = view.channels.get(id).filter(|channel| !channel.unsettled().is_zero()) else { continue };
+            match channel.accepted {
+                Some(voucher) if voucher.body().cumulative.as_amount() <= channel.registered => {
+                    vouchers.insert(*slot, voucher);
+                    // At most 384 amounts of 64 bits.
+                    total = Amount::from_units(total.units() + channel.unsettled().units());
+                }
+                Some(_) | None => plan.waiting.push(Waiting { channel: *id, reason: "a top-up has to be registered first" }),
+            }
+        }
+        if !vouchers.is_empty() && plan.books.len() < SETTLE_BOOKS_MAX {
+            plan.books.push(PlannedBook { book: *book, vouchers, total });
+        }
+    }
+    let unbooked = view.channels.values().filter(|channel| channel.book.is_none() && !channel.unsettled().is_zero());
+    plan.waiting.extend(unbooked.map(|channel| Waiting { channel: channel.id, reason: "the channel has to be registered first" }));
+    // Roots go on-chain without a gap, so an epoch whose tree is still being built holds back the later ones.
+    plan.epochs = view.epochs.iter().take_while(|epoch| epoch.top.is_some()).take(SETTLE_EPOCHS_MAX).copied().collect();
+    plan
+}
+
+/// Empty slots, in existing books first.
+struct FreeSlots<'a> {
+    sizes: &'a [u16],
+    free: BTreeMap<BookId, BTreeSet<u16>>,
+    next_number: Vec<u32>,
+}
+
+impl<'a> FreeSlots<'a> {
+    fn new(view: &View, sizes: &'a [u16]) -> Self {
+        let mut next_number = vec![0; sizes.len()];
+        let mut free = BTreeMap::new();
+        for (book, taken) in &view.books {
+            let tier = usize::from(book.tier().index());
+            if let (Some(size), Some(next)) = (sizes.get(tier), next_number.get_mut(tier)) {
+                *next = (*next).max(book.number() + 1);
+                free.insert(*book, (0..*size).filter(|slot| !taken.contains_key(slot)).collect());
+            }
+        }
+        Self { sizes, free, next_number }
+    }
+
+    /// A slot for an `open`: in a book that the transaction changes anyway, else in any book, else in a new one of the smallest tier that
+    /// holds the `opens_left`.
+    fn take(&mut self, planned: &BTreeSet<BookId>, opens_left: usize) -> Option<(BookId, u16)> {
+        let has_room = |book: &&BookId| self.free.get(*book).is_some_and(|slots| !slots.is_empty());
+        let book = planned.iter().find(has_room).or_else(|| self.free.keys().find(has_room)).copied();
+        let book = match book {
+            Some(book) => book,
+            None => self.new_book(opens_left)?,
+        };
+        self.free.get_mut(&book)?.pop_first().map(|slot| (book, slot))
+    }
+
+    fn new_book(&mut self, opens_left: usize) -> Option<BookId> {
+        let fitting = self.sizes.iter().enumerate().filter(|(_, size)| usize::from(**size) >= opens_left).min_by_key(|(_, size)| **size);
+        let largest = || self.sizes.iter().enumerate().max_by_key(|(_, size)| **size);
+        let (tier, size) = fitting.or_else(largest)?;
+        let number = self.next_number.get_mut(tier)?;
+        let book = BookId::new(Tier::new(u8::try_from(tier).ok()?), *number).ok()?;
+        *number += 1;
+        self.free.insert(book, (0..*size).collect());
+        Some(book)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::{BillHead, Timestamp};
+    use millstream_voucher::{SecretKey, VoucherBody};
+
+    use super::*;
+
+    fn channel(number: u8) -> ChannelId {
+        ChannelId::from_uid(&[number; 31])
+    }
+
+    fn voucher(number: u8, cumulative: u64) -> VerifiedVoucher {
+        let body = VoucherBody {
+            channel: channel(number),
+            lines_total: 1,
+            cumulative: CumulativeAmount::from_nanos(cumulative),
+            bill_head: BillHead::from_bytes([0; 32]),
+        };
+        SecretKey::from_entropy(&[7; 64]).expect("a key").sign(body).expect("64 bits")
+    }
+
+    /// `booked`: channels in slots of book 0:0, each `(number, registered, settled, accepted)`.
+    fn view(booked: &[(u8, u64, u64, u64)], queue: &[(RequestKind, u8)]) -> View {
+        let book = BookId::new(Tier::new(0), 0).expect("small");
+        let mut view = View { queue: Vec::new(), channels: BTreeMap::new(), books: BTreeMap::new(), epochs: Vec::new() };
+        let planned = |number, registered, settled, accepted, book| PlannedChannel {
+            id: channel(number),
+            key_x: [1; 32],
+            registered: Amount::from_nanos(registered),
+            settled: CumulativeAmount::from_nanos(settled),
+            accepted: (accepted > 0).then(|| voucher(number, accepted)),
+            book,
+        };
+        for (slot, (number, registered, settled, accepted)) in booked.iter().enumerate() {
+            view.channels.insert(channel(*number), planned(*number, *registered, *settled, *accepted, Some(book)));
+            view.books.entry(book).or_default().insert(u16::try_from(slot).expect("few"), channel(*number));
+        }
+        for (index, (kind, number)) in queue.iter().enumerate() {
+            view.channels.entry(channel(*number)).or_insert_with(|| planned(*number, 0, 0, 0, None));
+            let request =
+                Request { kind: *kind, channel: channel(*number), amount: Amount::from_nanos(1), requested_at: Timestamp::default() };
+            view.queue.push((index as u64, request));
+        }
+        view
+    }
+
+    #[test]
+    fn a_prefix_of_the_queue_is_served() {
+        use RequestKind::{Close, Open, TopUp};
+        let check = |booked: &[(u8, u64, u64, u64)], queue: &[(RequestKind, u8)], served: usize| {
+            assert_eq!(plan_register(&view(booked, queue), &[4, 8]).len(), served, "{booked:?} {queue:?}");
+        };
+        check(&[], &[], 0);
+        check(&[], &[(Open, 1), (TopUp, 1), (Open, 2)], 3);
+        check(&[], &[(Open, 1), (Close, 1)], 2);
+        // A close waits for its settlement and holds back what comes after it.
+        check(&[(1, 10, 0, 5)], &[(Close, 1), (Open, 2)], 0);
+        check(&[(1, 10, 5, 5)], &[(Close, 1), (Open, 2)], 2);
+        check(&[(1, 10, 0, 5)], &[(Open, 2), (Close, 1)], 1);
+    }
+
+    #[test]
+    fn opens_fill_books_before_new_ones_are_made() {
+        let opens: Vec<_> = (10..16).map(|number| (RequestKind::Open, number)).collect();
+        let served = plan_register(&view(&[(1, 10, 0, 0), (2, 10, 0, 0)], &opens), &[4, 8]);
+        let places: Vec<_> = served.iter().map(|served| (served.book.to_string(), served.slot)).collect();
+        let expected = [("0:0", 2), ("0:0", 3), ("0:1", 0), ("0:1", 1), ("0:1", 2), ("0:1", 3)];
+        assert_eq!(places, expected.map(|(book, slot)| (book.to_owned(), Some(slot))));
+        // Six opens at once go into one book of the size that holds them.
+        let served = plan_register(&view(&[], &opens), &[4, 8]);
+        assert!(served.iter().all(|served| served.book.to_string() == "1:0"));
+    }
+
+    #[test]
+    fn the_best_voucher_of_every_channel_is_settled() {
+        let plan = plan_settle(&view(&[(1, 10, 0, 5), (2, 10, 5, 5), (3, 10, 0, 0), (4, 10, 5, 11)], &[]));
+        assert_eq!(plan.books.len(), 1);
+        assert_eq!(plan.books[0].vouchers.keys().copied().collect::<Vec<_>>(), [0]);
+        assert_eq!(plan.books[0].total, Amount::from_nanos(5));
+        assert_eq!(plan.waiting.iter().map(|waiting| waiting.channel).collect::<Vec<_>>(), [channel(4)]);
+    }
+}

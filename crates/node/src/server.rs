@@ -1,0 +1,75 @@
+//! Accepting connections and streams.
+
+use std::sync::Arc;
+
+use millstream_transport::{Connection, ServerEndpoint};
+use tokio::task::JoinSet;
+use tracing::{debug, info};
+
+use crate::core::stopped;
+use crate::session::{self, Shared};
+
+/// Accepts payers until the node stops; returns when every session has ended.
+pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, connections_max: usize) {
+    let mut stopping = shared.stopping.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = stopped(&mut stopping) => break,
+            Some(_) = connections.join_next() => continue,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { break };
+        if connections.len() >= connections_max {
+            debug!(from = %incoming.remote_address(), "connection refused: the node has its maximum");
+            incoming.refuse();
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let from = incoming.remote_address();
+            match incoming.handshake().await {
+                Ok(connection) => serve(shared, connection).await,
+                Err(error) => debug!(%from, %error, "handshake failed"),
+            }
+        });
+    }
+    while connections.join_next().await.is_some() {}
+    info!("all sessions ended");
+}
+
+async fn serve(shared: Arc<Shared>, connection: Connection) {
+    let from = connection.remote_address();
+    let mut stopping = shared.stopping.clone();
+    let mut sessions = JoinSet::new();
+    shared.metrics.connections.inc();
+    debug!(%from, "connection opened");
+    let lost = loop {
+        let stream = tokio::select! {
+            biased;
+            () = stopped(&mut stopping) => break None,
+            Some(_) = sessions.join_next() => continue,
+            stream = connection.accept_channel() => stream,
+        };
+        match stream {
+            Ok(stream) => {
+                let shared = Arc::clone(&shared);
+                sessions.spawn(async move {
+                    shared.metrics.streams.inc();
+                    if let Err(error) = session::run(Arc::clone(&shared), stream).await {
+                        debug!(%from, error = ?error, "stream ended");
+                    }
+                    shared.metrics.streams.dec();
+                });
+            }
+            Err(lost) => break Some(lost),
+        }
+    };
+    while sessions.join_next().await.is_some() {}
+    shared.metrics.connections.dec();
+    match lost {
+        Some(lost) => debug!(%from, %lost, "connection ended"),
+        None => connection.close(Some(millstream_wire::ErrorCode::ShuttingDown), "the node is stopping"),
+    }
+}

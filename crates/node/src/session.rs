@@ -1,0 +1,296 @@
+//! One channel's stream: decode, verify, hand to the core, and write what the core releases.
+//!
+//! Signatures are checked here, on the runtime's workers, so that the core only compares and stores. Nothing is answered from here but what the core released
+//! after its sync, and what needs no state: messages that do not parse, and frames for a channel that is not attached.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_engine::{Answer, ChannelStatus, FrameInput, Rejection, ReplyId, Snapshot};
+use millstream_types::{BillHead, CumulativeAmount, LedgerId};
+use millstream_voucher::PublicKey;
+use millstream_transport::{ChannelStream, MessageReader, MessageWriter, StreamError};
+use millstream_wire::{Ack, Attach, ErrorCode, FrameMessage, Limits, NodeMessage, PayerMessage, Reject};
+use tokio::sync::{mpsc, watch};
+use tracing::debug;
+
+use crate::core::{Core, Release, Stopped, stopped};
+use crate::metrics::Metrics;
+
+/// What every session needs.
+pub(crate) struct Shared {
+    pub(crate) core: Core,
+    pub(crate) ledger: LedgerId,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Turns true when the node stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// Why a session ended before its payer ended it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("the stream failed")]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// The channel of a stream: its last known state, and the key that its frames are checked with.
+struct Attached {
+    key: PublicKey,
+    snapshot: Box<Snapshot>,
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    writer: MessageWriter,
+    attached: Option<Attached>,
+    answers: mpsc::UnboundedReceiver<Release>,
+    reply: mpsc::UnboundedSender<Release>,
+    /// Frames that the core has and has not answered.
+    in_flight: u16,
+    /// Acks are cumulative: of several, only the last is written.
+    unwritten_ack: Option<Ack>,
+}
+
+/// Serves a stream until its payer ends it, the connection is lost or the node stops.
+pub(crate) async fn run(shared: Arc<Shared>, stream: ChannelStream) -> Result<(), SessionError> {
+    let ChannelStream { mut reader, writer } = stream;
+    let (reply, answers) = mpsc::unbounded_channel();
+    let mut stopping = shared.stopping.clone();
+    let mut session = Session { shared, writer, attached: None, answers, reply, in_flight: 0, unwritten_ack: None };
+    let ended = session.serve(&mut reader, &mut stopping).await;
+    match ended {
+        // What is in flight may be durable already: tell the payer before leaving.
+        Ok(()) => session.drain().await,
+        Err(SessionError::Stream(StreamError::Message(error))) => {
+            // The reader has stopped the stream with this code (W-2).
+            session.shared.metrics.closed_streams.inc();
+            session.writer.reset(error.code());
+            Err(SessionError::Stream(StreamError::Message(error)))
+        }
+        Err(error) => {
+            session.writer.reset(ErrorCode::ShuttingDown);
+            Err(error)
+        }
+    }
+}
+
+impl Session {
+    async fn serve(&mut self, reader: &mut MessageReader, stopping: &mut watch::Receiver<bool>) -> Result<(), SessionError> {
+        loop {
+            let window_is_open = self.in_flight < self.shared.limits.frames_in_flight_max;
+            tokio::select! {
+                biased;
+                () = stopped(stopping) => return Ok(()),
+                Some(release) = self.answers.recv() => {
+                    self.release(release)?;
+                    self.release_ready()?;
+                    self.flush().await?;
+                }
+                message = reader.next(), if window_is_open => match message? {
+                    Some(message) => self.message(reader, message).await?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn drain(&mut self) -> Result<(), SessionError> {
+        while self.in_flight > 0 {
+            let release = self.answers.recv().await.ok_or(Stopped)?;
+            self.release(release)?;
+        }
+        self.flush().await?;
+        self.writer.finish();
+        Ok(())
+    }
+
+    async fn message(&mut self, reader: &mut MessageReader, message: Bytes) -> Result<(), SessionError> {
+        match PayerMessage::decode(message) {
+            Ok(PayerMessage::Frame(frame)) => self.frame(frame).await,
+            Ok(PayerMessage::Attach(attach)) => self.attach(attach).await,
+            Err(error) if error.code().closes_stream() => {
+                reader.stop(error.code());
+                Err(SessionError::Stream(StreamError::Message(error)))
+            }
+            Err(error) => self.reject(error.code(), 0).await,
+        }
+    }
+
+    async fn attach(&mut self, attach: Attach) -> Result<(), SessionError> {
+        if attach.ledger.chain != self.shared.ledger.chain {
+            return self.reject(ErrorCode::WrongChain, 0).await;
+        }
+        if attach.ledger.contract != self.shared.ledger.contract {
+            return self.reject(ErrorCode::WrongLedger, 0).await;
+        }
+        let (reply, mut answer) = mpsc::unbounded_channel();
+        self.shared.core.attach(attach.channel(), reply).await?;
+        let release = answer.recv().await.ok_or(Stopped)?;
+        // Frames sent before this attach were judged before it, and their answers go first.
+        self.release_ready()?;
+        let Answer::Snapshot(snapshot) = release.answer else {
+            return self.reject(ErrorCode::UnknownChannel, 0).await;
+        };
+        // The ledger checked the key when the channel opened, so a key that does not parse holds no signature either.
+        let key = PublicKey::from_x(&snapshot.key_x).ok().filter(|key| attach.voucher.verify(key).is_ok());
+        let Some(key) = key else {
+            return self.reject(ErrorCode::BadSignature, 0).await;
+        };
+        let message = NodeMessage::Snapshot(Box::new(millstream_wire::Snapshot {
+            channel: snapshot.channel,
+            status: wire_status(snapshot.status),
+            confirmed_deposit: snapshot.deposit,
+            accepted: snapshot.accepted,
+            charged: snapshot.charged,
+            settled: snapshot.settled,
+            limits: self.shared.limits,
+            tariff_version: 0,
+        }));
+        self.attached = Some(Attached { key, snapshot });
+        self.write(&message)?;
+        self.flush().await
+    }
+
+    async fn frame(&mut self, frame: FrameMessage) -> Result<(), SessionError> {
+        let lines_total = frame.voucher().body().lines_total;
+        let Some(attached) = &self.attached else {
+            return self.reject(ErrorCode::NotAttached, lines_total).await;
+        };
+        if frame.channel() != attached.snapshot.channel {
+            return self.reject(ErrorCode::WrongChannel, lines_total).await;
+        }
+        let Ok(voucher) = frame.voucher().verify(&attached.key) else {
+            return self.reject(ErrorCode::BadSignature, lines_total).await;
+        };
+        // A frame that decodes has 1 to 1,024 lines, so it has a root.
+        let Ok(root) = frame.root() else {
+            return self.reject(ErrorCode::LinesMismatch, lines_total).await;
+        };
+        let input = FrameInput {
+            reply: ReplyId(0),
+            voucher,
+            root,
+            lines: u32::from(frame.count()),
+            amount: frame.amount(),
+            bytes: frame.into_bytes(),
+        };
+        self.shared.core.frame(input, self.reply.clone()).await?;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Writes what the core has released in the meantime.
+    fn release_ready(&mut self) -> Result<(), SessionError> {
+        while let Ok(release) = self.answers.try_recv() {
+            self.release(release)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, release: Release) -> Result<(), SessionError> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match release.answer {
+            Answer::Ack(ack) => {
+                self.unwritten_ack = Some(Ack {
+                    lines_total: ack.lines_total,
+                    cumulative: ack.cumulative,
+                    commit: release.commit,
+                    epoch: ack.epoch,
+                });
+                Ok(())
+            }
+            Answer::Reject { rejection, lines_total, snapshot } => {
+                debug!(%rejection, lines_total, "frame rejected");
+                if let (Some(attached), Some(snapshot)) = (&mut self.attached, snapshot) {
+                    attached.snapshot = snapshot;
+                }
+                let reject = self.rejection(error_code(&rejection), lines_total);
+                self.write(&NodeMessage::Reject(reject))
+            }
+            // Attaches are answered through their own channel.
+            Answer::Snapshot(_) => Ok(()),
+        }
+    }
+
+    /// Answers a message that changed nothing and never reached the core, after everything that did.
+    async fn reject(&mut self, code: ErrorCode, lines_total: u64) -> Result<(), SessionError> {
+        while self.in_flight > 0 {
+            let release = self.answers.recv().await.ok_or(Stopped)?;
+            self.release(release)?;
+        }
+        debug!(code = code.name(), lines_total, "message rejected");
+        self.shared.metrics.rejects.inc();
+        self.refresh().await?;
+        let reject = self.rejection(code, lines_total);
+        self.write(&NodeMessage::Reject(reject))?;
+        self.flush().await
+    }
+
+    /// Reads the attached channel's state again, so that a rejection names what is accepted now.
+    async fn refresh(&mut self) -> Result<(), SessionError> {
+        if let Some(attached) = &mut self.attached {
+            let (reply, mut answer) = mpsc::unbounded_channel();
+            self.shared.core.attach(attached.snapshot.channel, reply).await?;
+            if let Answer::Snapshot(snapshot) = answer.recv().await.ok_or(Stopped)?.answer {
+                attached.snapshot = snapshot;
+            }
+        }
+        Ok(())
+    }
+
+    fn rejection(&self, code: ErrorCode, lines_total: u64) -> Reject {
+        let Some(attached) = &self.attached else { return Reject::unattached(code, lines_total) };
+        let accepted = attached.snapshot.accepted.map(|voucher| *voucher.body());
+        Reject {
+            code,
+            lines_total,
+            accepted_lines_total: accepted.map_or(0, |body| body.lines_total),
+            accepted_cumulative: accepted.map_or(CumulativeAmount::ZERO, |body| body.cumulative),
+            accepted_head: accepted.map_or_else(|| genesis(attached), |body| body.bill_head),
+        }
+    }
+
+    fn write(&mut self, message: &NodeMessage) -> Result<(), SessionError> {
+        if let Some(ack) = self.unwritten_ack.take() {
+            self.writer.queue_node(&NodeMessage::Ack(ack))?;
+        }
+        Ok(self.writer.queue_node(message)?)
+    }
+
+    async fn flush(&mut self) -> Result<(), SessionError> {
+        if let Some(ack) = self.unwritten_ack.take() {
+            self.writer.queue_node(&NodeMessage::Ack(ack))?;
+        }
+        Ok(self.writer.flush().await?)
+    }
+}
+
+fn genesis(attached: &Attached) -> BillHead {
+    millstream_billing::genesis_head(&attached.snapshot.channel)
+}
+
+const fn wire_status(status: ChannelStatus) -> millstream_wire::ChannelStatus {
+    match status {
+        ChannelStatus::Open => millstream_wire::ChannelStatus::Open,
+        ChannelStatus::Closing => millstream_wire::ChannelStatus::Closing,
+        ChannelStatus::Closed => millstream_wire::ChannelStatus::Closed,
+        ChannelStatus::Frozen => millstream_wire::ChannelStatus::Frozen,
+    }
+}
+
+/// The one place where a rejection gets its number.
+const fn error_code(rejection: &Rejection) -> ErrorCode {
+    match rejection {
+        Rejection::UnknownChannel => ErrorCode::UnknownChannel,
+        Rejection::ChannelClosing => ErrorCode::ChannelClosing,
+        Rejection::ChannelFrozen => ErrorCode::ChannelFrozen,
+        Rejection::StaleTotal { .. } => ErrorCode::StaleTotal,
+        Rejection::LinesMismatch { .. } => ErrorCode::LinesMismatch,
+        Rejection::AmountMismatch { .. } => ErrorCode::AmountMismatch,
+        Rejection::BrokenBillHead { .. } => ErrorCode::BrokenBillHead,
+        Rejection::DepositExceeded { .. } => ErrorCode::DepositExceeded,
+    }
+}

@@ -1,0 +1,106 @@
+//! Statements in, checked proofs out.
+
+use std::collections::BTreeMap;
+
+use millstream_circuit::{PublicInputs, RegisterStatement, SettleStatement, Witness};
+use millstream_types::ChainId;
+
+use crate::circuit_id::CircuitId;
+use crate::dev_keys::{InsecureDevKeys, refuse_public_chain};
+use crate::error::ProverError;
+use crate::groth16::{self, Blinding};
+use crate::proof::Proof;
+use crate::verifying_key::VerifyingKey;
+
+/// Proves statements with the keys it holds. Synchronous, and busy on all of rayon's threads: call it where blocking is allowed.
+#[derive(Clone, Debug)]
+pub struct Prover {
+    keys: BTreeMap<CircuitId, InsecureDevKeys>,
+}
+
+impl Prover {
+    /// A prover with development keys: it refuses statements for public chains (spec L-23).
+    #[must_use]
+    pub fn insecure_dev(keys: impl IntoIterator<Item = InsecureDevKeys>) -> Self {
+        Self { keys: keys.into_iter().map(|keys| (keys.circuit(), keys)).collect() }
+    }
+
+    /// The circuits it can prove.
+    pub fn circuits(&self) -> impl Iterator<Item = CircuitId> + '_ {
+        self.keys.keys().copied()
+    }
+
+    /// The verifying key of a circuit, when it holds the circuit's keys.
+    #[must_use]
+    pub fn verifying_key(&self, circuit: CircuitId) -> Option<&VerifyingKey> {
+        self.keys.get(&circuit).map(InsecureDevKeys::verifying_key)
+    }
+
+    /// Proves a settlement of one book.
+    ///
+    /// # Errors
+    /// [`ProverError::PublicChain`], [`ProverError::NoKeys`], [`ProverError::Shape`], [`ProverError::SelfCheck`], in this order.
+    pub fn prove_settle(&self, statement: &SettleStatement, blinding: &Blinding) -> Result<Proof, ProverError> {
+        self.prove_settle_while(statement, blinding, &|| true)
+    }
+
+    /// Proves a registration in one book.
+    ///
+    /// # Errors
+    /// As [`Self::prove_settle`].
+    pub fn prove_register(&self, statement: &RegisterStatement, blinding: &Blinding) -> Result<Proof, ProverError> {
+        self.prove_register_while(statement, blinding, &|| true)
+    }
+
+    /// As [`Self::prove_settle`], but gives up between steps, within a fraction of the whole time, once `wanted` says no.
+    ///
+    /// # Errors
+    /// As [`Self::prove_settle`], and [`ProverError::Cancelled`].
+    pub fn prove_settle_while(
+        &self,
+        statement: &SettleStatement,
+        blinding: &Blinding,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Proof, ProverError> {
+        let circuit = CircuitId::settle(statement.book_after.size());
+        let keys = self.keys_for(circuit, statement.place.ledger.chain)?;
+        prove(keys, statement.witness(), statement.public, blinding, wanted)
+    }
+
+    /// As [`Self::prove_register`], with `wanted` as in [`Self::prove_settle_while`].
+    ///
+    /// # Errors
+    /// As [`Self::prove_settle`], and [`ProverError::Cancelled`].
+    pub fn prove_register_while(
+        &self,
+        statement: &RegisterStatement,
+        blinding: &Blinding,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Proof, ProverError> {
+        let circuit = CircuitId::register(statement.book_after.size());
+        let keys = self.keys_for(circuit, statement.place.ledger.chain)?;
+        prove(keys, statement.witness(), statement.public, blinding, wanted)
+    }
+
+    fn keys_for(&self, circuit: CircuitId, chain: ChainId) -> Result<&InsecureDevKeys, ProverError> {
+        refuse_public_chain(chain)?;
+        self.keys.get(&circuit).ok_or(ProverError::NoKeys { circuit })
+    }
+}
+
+fn prove(
+    keys: &InsecureDevKeys,
+    witness: Witness,
+    public: PublicInputs,
+    blinding: &Blinding,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Proof, ProverError> {
+    let circuit = keys.circuit();
+    let key = keys.proving_key();
+    let (key_variables, witness_variables) = (key.a_query.len(), witness.assignment.len());
+    if key_variables != witness_variables || key.h_query.len() + 1 != crate::setup::domain_size(witness.a.len()) {
+        return Err(ProverError::Shape { circuit, key_variables, witness_variables });
+    }
+    let proof = groth16::prove(key, witness, blinding, wanted).ok_or(ProverError::Cancelled)?;
+    if keys.verifying_key().verify(&public.to_array(), &proof) { Ok(proof) } else { Err(ProverError::SelfCheck { circuit }) }
+}
