@@ -1,5 +1,7 @@
 //! Epoch trees and line proofs: what holds, what does not, and the vectors for other implementations.
 
+#![allow(clippy::disallowed_methods, reason = "a test may read and write its vectors")]
+
 use std::path::Path;
 
 use millstream_billing::{EpochTree, FrameLeaf, FrameTree, Line, LineProof, ProofError, SumNode, genesis_head, next_head};

@@ -50,7 +50,7 @@ fn registrations() -> Vec<(&'static str, Structure, Witness)> {
 #[test]
 fn honest_witnesses_satisfy_every_row_and_both_back_ends_agree() {
     for (name, structure, witness) in settlements().into_iter().chain(registrations()) {
-        assert_eq!(structure.unsatisfied(&witness.assignment), [], "{name}");
+        assert_eq!(structure.unsatisfied(&witness.assignment), [0usize; 0], "{name}");
         assert_eq!((witness.a.len(), witness.b.len()), (structure.constraints(), structure.constraints()), "{name}");
         for row in 0..structure.constraints() {
             let products = [MatrixName::A, MatrixName::B].map(|matrix| structure.product(matrix, row, &witness.assignment));

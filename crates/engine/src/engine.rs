@@ -145,7 +145,7 @@ impl Engine {
                     if let Some(location) = channel.location {
                         engine.books.entry(location.book).or_default().insert(location.slot, channel.id);
                     }
-                    engine.channels.insert(channel.id, channel);
+                    engine.channels.insert(channel.id, *channel);
                 }
                 Record::Epoch(epoch) if epoch.anchored => {}
                 Record::Epoch(epoch) => {
@@ -195,7 +195,7 @@ impl Engine {
     pub fn end_tick(&mut self, effects: &mut Vec<Effect>) {
         for id in core::mem::take(&mut self.changed_channels) {
             if let Some(channel) = self.channels.get(&id) {
-                effects.push(Effect::Put(Record::Channel(channel.clone())));
+                effects.push(Effect::Put(Record::Channel(Box::new(channel.clone()))));
             }
         }
         if core::mem::take(&mut self.open_epoch_changed) {
@@ -222,9 +222,9 @@ impl Engine {
 
     /// The channels of each book, by slot.
     pub fn books(&self) -> impl Iterator<Item = (BookId, impl Iterator<Item = (u16, &Channel)>)> {
-        self.books.iter().map(|(book, slots)| {
-            (*book, slots.iter().filter_map(|(slot, id)| self.channels.get(id).map(|channel| (*slot, channel))))
-        })
+        self.books
+            .iter()
+            .map(|(book, slots)| (*book, slots.iter().filter_map(|(slot, id)| self.channels.get(id).map(|channel| (*slot, channel)))))
     }
 
     /// The ledger's unserved requests.

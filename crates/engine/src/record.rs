@@ -105,7 +105,7 @@ pub enum Record {
     /// The open epoch.
     OpenEpoch(OpenEpoch),
     /// A channel.
-    Channel(Channel),
+    Channel(Box<Channel>),
     /// A leaf of an epoch.
     Leaf(LeafRecord),
     /// An epoch that was cut.
@@ -132,9 +132,7 @@ impl Record {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Cursor(cursor) => {
-                [&[1], cursor.block.height().to_be_bytes().as_slice(), &cursor.state].concat()
-            }
+            Self::Cursor(cursor) => [&[1], cursor.block.height().to_be_bytes().as_slice(), &cursor.state].concat(),
             Self::OpenEpoch(epoch) => epoch.encode(),
             Self::Channel(channel) => channel.encode(),
             Self::Leaf(leaf) => leaf.encode(),
@@ -159,7 +157,7 @@ impl Record {
             Table::Channels => {
                 let id = key.try_into().map_err(|_| RecordError::Length { what: "channel" })?;
                 let id = ChannelId::from_bytes(id).map_err(|_| RecordError::Value { what: "channel" })?;
-                Channel::decode(id, value).map(Self::Channel)
+                Channel::decode(id, value).map(Box::new).map(Self::Channel)
             }
             Table::Epochs => EpochRecord::decode(EpochId::new(number("epoch")?), value).map(Self::Epoch),
             Table::Requests => Ok(Self::Request(number("request")?, Request::decode(value)?)),

@@ -212,9 +212,7 @@ fn every_wrong_voucher_has_its_own_reason_and_changes_nothing() {
     });
     check("same total, other head", payer.frame(&[1], |body| body.cumulative = total(20)), &|r| matches!(r, Rejection::StaleTotal { .. }));
     check("fewer lines", payer.frame(&[1], |body| body.lines_total = 1), &|r| matches!(r, Rejection::StaleTotal { .. }));
-    check("too many lines", payer.frame(&[1], |body| body.lines_total = 9), &|r| {
-        *r == Rejection::LinesMismatch { expected: 3, actual: 9 }
-    });
+    check("too many lines", payer.frame(&[1], |body| body.lines_total = 9), &|r| *r == Rejection::LinesMismatch { expected: 3, actual: 9 });
     check("more than the lines", payer.frame(&[1], |body| body.cumulative = total(22)), &|r| {
         *r == Rejection::AmountMismatch { expected: total(21), actual: total(22) }
     });

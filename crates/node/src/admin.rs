@@ -227,15 +227,17 @@ fn plan_json(served: &[Served], plan: &SettlePlan, ledger: millstream_types::Led
             RequestKind::Close => *closes += 1,
         }
     }
-    let register = books.iter().map(|(book, (opens, top_ups, closes))| {
-        json!({ "book": book.to_string(), "opens": opens, "top_ups": top_ups, "closes": closes })
-    });
-    let settle = plan.books.iter().map(|planned| {
-        json!({ "book": planned.book.to_string(), "channels": planned.vouchers.len(), "total": planned.total })
-    });
-    let epochs = plan.epochs.iter().map(|epoch| {
-        json!({ "id": epoch.id.number(), "root": epoch.header(ledger).map(|header| header.root()) })
-    });
+    let register = books
+        .iter()
+        .map(|(book, (opens, top_ups, closes))| json!({ "book": book.to_string(), "opens": opens, "top_ups": top_ups, "closes": closes }));
+    let settle = plan
+        .books
+        .iter()
+        .map(|planned| json!({ "book": planned.book.to_string(), "channels": planned.vouchers.len(), "total": planned.total }));
+    let epochs = plan
+        .epochs
+        .iter()
+        .map(|epoch| json!({ "id": epoch.id.number(), "root": epoch.header(ledger).map(|header| header.root()) }));
     json!({
         "register": register.collect::<Vec<_>>(),
         "settle": settle.collect::<Vec<_>>(),

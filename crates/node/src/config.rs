@@ -202,7 +202,8 @@ mod tests {
     fn a_minimal_file_is_enough_and_variables_win() {
         let config = parse(MINIMAL, &[]).expect("complete");
         assert_eq!((config.chain.confirmations, config.limits.frames_in_flight_max), (12, 16));
-        let variables = [("MILLSTREAM_CHAIN__CONFIRMATIONS", "3"), ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"), ("MILLSTREAM_PROFILE", "x")];
+        let variables =
+            [("MILLSTREAM_CHAIN__CONFIRMATIONS", "3"), ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"), ("MILLSTREAM_PROFILE", "x")];
         let config = parse(MINIMAL, &variables).expect("complete");
         assert_eq!((config.chain.confirmations, config.chain.rpc_url.as_str()), (3, "http://127.0.0.1:1"));
     }

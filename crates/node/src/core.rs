@@ -48,7 +48,7 @@ type Query = Box<dyn FnOnce(&Engine) + Send>;
 
 enum Command {
     Attach { channel: ChannelId, reply: mpsc::UnboundedSender<Release> },
-    Frame { frame: FrameInput, reply: mpsc::UnboundedSender<Release> },
+    Frame { frame: Box<FrameInput>, reply: mpsc::UnboundedSender<Release> },
     Inputs(Vec<Input>, oneshot::Sender<()>),
     Query(Query),
     Stop,
@@ -106,7 +106,16 @@ impl Core {
         let alive = Arc::new(AtomicBool::new(true));
         let commit = Arc::new(AtomicU64::new(store.head().seq.as_u64()));
         let (end, ended) = oneshot::channel();
-        let mut ticker = Ticker { commit: Arc::clone(&commit), engine, store, metrics, errands, batch: Batch::new(), waiting: Vec::new(), queries: Vec::new() };
+        let mut ticker = Ticker {
+            commit: Arc::clone(&commit),
+            engine,
+            store,
+            metrics,
+            errands,
+            batch: Batch::new(),
+            waiting: Vec::new(),
+            queries: Vec::new(),
+        };
         ticker.run_errands(effects);
         let watched = Arc::clone(&alive);
         let handle = std::thread::Builder::new().name("core".into()).spawn(move || {
@@ -139,7 +148,7 @@ impl Core {
 
     /// Applies a frame; the answer comes through `reply` once it is durable. Waits while the queue is full. The reply id is the core's to set.
     pub(crate) async fn frame(&self, frame: FrameInput, reply: mpsc::UnboundedSender<Release>) -> Result<(), Stopped> {
-        self.commands.send(Command::Frame { frame, reply }).await.map_err(|_| Stopped)
+        self.commands.send(Command::Frame { frame: Box::new(frame), reply }).await.map_err(|_| Stopped)
     }
 
     /// Applies inputs that nobody answers, in one tick, and waits until they are durable.
@@ -235,7 +244,7 @@ impl<S: Backend> Ticker<S> {
                     Command::Frame { mut frame, reply } => {
                         bytes += frame.bytes.len();
                         frame.reply = self.wait(reply);
-                        self.engine.apply(now, Input::Frame(frame), &mut effects)?;
+                        self.engine.apply(now, Input::Frame(*frame), &mut effects)?;
                     }
                     Command::Inputs(inputs, done) => {
                         for input in inputs {

@@ -68,7 +68,11 @@ impl Node {
         let key = read_key(&config.chain.operator_key_file)?;
         let operator = key.address();
         let expected = ledger.operator().await?;
-        anyhow::ensure!(expected == operator, "the ledger's operator is {expected}, the key in {} is of {operator}", config.chain.operator_key_file.display());
+        anyhow::ensure!(
+            expected == operator,
+            "the ledger's operator is {expected}, the key in {} is of {operator}",
+            config.chain.operator_key_file.display()
+        );
 
         std::fs::create_dir_all(&config.node.data_dir).with_context(|| format!("cannot create {}", config.node.data_dir.display()))?;
         let store = RocksStore::open(&config.node.data_dir.join("db"), &StoreOptions::new(SCHEMA))?;
@@ -105,10 +109,8 @@ impl Node {
             .with_context(|| format!("cannot listen on {} (node.admin_listen)", config.node.admin_listen))?;
         let admin_listen = admin_listener.local_addr()?;
 
-        let indexer = Indexer::new(
-            ledger.clone(),
-            IndexerOptions { confirmations: config.chain.confirmations, ..IndexerOptions::default() },
-        );
+        let indexer =
+            Indexer::new(ledger.clone(), IndexerOptions { confirmations: config.chain.confirmations, ..IndexerOptions::default() });
         let follower = Follower {
             core: core.clone(),
             indexer,
@@ -275,6 +277,7 @@ fn read_key(path: &Path) -> anyhow::Result<ChainKey> {
     let mode = std::fs::metadata(path).with_context(context)?.permissions().mode();
     anyhow::ensure!(mode & 0o077 == 0, "{} can be read by others: chmod 600 it", context());
     let text = std::fs::read_to_string(path).with_context(context)?;
-    let secret: millstream_types::Hash256 = text.trim().parse().map_err(|_| anyhow::anyhow!("{} does not hold 32 bytes of hexadecimal", context()))?;
+    let secret: millstream_types::Hash256 =
+        text.trim().parse().map_err(|_| anyhow::anyhow!("{} does not hold 32 bytes of hexadecimal", context()))?;
     Ok(ChainKey::from_bytes(secret.as_bytes())?)
 }

@@ -164,7 +164,8 @@ pub(crate) fn plan_settle(view: &View) -> SettlePlan {
         }
     }
     let unbooked = view.channels.values().filter(|channel| channel.book.is_none() && !channel.unsettled().is_zero());
-    plan.waiting.extend(unbooked.map(|channel| Waiting { channel: channel.id, reason: "the channel has to be registered first" }));
+    plan.waiting
+        .extend(unbooked.map(|channel| Waiting { channel: channel.id, reason: "the channel has to be registered first" }));
     // Roots go on-chain without a gap, so an epoch whose tree is still being built holds back the later ones.
     plan.epochs = view.epochs.iter().take_while(|epoch| epoch.top.is_some()).take(SETTLE_EPOCHS_MAX).copied().collect();
     plan

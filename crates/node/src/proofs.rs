@@ -21,13 +21,7 @@ pub(crate) enum ProofFailure {
 }
 
 /// The proof of a channel's line, counted from 0 over the channel's life. `open_epoch` is the first that is not cut.
-pub(crate) fn make(
-    reader: &dyn Read,
-    ledger: LedgerId,
-    open_epoch: u64,
-    channel: ChannelId,
-    line: u64,
-) -> Result<LineProof, ProofFailure> {
+pub(crate) fn make(reader: &dyn Read, ledger: LedgerId, open_epoch: u64, channel: ChannelId, line: u64) -> Result<LineProof, ProofFailure> {
     let (lines_before, frame) = find_frame(reader, channel, line)?.ok_or(ProofFailure::NoSuchLine { channel, line })?;
     if frame.epoch.number() >= open_epoch {
         return Err(ProofFailure::EpochOpen { epoch: frame.epoch.number() });

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::{Answer, ChannelStatus, FrameInput, Rejection, ReplyId, Snapshot};
+use millstream_transport::{ChannelStream, MessageReader, MessageWriter, StreamError};
 use millstream_types::{BillHead, CumulativeAmount, LedgerId};
 use millstream_voucher::PublicKey;
-use millstream_transport::{ChannelStream, MessageReader, MessageWriter, StreamError};
 use millstream_wire::{Ack, Attach, ErrorCode, FrameMessage, Limits, NodeMessage, PayerMessage, Reject};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
@@ -194,12 +194,8 @@ impl Session {
         self.in_flight = self.in_flight.saturating_sub(1);
         match release.answer {
             Answer::Ack(ack) => {
-                self.unwritten_ack = Some(Ack {
-                    lines_total: ack.lines_total,
-                    cumulative: ack.cumulative,
-                    commit: release.commit,
-                    epoch: ack.epoch,
-                });
+                self.unwritten_ack =
+                    Some(Ack { lines_total: ack.lines_total, cumulative: ack.cumulative, commit: release.commit, epoch: ack.epoch });
                 Ok(())
             }
             Answer::Reject { rejection, lines_total, snapshot } => {

@@ -208,9 +208,10 @@ impl Settler {
             settlements.push(settlement);
         }
         let ledger = self.operator.ledger().id();
-        let roots = plan.epochs.iter().filter_map(|epoch| {
-            epoch.header(ledger).map(|header| EpochRoot { epoch: epoch.id, root: *header.root().as_bytes() })
-        });
+        let roots = plan
+            .epochs
+            .iter()
+            .filter_map(|epoch| epoch.header(ledger).map(|header| EpochRoot { epoch: epoch.id, root: *header.root().as_bytes() }));
         let epochs: Vec<_> = roots.collect();
         let digest: Vec<_> = settlements.iter().map(|book| book.new_root).chain(epochs.iter().map(|epoch| epoch.root)).collect();
         let receipt = self.operator.settle(intent(b"settle", &digest), &settlements, &epochs).await?;
@@ -231,7 +232,10 @@ impl Settler {
         let slots = self.sizes.get(usize::from(id.tier().index())).with_context(|| format!("the ledger has no tier for book {id}"))?;
         let book = build_book(view, id, BookSize::new(usize::from(*slots))?)?;
         let (ours, theirs) = (field_to_word(book.root()), self.operator.ledger().book_root(id).await?);
-        anyhow::ensure!(ours == theirs, "our records of book {id} do not lead to its root on the chain: it changed under us, or records are missing");
+        anyhow::ensure!(
+            ours == theirs,
+            "our records of book {id} do not lead to its root on the chain: it changed under us, or records are missing"
+        );
         Ok(book)
     }
 
@@ -305,9 +309,7 @@ fn request(view: &View, served: &Served, rows: &BTreeMap<millstream_types::Chann
     let (channel, amount) = (served.request.channel, served.request.amount.to_u64()?);
     let (registration, row) = *rows.get(&channel).context("a served request has no row")?;
     let asked = match served.request.kind {
-        RequestKind::Open => {
-            Asked::Open { key_x: view.channels.get(&channel).context("an opened channel is not known")?.key_x, amount }
-        }
+        RequestKind::Open => Asked::Open { key_x: view.channels.get(&channel).context("an opened channel is not known")?.key_x, amount },
         RequestKind::TopUp => Asked::TopUp { amount },
         RequestKind::Close => Asked::Close,
     };

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use ark_bn254::Fr;
-use ark_ff::PrimeField;
+use ark_ff::{PrimeField, Zero};
 use millstream_types::{AmountError, BillHead, ChannelId, CumulativeAmount};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -24,8 +24,8 @@ pub enum VoucherError {
     /// A voucher carries 64 bits of nanos.
     #[error("the cumulative amount does not fit a voucher")]
     Amount(#[source] AmountError),
-    /// `S` is not below the order of the subgroup (spec V-7).
-    #[error("the signature's response is not below the order of the subgroup")]
+    /// `S` is zero or not below the order of the subgroup (spec V-7).
+    #[error("the signature's response is zero or not below the order of the subgroup")]
     ResponseRange,
     /// The equation of V-7 does not hold: another key, another channel, another amount, another bill, or no signature at all.
     #[error("the signature of the voucher over {cumulative} nanos on channel {channel} is not the key's")]
@@ -129,10 +129,11 @@ impl Signature {
     /// The response `S`.
     ///
     /// # Errors
-    /// [`VoucherError::ResponseRange`] when it is not below the order of the subgroup.
+    /// [`VoucherError::ResponseRange`] when it is zero or not below the order of the subgroup: the circuit proves neither.
     pub fn response(&self) -> Result<Scalar, VoucherError> {
         let limb = |index: usize| self.0[40 - 8 * index..48 - 8 * index].iter().fold(0, |limb, byte| limb << 8 | u64::from(*byte));
-        Scalar::from_bigint(ark_ff::BigInt(core::array::from_fn(limb))).ok_or(VoucherError::ResponseRange)
+        let response = Scalar::from_bigint(ark_ff::BigInt(core::array::from_fn(limb)));
+        response.filter(|response| !response.is_zero()).ok_or(VoucherError::ResponseRange)
     }
 
     fn new(challenge: u128, response: SecretScalar) -> Self {
