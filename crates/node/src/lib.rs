@@ -27,9 +27,10 @@ use millstream_store::{Backend, RocksStore, StoreOptions};
 use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
 use millstream_types::{BlockNumber, ChainId};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, NodeSection, SettlementSection};
 pub use core::Stopped;
@@ -40,6 +41,12 @@ use crate::follower::Follower;
 use crate::metrics::Metrics;
 use crate::session::Shared;
 use crate::settle::Settler;
+
+/// How long a stopping node waits for its sessions, and for what the admin listener has under way.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a stopping node waits for payers to hear that it stops.
+const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A running node.
 pub struct Node {
@@ -197,14 +204,20 @@ impl Node {
             },
         };
         self.stop.send_replace(true);
-        if let Err(panic) = self.server.await {
-            error!(%panic, "the server failed");
+        match tokio::time::timeout(STOP_DEADLINE, &mut self.server).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => error!(%panic, "the server failed"),
+            // What is durable is acknowledged when they attach again.
+            Err(_) => warn!("some payers do not read their answers: leaving them"),
         }
         self.endpoint.close(Some(millstream_wire::ErrorCode::ShuttingDown), "the node is stopping");
         // Payers that are gone need no goodbye.
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
-        if let Ok(Err(failure)) = self.admin.await {
-            error!(failure = format!("{failure:#}"), "the admin listener failed");
+        let _ = tokio::time::timeout(GOODBYE_DEADLINE, self.endpoint.wait_idle()).await;
+        match tokio::time::timeout(STOP_DEADLINE, &mut self.admin).await {
+            Ok(Ok(Err(failure))) => error!(failure = format!("{failure:#}"), "the admin listener failed"),
+            Ok(_) => {}
+            // A settlement under way is planned again at the next start.
+            Err(_) => self.admin.abort(),
         }
         self.core.stop().await;
         for task in &self.background {
@@ -213,6 +226,20 @@ impl Node {
         let core = tokio::task::spawn_blocking(move || self.core_thread.join()).await?;
         core.and(outcome)
     }
+}
+
+/// A future that ends at the first SIGINT or SIGTERM. From now on neither ends the process by itself.
+///
+/// # Errors
+/// The system does not deliver signals.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// Settles at the configured interval, and serves the queue before its oldest request is overdue.

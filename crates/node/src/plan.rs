@@ -1,13 +1,14 @@
 //! What to put on the chain next: a pure function of the engine's state.
 //!
 //! Two kinds of transaction. `register` serves a prefix of the ledger's queue; `settle` collects the best voucher of every channel that has
-//! one and anchors sealed epochs. A close is served only after the channel's best voucher is settled, so a provider that follows its own
-//! plan loses nothing by closing.
+//! one and anchors sealed epochs. A close is served only after the channel's best voucher is settled, so a provider that is in time loses
+//! nothing by closing. One that is late does: the ledger settles nothing while a request is overdue (L-6), so an overdue close is served as it
+//! is, and what was not settled on that channel is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_engine::{Engine, EpochRecord, Request, RequestKind};
-use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Tier};
+use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Tier, Timestamp};
 use millstream_voucher::VerifiedVoucher;
 
 /// Books in one `register`, at most: each costs a proof check of about 230,000 gas.
@@ -38,7 +39,7 @@ impl PlannedChannel {
         self.accepted.map_or(CumulativeAmount::ZERO, |voucher| voucher.body().cumulative)
     }
 
-    fn unsettled(&self) -> Amount {
+    pub(crate) fn unsettled(&self) -> Amount {
         self.accepted_total().delta_since(self.settled).unwrap_or(Amount::ZERO)
     }
 }
@@ -109,8 +110,9 @@ pub(crate) struct SettlePlan {
     pub(crate) waiting: Vec<Waiting>,
 }
 
-/// The requests that the next `register` serves: the longest prefix of the queue that fits. `sizes` are the slots of each tier.
-pub(crate) fn plan_register(view: &View, sizes: &[u16]) -> Vec<Served> {
+/// The requests that the next `register` serves: the longest prefix of the queue that fits. `sizes` are the slots of each tier; requests made
+/// before `overdue_before` are overdue.
+pub(crate) fn plan_register(view: &View, sizes: &[u16], overdue_before: Timestamp) -> Vec<Served> {
     let mut slots = FreeSlots::new(view, sizes);
     let mut placed: BTreeMap<ChannelId, BookId> = BTreeMap::new();
     let mut books: BTreeSet<BookId> = BTreeSet::new();
@@ -130,7 +132,7 @@ pub(crate) fn plan_register(view: &View, sizes: &[u16]) -> Vec<Served> {
                 None => break,
             },
             RequestKind::Close => match channel.book.or_else(|| placed.get(&channel.id).copied()) {
-                Some(book) if channel.unsettled().is_zero() => (book, None),
+                Some(book) if channel.unsettled().is_zero() || request.requested_at < overdue_before => (book, None),
                 Some(_) | None => break,
             },
         };
@@ -266,7 +268,7 @@ mod tests {
     fn a_prefix_of_the_queue_is_served() {
         use RequestKind::{Close, Open, TopUp};
         let check = |booked: &[(u8, u64, u64, u64)], queue: &[(RequestKind, u8)], served: usize| {
-            assert_eq!(plan_register(&view(booked, queue), &[4, 8]).len(), served, "{booked:?} {queue:?}");
+            assert_eq!(plan_register(&view(booked, queue), &[4, 8], Timestamp::default()).len(), served, "{booked:?} {queue:?}");
         };
         check(&[], &[], 0);
         check(&[], &[(Open, 1), (TopUp, 1), (Open, 2)], 3);
@@ -275,17 +277,20 @@ mod tests {
         check(&[(1, 10, 0, 5)], &[(Close, 1), (Open, 2)], 0);
         check(&[(1, 10, 5, 5)], &[(Close, 1), (Open, 2)], 2);
         check(&[(1, 10, 0, 5)], &[(Open, 2), (Close, 1)], 1);
+        // Overdue, it is served as it is: nothing can be settled before.
+        let late = view(&[(1, 10, 0, 5)], &[(Close, 1), (Open, 2)]);
+        assert_eq!(plan_register(&late, &[4, 8], Timestamp::from_millis(1)).len(), 2);
     }
 
     #[test]
     fn opens_fill_books_before_new_ones_are_made() {
         let opens: Vec<_> = (10..16).map(|number| (RequestKind::Open, number)).collect();
-        let served = plan_register(&view(&[(1, 10, 0, 0), (2, 10, 0, 0)], &opens), &[4, 8]);
+        let served = plan_register(&view(&[(1, 10, 0, 0), (2, 10, 0, 0)], &opens), &[4, 8], Timestamp::default());
         let places: Vec<_> = served.iter().map(|served| (served.book.to_string(), served.slot)).collect();
         let expected = [("0:0", 2), ("0:0", 3), ("0:1", 0), ("0:1", 1), ("0:1", 2), ("0:1", 3)];
         assert_eq!(places, expected.map(|(book, slot)| (book.to_owned(), Some(slot))));
         // Six opens at once go into one book of the size that holds them.
-        let served = plan_register(&view(&[], &opens), &[4, 8]);
+        let served = plan_register(&view(&[], &opens), &[4, 8], Timestamp::default());
         assert!(served.iter().all(|served| served.book.to_string() == "1:0"));
     }
 

@@ -12,14 +12,14 @@ use millstream_chain::{Asked, BookRegistration, BookSettlement, EpochRoot, Inten
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, Slot, field_from_word, field_to_word};
 use millstream_engine::RequestKind;
 use millstream_prover::{CircuitId, InsecureDevKeys, Prover, ProverWorker};
-use millstream_types::{Amount, BookId, LedgerId};
+use millstream_types::{Amount, BookId, LedgerId, Timestamp};
 use serde::Serialize;
 use tokio::sync::{Mutex, OnceCell, watch};
 use tracing::{info, warn};
 
-use crate::core::Core;
+use crate::core::{Core, now};
 use crate::metrics::Metrics;
-use crate::plan::{PlannedBook, Served, SettlePlan, View, plan_register, plan_settle};
+use crate::plan::{PlannedBook, PlannedChannel, Served, SettlePlan, View, plan_register, plan_settle};
 
 /// Transactions in one run, at most: a run that needs more is a loop that makes no progress.
 const RUN_TRANSACTIONS_MAX: usize = 256;
@@ -96,7 +96,7 @@ impl Settler {
     /// What a run would do first.
     pub(crate) async fn plan(&self) -> anyhow::Result<(Vec<Served>, SettlePlan)> {
         let view = self.core.query(View::of).await?;
-        Ok((plan_register(&view, &self.sizes), plan_settle(&view)))
+        Ok((plan_register(&view, &self.sizes, self.overdue_before()), plan_settle(&view)))
     }
 
     /// Registers and settles until nothing is left to do.
@@ -117,7 +117,8 @@ impl Settler {
     async fn run_into(&self, report: &mut Report) -> anyhow::Result<()> {
         while report.transactions.len() < RUN_TRANSACTIONS_MAX {
             let view = self.core.query(View::of).await?;
-            let served = plan_register(&view, &self.sizes);
+            let served = plan_register(&view, &self.sizes, self.overdue_before());
+            self.warn_of_losses(&view, &served);
             let transaction = if served.is_empty() {
                 let plan = plan_settle(&view);
                 if plan.books.is_empty() && plan.epochs.is_empty() {
@@ -142,6 +143,20 @@ impl Settler {
             self.follow(block).await?;
         }
         bail!("{RUN_TRANSACTIONS_MAX} transactions in one run: it makes no progress")
+    }
+
+    /// Requests made before this moment are overdue (L-6), by this machine's clock.
+    fn overdue_before(&self) -> Timestamp {
+        let window = self.operator.ledger().config().response_window_secs.saturating_mul(1_000);
+        Timestamp::from_millis(now().as_millis().saturating_sub(window))
+    }
+
+    fn warn_of_losses(&self, view: &View, served: &[Served]) {
+        for close in served.iter().filter(|served| served.request.kind == RequestKind::Close) {
+            if let Some(lost) = view.channels.get(&close.request.channel).map(PlannedChannel::unsettled).filter(|lost| !lost.is_zero()) {
+                warn!(channel = %close.request.channel, lost_nanos = %lost, "an overdue close is served: what was not settled is lost");
+            }
+        }
     }
 
     async fn register(&self, view: &View, served: &[Served]) -> anyhow::Result<Transaction> {
