@@ -196,7 +196,8 @@ impl EpochTree {
         leaves.resize(count.next_power_of_two(), EMPTY.to_bytes());
         let tree = MerkleTree::<SumHasher>::from_leaves(&leaves);
         let top = SumNode::from_bytes(&tree.root().unwrap_or([0; 48]));
-        Ok(Self { tree, header: EpochHeader { ledger, epoch, leaf_count: count as u64, top } })
+        let leaf_count = u64::try_from(count).map_err(|_| EpochError::Count { count })?;
+        Ok(Self { tree, header: EpochHeader { ledger, epoch, leaf_count, top } })
     }
 
     /// What the epoch root commits to.

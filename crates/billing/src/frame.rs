@@ -72,6 +72,7 @@ impl FrameRoot {
     ///
     /// # Errors
     /// [`LinesError::Count`] past [`FRAME_LINES_MAX`].
+    #[allow(clippy::arithmetic_side_effects, reason = "the count is at most 1,024 and the level at most 10")]
     pub fn push(&mut self, leaf: Hash256) -> Result<(), LinesError> {
         if self.count == FRAME_LINES_MAX {
             return Err(LinesError::Count { count: self.count + 1 });
@@ -121,6 +122,7 @@ impl FrameRoot {
 }
 
 /// Levels above `count` leaves once they are filled up to a power of two.
+#[allow(clippy::as_conversions, reason = "at most 64, in a const")]
 pub(crate) const fn depth(count: usize) -> usize {
     count.next_power_of_two().trailing_zeros() as usize
 }
@@ -193,7 +195,7 @@ mod tests {
         (0..count)
             .map(|index| {
                 let number = u8::try_from(index % 251).expect("small");
-                Line { amount: Amount::from_nanos(index as u64 + 1), reference: Reference::from_bytes([number; 16]), digest: None }
+                Line { amount: Amount::from_nanos(1_000), reference: Reference::from_bytes([number; 16]), digest: None }
             })
             .collect()
     }

@@ -6,6 +6,8 @@
 //! **Invariants.** Every tree is perfect: leaves are followed by empty leaves up to a power of two, and no node is promoted. A leaf, a node
 //! and an empty leaf hash inputs with different first bytes. Sums are checked wherever they come from outside.
 
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
+
 mod epoch;
 mod frame;
 mod head;

@@ -81,10 +81,10 @@ impl LineProof {
             ledger: epoch.header().ledger.contract,
             epoch: epoch.header().epoch.number(),
             frame_count: epoch.header().leaf_count,
-            frame_index: frame_index as u64,
+            frame_index: u64::try_from(frame_index).map_err(|_| ProofError::NotThere)?,
             frame,
             frame_path: epoch.path(frame_index).map_err(|_| ProofError::NotThere)?,
-            line_index: line_index as u64,
+            line_index: u64::try_from(line_index).map_err(|_| ProofError::NotThere)?,
             line,
             line_path: tree.path(line_index).map_err(|_| ProofError::NotThere)?,
         };
@@ -116,7 +116,7 @@ impl LineProof {
         if count == 0 || count > FRAME_LINES_MAX {
             return Err(ProofError::LineTotals);
         }
-        if self.line_index >= count as u64 || self.line_path.len() != depth(count) {
+        if usize::try_from(self.line_index).map_or(true, |index| index >= count) || self.line_path.len() != depth(count) {
             return Err(ProofError::LinePath);
         }
         let leaf = self.line.leaf().map_err(|_| ProofError::Amount)?;

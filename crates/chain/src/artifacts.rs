@@ -75,11 +75,15 @@ mod tests {
         let missing: Vec<_> = ILedger::ILedgerErrors::selectors().filter(|selector| !errors.contains(selector)).collect();
         assert!(missing.is_empty(), "{missing:?}");
         let events: BTreeSet<_> = abi.events().map(|event| event.selector()).collect();
-        let bound = ILedger::ILedgerEvents::SELECTORS.iter().map(|selector| alloy::primitives::B256::from(*selector)).collect::<BTreeSet<_>>();
+        let bound = ILedger::ILedgerEvents::SELECTORS
+            .iter()
+            .map(|selector| alloy::primitives::B256::from(*selector))
+            .collect::<BTreeSet<_>>();
         assert_eq!(bound, events);
         // Indexed fields do not show in the selector.
         let indexed = abi.events().map(|event| (event.name.clone(), event.inputs.iter().filter(|input| input.indexed).count()));
-        let expected = [("Opened", 2), ("ToppedUp", 1), ("CloseRequested", 1), ("Included", 2), ("Closed", 2), ("Registered", 1), ("Settled", 1)];
+        let expected =
+            [("Opened", 2), ("ToppedUp", 1), ("CloseRequested", 1), ("Included", 2), ("Closed", 2), ("Registered", 1), ("Settled", 1)];
         let indexed: BTreeSet<(String, usize)> = indexed.collect();
         for (name, count) in expected {
             assert!(indexed.contains(&(name.to_owned(), count)), "{name}");

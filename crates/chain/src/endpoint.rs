@@ -65,7 +65,9 @@ mod tests {
     fn only_scheme_host_and_port_are_printed() {
         let endpoint = Endpoint::parse("https://alice:hunter22@rpc.example:8443/v3/0123456789abcdef?key=topsecret").expect("a URL");
         assert_eq!(format!("{endpoint} {endpoint:?}"), "https://rpc.example:8443 https://rpc.example:8443");
-        for leak in ["hunter22", "0123456789abcdef", "topsecret", "https://alice:hunter22@rpc.example:8443/v3/0123456789abcdef?key=topsecret"] {
+        for leak in
+            ["hunter22", "0123456789abcdef", "topsecret", "https://alice:hunter22@rpc.example:8443/v3/0123456789abcdef?key=topsecret"]
+        {
             let message = endpoint.scrub(&format!("error sending request for url ({leak})"));
             assert!(!message.contains("hunter22") && !message.contains("0123456789abcdef") && !message.contains("topsecret"), "{message}");
         }

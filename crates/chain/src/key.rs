@@ -28,7 +28,9 @@ impl ChainKey {
     /// # Errors
     /// [`ChainError::InvalidInput`] for zero or a number of the group's order or more.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<Self, ChainError> {
-        PrivateKeySigner::from_bytes(&B256::new(*secret)).map(Self).map_err(|_| ChainError::invalid("account key", "not a secp256k1 secret"))
+        PrivateKeySigner::from_bytes(&B256::new(*secret))
+            .map(Self)
+            .map_err(|_| ChainError::invalid("account key", "not a secp256k1 secret"))
     }
 
     /// The account.
@@ -39,11 +41,17 @@ impl ChainKey {
 
     /// A signature over a 32-byte digest: 65 bytes, `r ‖ s ‖ v`, `v` 27 or 28, `s` low.
     pub(crate) fn sign_digest(&self, digest: B256) -> Result<[u8; 65], ChainError> {
-        self.0.sign_hash_sync(&digest).map(|signature| signature.as_bytes()).map_err(|error| ChainError::Internal { detail: error.to_string() })
+        self.0
+            .sign_hash_sync(&digest)
+            .map(|signature| signature.as_bytes())
+            .map_err(|error| ChainError::Internal { detail: error.to_string() })
     }
 
     pub(crate) fn sign_transaction(&self, transaction: TxEip1559) -> Result<SignedTransaction, ChainError> {
-        let signature = self.0.sign_hash_sync(&transaction.signature_hash()).map_err(|error| ChainError::Internal { detail: error.to_string() })?;
+        let signature = self
+            .0
+            .sign_hash_sync(&transaction.signature_hash())
+            .map_err(|error| ChainError::Internal { detail: error.to_string() })?;
         let bytes = TxEnvelope::from(transaction.into_signed(signature)).encoded_2718();
         Ok(SignedTransaction { hash: convert::hash(keccak256(&bytes)), bytes })
     }

@@ -252,7 +252,8 @@ impl Ledger {
     /// # Errors
     /// The endpoint is unavailable.
     pub async fn open_authorization_nonce(&self, payer: Address, key_x: [u8; 32], salt: [u8; 32]) -> Result<[u8; 32], ChainError> {
-        let call = ILedger::openAuthorizationNonceCall { payer: convert::evm_address(payer), keyX: convert::word(key_x), salt: salt.into() };
+        let call =
+            ILedger::openAuthorizationNonceCall { payer: convert::evm_address(payer), keyX: convert::word(key_x), salt: salt.into() };
         self.view("openAuthorizationNonce", call).await.map(Into::into)
     }
 }
@@ -265,7 +266,8 @@ async fn read_tiers(rpc: &Rpc, ledger: Address) -> Result<Vec<TierConfig>, Chain
     // A count of 256 at most ends with the index 255.
     for index in (0..=u8::MAX).take_while(|index| u64::from(*index) < count) {
         let tier = rpc.view("tier", ledger, &ILedger::tierCall { index }).await?;
-        let key_hash = async |verifier| rpc.view("keyHash", convert::address(verifier), &IVerifier::keyHashCall {}).await.map(convert::hash);
+        let key_hash =
+            async |verifier| rpc.view("keyHash", convert::address(verifier), &IVerifier::keyHashCall {}).await.map(convert::hash);
         tiers.push(TierConfig {
             slots: tier.slots,
             empty_root: convert::bytes(tier.emptyRoot),

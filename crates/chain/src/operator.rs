@@ -155,7 +155,10 @@ impl Operator {
     }
 
     fn settlement(&self, book: &BookSettlement) -> Result<ILedger::Settlement, ChainError> {
-        let tier = self.ledger.tier(book.book.tier()).ok_or_else(|| ChainError::invalid("book", format!("the ledger has no tier for {}", book.book)))?;
+        let tier = self
+            .ledger
+            .tier(book.book.tier())
+            .ok_or_else(|| ChainError::invalid("book", format!("the ledger has no tier for {}", book.book)))?;
         if book.deltas.len() != usize::from(tier.slots) {
             return Err(ChainError::invalid("deltas", format!("expected {}, got {}", tier.slots, book.deltas.len())));
         }

@@ -82,7 +82,13 @@ fn custom(data: &[u8]) -> Option<Revert> {
 
 fn known_errors() -> &'static [json_abi::Error] {
     static ERRORS: OnceLock<Vec<json_abi::Error>> = OnceLock::new();
-    ERRORS.get_or_init(|| Artifact::ALL.iter().filter_map(|artifact| artifact.abi().ok()).flat_map(|abi| abi.errors().cloned().collect::<Vec<_>>()).collect())
+    ERRORS.get_or_init(|| {
+        Artifact::ALL
+            .iter()
+            .filter_map(|artifact| artifact.abi().ok())
+            .flat_map(|abi| abi.errors().cloned().collect::<Vec<_>>())
+            .collect()
+    })
 }
 
 fn text(value: &DynSolValue) -> String {

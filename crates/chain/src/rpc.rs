@@ -43,7 +43,11 @@ pub struct Rpc {
 #[derive(Debug)]
 pub(crate) enum RpcFailure {
     /// The node answered with an error.
-    Response { code: i64, message: String, revert: Option<Bytes> },
+    Response {
+        code: i64,
+        message: String,
+        revert: Option<Bytes>,
+    },
     /// There was no useful answer.
     Transport(String),
     TimedOut(Duration),

@@ -83,7 +83,8 @@ async fn register(world: &World, number: u8, channel: ChannelId, flags: u8, aske
     let uid = *channel.as_bytes().last_chunk().expect("31 bytes");
     let row = SlotRow { slot: 3, flags, delta: delta.sum(), refund, uid, key_x: key_x.unwrap_or_default() };
     let book = BookRegistration { book: BOOK, new_root: root(number), commitment: [0; 32], proof: [[0; 32]; 8], rows: vec![row] };
-    let requests: Vec<ServedRequest> = asked.iter().map(|asked| ServedRequest { channel, asked: *asked, registration: 0, row: 0 }).collect();
+    let requests: Vec<ServedRequest> =
+        asked.iter().map(|asked| ServedRequest { channel, asked: *asked, registration: 0, row: 0 }).collect();
     world.operator().register(intent(number), &[book], &requests).await.expect("registered");
 }
 

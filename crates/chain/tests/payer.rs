@@ -2,15 +2,13 @@
 
 mod common;
 
-use millstream_chain::{
-    ChainError, ErrorKind, KeyProvenance, Ledger, OpenAuthorization, QueueBounds, TokenChoice, deploy, token_balance,
-};
+use millstream_chain::{ChainError, ErrorKind, KeyProvenance, Ledger, OpenAuthorization, QueueBounds, TokenChoice, deploy, token_balance};
 use millstream_testkit::{AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, Amount, BookId, ChainId, ChannelId, EpochId, Timestamp};
 
 use common::{
-    BYSTANDER, EMPTY_ROOT, OPERATOR, PAYER, RESPONSE_WINDOW_SECS, SLOTS, anvil, connect, key, open_request, plan, submitter, voucher_key, world,
-    world_with,
+    BYSTANDER, EMPTY_ROOT, OPERATOR, PAYER, RESPONSE_WINDOW_SECS, SLOTS, anvil, connect, key, open_request, plan, submitter, voucher_key,
+    world, world_with,
 };
 
 const FAR: Timestamp = Timestamp::from_millis(4_000_000_000_000);
@@ -119,7 +117,9 @@ async fn a_token_without_return_values_and_with_stubborn_allowances_works() {
     let world = world_with(TokenChoice::TestUsdt).await;
     let payer = world.payer();
     // Leaves an allowance that is neither zero nor enough.
-    millstream_chain::approve(&submitter(&world.rpc, PAYER), world.deployment.token, world.deployment.ledger, 10).await.expect("approved");
+    millstream_chain::approve(&submitter(&world.rpc, PAYER), world.deployment.token, world.deployment.ledger, 10)
+        .await
+        .expect("approved");
     let opening = payer.open(&open_request(1, 1_000_000)).await.expect("opened");
     let (deposit, _) = payer.top_up(opening.channel, 1_000_000).await.expect("topped up");
     assert_eq!(deposit, Amount::from_nanos(2_000_000_000));

@@ -255,9 +255,9 @@ impl Engine {
     pub fn summary(&self) -> Summary {
         let add = |total: Amount, amount: Amount| Amount::from_units(total.units().saturating_add(amount.units()));
         self.channels.values().fold(Summary::default(), |sum, channel| Summary {
-            channels: sum.channels + 1,
-            open: sum.open + u64::from(channel.status == ChannelStatus::Open),
-            frozen: sum.frozen + u64::from(channel.status == ChannelStatus::Frozen),
+            channels: sum.channels.saturating_add(1),
+            open: sum.open.saturating_add(u64::from(channel.status == ChannelStatus::Open)),
+            frozen: sum.frozen.saturating_add(u64::from(channel.status == ChannelStatus::Frozen)),
             lines: sum.lines.saturating_add(channel.lines_total()),
             deposited: add(sum.deposited, channel.deposit),
             accepted: add(sum.accepted, channel.accepted_total().as_amount()),
@@ -306,9 +306,10 @@ impl Engine {
             let place = LeafRecord { epoch: epoch.id, index: epoch.frames, leaf };
             effects.push(Effect::Put(Record::Leaf(place)));
             effects.push(Effect::PutFrame { leaf, epoch: place.epoch, index: place.index, bytes: frame.bytes });
-            epoch.frames += 1;
+            epoch.frames = epoch.frames.saturating_add(1);
             self.open_epoch_changed = true;
-            cut = epoch.frames >= self.config.epoch_frames_max || epoch.frames as usize >= EPOCH_FRAMES_MAX;
+            cut = epoch.frames >= self.config.epoch_frames_max
+                || usize::try_from(epoch.frames).map_or(true, |frames| frames >= EPOCH_FRAMES_MAX);
         }
         let ack = Ack { lines_total: channel.lines_total(), cumulative: channel.accepted_total(), epoch: self.open_epoch.id };
         effects.push(Effect::Answer { reply: frame.reply, answer: Answer::Ack(ack) });

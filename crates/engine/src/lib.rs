@@ -7,6 +7,8 @@
 //! **Invariants**, for every channel: `settled ≤ charged ≤ accepted ≤ confirmed deposit` while it is not frozen; none of the totals
 //! decreases while the channel is open; at close paid + refunded = deposited. A rejected input changes no state.
 
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
+
 mod channel;
 mod codec;
 mod engine;

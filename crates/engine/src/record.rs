@@ -227,7 +227,7 @@ impl StoredFrame {
     /// The value in [`Table::Frames`].
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut value = BytesMut::with_capacity(13 + self.bytes.len());
+        let mut value = BytesMut::with_capacity(self.bytes.len().saturating_add(13));
         value.extend_from_slice(&[1]);
         value.extend_from_slice(&self.epoch.number().to_be_bytes());
         value.extend_from_slice(&self.index.to_be_bytes());

@@ -43,7 +43,8 @@ impl Anvil {
         // From here on the handle's drop ends the process.
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut anvil = Self { child, address: unset, chain_id: options.chain_id, output };
-        let silent = |anvil: &Self| AnvilError::Silent { binary: binary.clone(), waited: options.start_deadline, output: anvil.recent_output() };
+        let silent =
+            |anvil: &Self| AnvilError::Silent { binary: binary.clone(), waited: options.start_deadline, output: anvil.recent_output() };
         anvil.address = match anvil.output.wait_for_address(deadline) {
             Listening::Address(address) => address.parse().map_err(|_| silent(&anvil))?,
             Listening::Ended => return Err(AnvilError::Exited { binary, output: anvil.recent_output() }),

@@ -38,7 +38,11 @@ fn search(named: Option<PathBuf>, roots: &[PathBuf], path: Option<std::ffi::OsSt
         return if path.is_file() { Ok(path) } else { Err(AnvilError::NotAFile { path }) };
     }
     let npm = npm_binary();
-    let below = roots.iter().flat_map(|root| root.ancestors()).filter(|root| root.join("contracts").is_dir()).map(|root| root.join(&npm));
+    let below = roots
+        .iter()
+        .flat_map(|root| root.ancestors())
+        .filter(|root| root.join("contracts").is_dir())
+        .map(|root| root.join(&npm));
     let name = format!("anvil{}", env::consts::EXE_SUFFIX);
     let on_path: Vec<PathBuf> = path.iter().flat_map(env::split_paths).map(|dir| dir.join(&name)).collect();
     let mut searched = Vec::new();

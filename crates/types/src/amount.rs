@@ -90,6 +90,7 @@ impl Amount {
 
     /// An amount of nanos, the native unit.
     #[must_use]
+    #[allow(clippy::as_conversions, reason = "widening, in a const")]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos as u128)
     }
@@ -135,6 +136,7 @@ impl Amount {
 
     /// Quotient and remainder; the caller decides what the remainder is.
     #[must_use]
+    #[allow(clippy::arithmetic_side_effects, reason = "the divisor is not zero")]
     pub fn div_rem(self, divisor: core::num::NonZeroU64) -> (Self, Self) {
         let divisor = u128::from(divisor.get());
         (Self(self.0 / divisor), Self(self.0 % divisor))
@@ -186,6 +188,7 @@ impl CumulativeAmount {
 
     /// A total in nanos, the native unit.
     #[must_use]
+    #[allow(clippy::as_conversions, reason = "widening, in a const")]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos as u128)
     }
@@ -245,6 +248,7 @@ impl Price {
     ///
     /// # Errors
     /// [`AmountError::NotWholeNanos`] when a unit costs a fraction of a nano.
+    #[allow(clippy::arithmetic_side_effects, reason = "the scale is not zero")]
     pub fn per_unit(self) -> Result<Amount, AmountError> {
         let scale = u128::from(self.scale.get());
         if !self.nanos.is_multiple_of(scale) {
@@ -257,6 +261,7 @@ impl Price {
     ///
     /// # Errors
     /// [`AmountError::ProductOverflow`] or [`AmountError::Overflow`].
+    #[allow(clippy::arithmetic_side_effects, reason = "the scale is not zero")]
     pub fn cost_down(self, quantity: u64, carried: u64) -> Result<(Amount, u64), AmountError> {
         let scale = u128::from(self.scale.get());
         let exact = Amount(self.nanos).checked_mul(quantity)?.checked_add(Amount(u128::from(carried)))?;

@@ -47,6 +47,7 @@ impl AssetUnit {
     ///
     /// # Errors
     /// [`UnitError::NotWholeNanos`] or [`UnitError::TooLarge`].
+    #[allow(clippy::arithmetic_side_effects, reason = "a power of ten is not zero")]
     pub fn nanos(self, base_units: u128) -> Result<Amount, UnitError> {
         match 9u32.checked_sub(u32::from(self.decimals)) {
             Some(zeros) => base_units.checked_mul(10u128.pow(zeros)).map(Amount::from_units).ok_or(UnitError::TooLarge),
@@ -65,6 +66,7 @@ impl AssetUnit {
     ///
     /// # Errors
     /// [`UnitError::TooLarge`].
+    #[allow(clippy::arithmetic_side_effects, reason = "a power of ten is not zero")]
     pub fn base_units_down(self, nanos: Amount) -> Result<(u128, Amount), UnitError> {
         match 9u32.checked_sub(u32::from(self.decimals)) {
             Some(zeros) => {

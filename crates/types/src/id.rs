@@ -23,6 +23,7 @@ pub enum IdError {
     },
 }
 
+#[allow(clippy::arithmetic_side_effects, reason = "N is the length of a digest at most")]
 fn decode_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
     let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
     let not_hex = IdError::NotHex { expected: N };
@@ -213,7 +214,7 @@ impl EpochId {
     /// The epoch after this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -250,6 +251,7 @@ impl BookId {
     ///
     /// # Errors
     /// [`IdError::BookNumber`] from 2^24 up.
+    #[allow(clippy::as_conversions, reason = "widening, in a const")]
     pub const fn new(tier: Tier, number: u32) -> Result<Self, IdError> {
         if number >> 24 != 0 { Err(IdError::BookNumber { number }) } else { Ok(Self((tier.0 as u32) << 24 | number)) }
     }

@@ -5,6 +5,8 @@
 //! **Invariants.** Amounts are integers in the channel's own unit (nanos on the native rail, base units elsewhere); arithmetic on
 //! them is checked and never rounds unless the name says `_down` or `_up`. Canonical bytes are big-endian.
 
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
+
 mod amount;
 mod asset;
 mod id;

@@ -43,7 +43,8 @@ async fn settle_call(ledger: &Ledger, transaction: Hash256, block_hash: Hash256)
         return Ok(None);
     }
     let call = ILedger::settleCall::abi_decode(found.input());
-    call.map(Some).map_err(|error| ChainError::inconsistent(format!("transaction {transaction} settled without a settlement: {error}")))
+    call.map(Some)
+        .map_err(|error| ChainError::inconsistent(format!("transaction {transaction} settled without a settlement: {error}")))
 }
 
 fn fill(ledger: &Ledger, settlement: &ILedger::Settlement, event: &mut LedgerEvent) -> Result<(), ChainError> {

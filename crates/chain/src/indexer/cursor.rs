@@ -41,7 +41,11 @@ impl Cursor {
     #[must_use]
     pub fn last(&self) -> Checkpoint {
         // `checkpoints` is never empty: each constructor puts one in, and nothing takes the first out.
-        self.checkpoints.last().copied().unwrap_or(Checkpoint { number: BlockNumber::new(0), hash: Hash256::from_bytes([0; 32]), requests: 0 })
+        self.checkpoints.last().copied().unwrap_or(Checkpoint {
+            number: BlockNumber::new(0),
+            hash: Hash256::from_bytes([0; 32]),
+            requests: 0,
+        })
     }
 
     /// All checkpoints, the newest first.
@@ -108,7 +112,11 @@ fn checkpoint(record: &[u8; CHECKPOINT_BYTES]) -> Checkpoint {
     number.copy_from_slice(&record[..8]);
     hash.copy_from_slice(&record[8..40]);
     requests.copy_from_slice(&record[40..]);
-    Checkpoint { number: BlockNumber::new(u64::from_be_bytes(number)), hash: Hash256::from_bytes(hash), requests: u64::from_be_bytes(requests) }
+    Checkpoint {
+        number: BlockNumber::new(u64::from_be_bytes(number)),
+        hash: Hash256::from_bytes(hash),
+        requests: u64::from_be_bytes(requests),
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub(super) async fn broadcast(rpc: &Rpc, operation: &'static str, transaction: &
 fn answer(rpc: &Rpc, operation: &'static str, code: i64, message: String) -> Broadcast {
     const KNOWN: [&str; 4] = ["already known", "already imported", "known transaction", "already in"];
     const USED: [&str; 2] = ["nonce too low", "nonce is too low"];
-    const FINAL: [&str; 5] = ["insufficient funds", "intrinsic gas", "exceeds block gas limit", "gas limit too high", "exceeds transaction gas"];
+    const FINAL: [&str; 5] =
+        ["insufficient funds", "intrinsic gas", "exceeds block gas limit", "gas limit too high", "exceeds transaction gas"];
     let words = message.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
     if says(&KNOWN) {

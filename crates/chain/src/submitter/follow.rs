@@ -48,7 +48,9 @@ impl Follower {
             match self.look().await {
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => self.push_on().await,
-                Err(error) => tracing::warn!(operation = self.flight.call.operation, tx_nonce = self.flight.tx_nonce, %error, "cannot look"),
+                Err(error) => {
+                    tracing::warn!(operation = self.flight.call.operation, tx_nonce = self.flight.tx_nonce, %error, "cannot look")
+                }
             }
             tokio::time::sleep(self.core.options.poll_interval).await;
         }

@@ -141,8 +141,7 @@ impl Core {
         self.rpc.ask("eth_getTransactionCount", self.rpc.provider().get_transaction_count(account).pending()).await
     }
 
-    /// The next nonce: after what this submitter has under way, and after all that the pool has. On the first use it waits until nothing
-    /// from before the start is left in the pool, so that the simulation saw all of it.
+    /// The next nonce: after what this submitter has under way, and after all that the pool has.
     async fn next_nonce(&self, lane: &mut Lane) -> Result<u64, ChainError> {
         if let Some(next) = lane.next {
             return Ok(next);
@@ -154,12 +153,13 @@ impl Core {
         Ok(next)
     }
 
-    /// Waits until the pool holds nothing of this account that this submitter did not send.
+    /// Before the first use: waits until the pool holds nothing of this account from before the start, so that the simulation sees all of
+    /// it; for half the time that a send may take.
     pub(super) async fn await_inherited(&self, lane: &Lane) -> Result<(), ChainError> {
         if lane.next.is_some() || !lane.flights.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + self.options.wait_max;
+        let deadline = Instant::now() + self.options.wait_max / 2;
         loop {
             let (mined, pending) = (self.mined_count().await?, self.pending_count().await?);
             if pending <= mined {
@@ -172,7 +172,7 @@ impl Core {
         }
     }
 
-    /// The present state of the lane for a new flight's record.
+    /// Puts a transaction on the lane; its follower tells the outcome.
     pub(super) fn enter(lane: &mut Lane, intent: IntentId, tx_nonce: u64) -> watch::Sender<Option<Outcome>> {
         let (sender, outcome) = watch::channel(None);
         lane.flights.insert(intent, Flight { tx_nonce, outcome });

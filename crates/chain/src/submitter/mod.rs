@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use self::broadcast::{Broadcast, broadcast};
 pub use self::call::{Call, IntentId, TxReceipt};
-use self::lane::{Core, Flight, Launched, Lane, SharedCore};
+use self::lane::{Core, Flight, Lane, Launched, SharedCore};
 pub use self::options::SubmitterOptions;
 use crate::{ChainError, ChainKey, Rpc};
 
@@ -124,7 +124,9 @@ impl Submitter {
         {
             let mut lane = self.core.lane.lock().await;
             let (mined, pending) = (self.core.mined_count().await?, self.core.pending_count().await?);
-            for tx_nonce in (mined..pending).filter(|nonce| !lane.flights.values().any(|flight| flight.tx_nonce == *nonce)).collect::<Vec<_>>() {
+            for tx_nonce in
+                (mined..pending).filter(|nonce| !lane.flights.values().any(|flight| flight.tx_nonce == *nonce)).collect::<Vec<_>>()
+            {
                 let launched = self.cancellation(operation, tx_nonce).await?;
                 flights.push(self.follow(&mut lane, launched));
             }
