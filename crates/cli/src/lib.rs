@@ -1,1 +1,22 @@
-//! cli
+//! The `millstream` binary, as a library for its own commands and for tests.
+
+pub mod admin;
+pub mod args;
+pub mod channel;
+pub mod context;
+pub mod demo;
+pub mod dev;
+pub mod error;
+pub mod logging;
+pub mod node;
+pub mod output;
+pub mod pay;
+pub mod payer;
+pub mod profile;
+pub mod progress;
+pub mod proof;
+pub mod replay;
+pub mod settle;
+pub mod status;
+pub mod values;
+pub mod wallet;

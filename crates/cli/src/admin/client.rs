@@ -1,0 +1,211 @@
+//! The HTTP client of the admin listener.
+
+use std::time::{Duration, Instant};
+
+use millstream_billing::LineProof;
+use millstream_types::ChannelId;
+use reqwest::{Method, Response, StatusCode, redirect};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{AdminChannel, CutEpoch, NodeStatus, SettlePlan, SettleRun};
+use crate::error::{CliError, CliResult, Exit, chain_of};
+
+/// How long a question may take.
+const ASK_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether an epoch's root is known.
+const SEAL_POLL: Duration = Duration::from_millis(50);
+
+/// How long a settlement may take: proofs over all books, and their transactions.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(3_600);
+
+/// A node's admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// A problem document; other members are ignored.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    message: String,
+}
+
+impl Admin {
+    /// The listener at `http://127.0.0.1:PORT`.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn new(url: &str) -> CliResult<Self> {
+        // Neither a proxy nor a redirect may lead away from loopback.
+        let http = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).build();
+        let http = http.map_err(|error| CliError::failed("http_client", chain_of(&error)))?;
+        Ok(Self { http, base: url.trim_end_matches('/').to_owned() })
+    }
+
+    /// What the node is and does.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn status(&self) -> CliResult<NodeStatus> {
+        self.ask(Method::GET, "/status", ASK_DEADLINE).await
+    }
+
+    /// All channels.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn channels(&self) -> CliResult<Vec<AdminChannel>> {
+        self.ask(Method::GET, "/channels", ASK_DEADLINE).await
+    }
+
+    /// What a settlement would do now.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn settle_plan(&self) -> CliResult<SettlePlan> {
+        self.ask(Method::GET, "/settle/plan", ASK_DEADLINE).await
+    }
+
+    /// Settles, and waits until it is mined.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn settle_run(&self) -> CliResult<SettleRun> {
+        self.ask(Method::POST, "/settle/run", SETTLE_DEADLINE).await
+    }
+
+    /// Cuts the open epoch.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn cut_epoch(&self) -> CliResult<CutEpoch> {
+        self.ask(Method::POST, "/epochs/cut", ASK_DEADLINE).await
+    }
+
+    /// Cuts the open epoch and waits until its root is known, so that the next settlement anchors it.
+    ///
+    /// # Errors
+    /// As [`Admin::cut_epoch`]; or the root is not known in time.
+    pub async fn seal_epoch(&self) -> CliResult<CutEpoch> {
+        let cut = self.cut_epoch().await?;
+        let Some(epoch) = cut.epoch else { return Ok(cut) };
+        let started = Instant::now();
+        while started.elapsed() < ASK_DEADLINE {
+            let waiting = self.status().await?.unanchored_epochs;
+            if waiting.iter().all(|other| other.id != epoch || other.root.is_some()) {
+                return Ok(cut);
+            }
+            tokio::time::sleep(SEAL_POLL).await;
+        }
+        Err(CliError::unavailable("epoch_not_sealed", format!("epoch {epoch} was cut, but its root is not known yet")))
+    }
+
+    /// The proof of one payment of a channel.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem: no such line, or its epoch is not sealed.
+    pub async fn line_proof(&self, channel: ChannelId, line: u64) -> CliResult<LineProof> {
+        self.ask(Method::GET, &format!("/proof?channel={channel}&line={line}"), ASK_DEADLINE).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, deadline: Duration) -> CliResult<T> {
+        let request = self.http.request(method, format!("{}{path}", self.base)).timeout(deadline);
+        let response = request.send().await.map_err(|error| self.silent(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(problem(status, response).await);
+        }
+        let body = response.bytes().await.map_err(|error| self.silent(&error))?;
+        serde_json::from_slice(&body).map_err(|error| {
+            CliError::failed("admin_answer", format!("the answer of {path} is not what this version expects: {error}"))
+                .hint("compare `millstream --version` with the version that `millstream status` prints")
+        })
+    }
+
+    fn silent(&self, error: &reqwest::Error) -> CliError {
+        let message = if error.is_timeout() {
+            format!("the admin listener {} did not answer in time", self.base)
+        } else {
+            format!("the admin listener {} does not answer: {}", self.base, chain_of(error))
+        };
+        CliError::unavailable("admin_unavailable", message)
+            .hint("is the node running? check node.admin_url in the profile against node.admin_listen in the node's configuration")
+    }
+}
+
+/// The error of an answer that is no success.
+async fn problem(status: StatusCode, response: Response) -> CliError {
+    let exit = match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Exit::Unavailable
+        }
+        status if status.is_client_error() => Exit::Refused,
+        _ => Exit::Failed,
+    };
+    let body = response.bytes().await.unwrap_or_default();
+    match serde_json::from_slice::<Problem>(&body) {
+        // The line is there and will be provable.
+        Ok(Problem { code, message }) if code == "epoch_open" => {
+            CliError::unavailable(&code, message).hint("`millstream settle run` cuts and anchors it")
+        }
+        Ok(Problem { code, message }) => CliError::new(exit, code, message),
+        Err(_) => CliError::new(exit, "admin_answer", format!("the admin listener answered {status} without a reason")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with `response` and returns its first line.
+    async fn one_answer(response: &'static str) -> (Admin, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let admin = Admin::new(&format!("http://{}/", listener.local_addr().expect("bound"))).expect("a client");
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a caller");
+            let mut request = [0; 4_096];
+            let length = stream.read(&mut request).await.expect("a request");
+            stream.write_all(response.as_bytes()).await.expect("answered");
+            String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned()
+        });
+        (admin, served)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_typed() {
+        let (admin, served) = one_answer("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"epoch\":7}").await;
+        assert_eq!(admin.cut_epoch().await.expect("answered"), CutEpoch { epoch: Some(7) });
+        assert_eq!(served.await.expect("served"), "POST /epochs/cut HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn a_problem_keeps_its_code_and_its_kind() {
+        let refused = "HTTP/1.1 404 Not Found\r\ncontent-length: 41\r\n\r\n{\"code\":\"no_line\",\"message\":\"no such line\"}";
+        let refused = refused.replace("content-length: 41", &format!("content-length: {}", r#"{"code":"no_line","message":"no such line"}"#.len()));
+        let (admin, _) = one_answer(refused.leak()).await;
+        let error = admin.line_proof(ChannelId::from_uid(&[1; 31]), 3).await.expect_err("a problem");
+        assert_eq!((error.exit, error.code.as_str()), (Exit::Refused, "no_line"));
+
+        let (admin, _) = one_answer("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(admin.settle_plan().await.expect_err("a problem").exit, Exit::Unavailable);
+
+        let (admin, _) = one_answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+        assert_eq!(admin.status().await.expect_err("no status").code, "admin_answer");
+    }
+
+    #[tokio::test]
+    async fn a_silent_node_is_unavailable() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        drop(listener);
+        let error = Admin::new(&url).expect("a client").status().await.expect_err("nobody");
+        assert_eq!((error.exit, error.code.as_str()), (Exit::Unavailable, "admin_unavailable"));
+    }
+}

@@ -1,0 +1,10 @@
+//! The provider's side: the node's admin listener over HTTP on loopback.
+
+mod client;
+mod types;
+
+pub use client::{Admin, SETTLE_DEADLINE};
+pub use types::{
+    AdminChannel, ChannelTotals, ChainHead, CutEpoch, NodeStatus, OpenEpoch, PlannedEpoch, PlannedRegister,
+    PlannedSettle, QueueState, SettlePlan, SettleRun, SettleTransaction, SettlementState, UnanchoredEpoch, WaitingChannel,
+};

@@ -1,0 +1,86 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::channel::ChannelCommand;
+use crate::context::GlobalArgs;
+use crate::demo::DemoArgs;
+use crate::dev::DevArgs;
+use crate::error::EXIT_STATUS_HELP;
+use crate::node::NodeArgs;
+use crate::pay::PayArgs;
+use crate::proof::ProofCommand;
+use crate::replay::ReplayArgs;
+use crate::settle::SettleCommand;
+
+/// Payments for AI agents: stream them, prove them, settle them.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "millstream", version, after_help = EXIT_STATUS_HELP, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Run a settlement node until it is told to stop
+    Node(NodeArgs),
+    /// Run a development network on this machine: chain, token, ledger, node and a funded payer
+    Dev(DevArgs),
+    /// Stream payments through a development network of its own, settle them, and check everything against the chain
+    #[command(hide = true)]
+    Demo(DemoArgs),
+    /// Open, list, top up and close payment channels
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Stream payments on a channel
+    Pay(PayArgs),
+    /// Replay inference traffic as payments, one for each context and each generated token
+    Replay(ReplayArgs),
+    /// Make and check proofs of single payments
+    #[command(subcommand)]
+    Proof(ProofCommand),
+    /// Collect what was paid, on-chain
+    #[command(subcommand)]
+    Settle(SettleCommand),
+    /// Show what the provider's node is and does
+    Status,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_has_the_exit_statuses() {
+        assert!(Cli::command().render_help().to_string().contains(EXIT_STATUS_HELP));
+    }
+
+    #[test]
+    fn command_lines_are_taken_or_refused() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).is_ok();
+        assert!(parse("millstream status --json"));
+        assert!(parse("millstream --quiet --profile p.toml channel list --provider"));
+        assert!(parse("millstream channel topup 0x00ab --amount 1.5"));
+        assert!(parse("millstream pay --amount 0.00000015 --count 10"));
+        assert!(parse("millstream replay --channels 96 --payments 1000000 --seed 7 --settle"));
+        assert!(parse("millstream proof verify p.json --root 0x0000000000000000000000000000000000000000000000000000000000000001"));
+        assert!(!parse("millstream"));
+        assert!(!parse("millstream pay --amount 0.0000000001"));
+        assert!(!parse("millstream pay --count 10"));
+        assert!(!parse("millstream replay --speed 0"));
+        assert!(!parse("millstream channel topup xyz --amount 1"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The `millstream` binary: reads the command line, runs one command, ends with its exit status.
+
+use std::io::{IsTerminal, stdout};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use millstream_cli::args::{Cli, Command};
+use millstream_cli::context::Context;
+use millstream_cli::error::{CliError, CliResult, Exit};
+use millstream_cli::{channel, demo, dev, logging, node, pay, proof, replay, settle, status};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    let context = Context::new(&cli.global);
+    match start(&context, &cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            context.output.fail(&error);
+            ExitCode::from(error.exit.status())
+        }
+    }
+}
+
+fn start(context: &Context, command: &Command) -> CliResult<()> {
+    logging::init(default_log_level(command));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::failed("runtime", format!("cannot start: {error}")))?;
+    runtime.block_on(run(context, command))
+}
+
+/// A node tells what it does; other commands say only what goes wrong.
+const fn default_log_level(command: &Command) -> &'static str {
+    match command {
+        Command::Node(_) => "info",
+        Command::Dev(_) => "warn",
+        Command::Demo(_)
+        | Command::Channel(_) 
+        | Command::Pay(_)
+        | Command::Replay(_)
+        | Command::Proof(_)
+        | Command::Settle(_)
+        | Command::Status => "error",
+    }
+}
+
+async fn run(context: &Context, command: &Command) -> CliResult<()> {
+    match command {
+        Command::Node(args) => node::run(&args.config).await,
+        Command::Dev(args) => dev::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
+        Command::Channel(command) => channel::run(context, command).await,
+        Command::Pay(args) => pay::run(context, args).await,
+        Command::Replay(args) => replay::command(context, args).await,
+        Command::Proof(command) => proof::run(context, command).await,
+        Command::Settle(command) => settle::run(context, command).await,
+        Command::Status => status::run(context).await,
+    }
+}
+
+/// Help and version are answers; the rest is wrong usage, in JSON for those who asked for it or are no terminal.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let json = std::env::args_os().any(|argument| argument == "--json") || !stdout().is_terminal();
+    if is_answer || !json {
+        // Nobody reads it: the exit status still tells.
+        let _ = error.print();
+        return ExitCode::from(if is_answer { 0 } else { Exit::Usage.status() });
+    }
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    eprintln!("{}", CliError::usage("usage", message).hint("see `millstream help`").to_json());
+    ExitCode::from(Exit::Usage.status())
+}

@@ -1,0 +1,49 @@
+//! `millstream node`: a settlement node until it is told to stop.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use millstream_node::{Node, NodeConfig, stop_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{CliError, CliResult};
+
+/// What `millstream node` says on its standard output once it listens: one line of JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listening {
+    /// Where payers connect to.
+    pub listen: std::net::SocketAddr,
+    /// Where the operator connects to.
+    pub admin_listen: std::net::SocketAddr,
+    /// What payers pin.
+    pub certificate_sha256: String,
+    /// The process.
+    pub pid: u32,
+}
+
+/// `millstream node`.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// The node's configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Runs a node until SIGTERM, SIGINT or a failure.
+///
+/// # Errors
+/// What is wrong with the configuration, or what failed.
+pub async fn run(config: &Path) -> CliResult<()> {
+    let failed = |error: anyhow::Error| CliError::failed("node_failed", format!("{error:#}"));
+    let config = NodeConfig::load(config).map_err(|error| CliError::usage("node_config", format!("{error:#}")))?;
+    let stop = stop_signal().map_err(failed)?;
+    let node = Node::start(&config).await.map_err(failed)?;
+    let listening = Listening {
+        listen: node.listen(),
+        admin_listen: node.admin_listen(),
+        certificate_sha256: node.certificate_sha256().to_owned(),
+        pid: std::process::id(),
+    };
+    println!("{}", serde_json::to_string(&listening).map_err(|error| failed(error.into()))?);
+    node.run_until(stop).await.map_err(failed)
+}

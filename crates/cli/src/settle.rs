@@ -1,0 +1,140 @@
+//! `millstream settle plan|run`: what a settlement would do, and doing it.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::admin::{Admin, SettlePlan, SettleRun};
+use crate::context::{self, Context};
+use crate::error::CliResult;
+use crate::output::{View, columns};
+use crate::progress;
+
+/// `settle`'s subcommands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum SettleCommand {
+    /// Show what a settlement would do now
+    Plan,
+    /// Serve the ledger's requests, settle every channel that paid, anchor the bills, and wait until it is mined
+    Run(RunArgs),
+}
+
+/// `settle run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Leave the open epoch open; its payments are settled all the same, but cannot be proven until it is cut and anchored
+    #[arg(long)]
+    pub keep_epoch: bool,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct PlanView(SettlePlan);
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct RunView(SettleRun);
+
+/// Runs the command.
+///
+/// # Errors
+/// The node does not answer, or the settlement fails.
+pub async fn run(context: &Context, command: &SettleCommand) -> CliResult<()> {
+    let admin = context::admin(&context.profile()?)?;
+    match command {
+        SettleCommand::Plan => context.output.show(&PlanView(admin.settle_plan().await?)),
+        SettleCommand::Run(args) => {
+            let spinner = progress::spinner(&context.output, "proving and settling");
+            let settled = settle(&admin, !args.keep_epoch).await;
+            spinner.finish_and_clear();
+            context.output.show(&RunView(settled?))
+        }
+    }
+}
+
+/// Settles; first cuts the open epoch where that is wanted, so that it is anchored too.
+pub(crate) async fn settle(admin: &Admin, cut_epoch: bool) -> CliResult<SettleRun> {
+    if cut_epoch {
+        admin.seal_epoch().await?;
+    }
+    admin.settle_run().await
+}
+
+impl View for PlanView {
+    fn table(&self) -> String {
+        let Self(plan) = self;
+        let mut parts = Vec::new();
+        if !plan.register.is_empty() {
+            let rows = plan.register.iter().map(|book| {
+                vec![book.book.clone(), book.opens.to_string(), book.top_ups.to_string(), book.closes.to_string()]
+            });
+            parts.push(columns(&["register book", "opens", "top-ups", "closes"], &[1, 2, 3], rows));
+        }
+        if !plan.settle.is_empty() {
+            let rows = plan.settle.iter().map(|book| vec![book.book.clone(), book.channels.to_string(), book.total.to_tokens()]);
+            parts.push(columns(&["settle book", "channels", "total"], &[1, 2], rows));
+        }
+        if !plan.epochs.is_empty() {
+            let rows = plan.epochs.iter().map(|epoch| vec![epoch.id.to_string(), epoch.root.map_or_else(|| "-".to_owned(), |root| root.to_string())]);
+            parts.push(columns(&["anchor epoch", "root"], &[], rows));
+        }
+        if !plan.waiting.is_empty() {
+            let rows = plan.waiting.iter().map(|waiting| vec![waiting.channel.to_string(), waiting.reason.clone()]);
+            parts.push(columns(&["waiting channel", "reason"], &[], rows));
+        }
+        if parts.is_empty() { "nothing to settle".to_owned() } else { parts.join("\n\n") }
+    }
+}
+
+impl View for RunView {
+    fn table(&self) -> String {
+        let Self(run) = self;
+        if run.transactions.is_empty() {
+            return "nothing to settle".to_owned();
+        }
+        let rows = run.transactions.iter().map(|transaction| {
+            vec![
+                transaction.kind.clone(),
+                transaction.books.join(" "),
+                transaction.channels.to_string(),
+                transaction.total.to_tokens(),
+                format!("{:.1}", transaction.prove_seconds),
+                transaction.gas_used.to_string(),
+                gas_per_channel(transaction.gas_used, transaction.channels),
+                transaction.block.to_string(),
+                transaction.hash.to_string(),
+            ]
+        });
+        let header = ["kind", "books", "channels", "total", "proof s", "gas", "gas/channel", "block", "transaction"];
+        let table = columns(&header, &[2, 3, 4, 5, 6, 7], rows);
+        format!("{table}\n\nsettled {} from {} channels", run.settled_total.to_tokens(), run.channels_settled)
+    }
+}
+
+
+fn gas_per_channel(gas: u64, channels: u64) -> String {
+    gas.checked_div(channels).map_or_else(|| "-".to_owned(), |gas| gas.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::{Format, render};
+
+    #[test]
+    fn a_plan_has_a_table_for_each_kind_of_work() {
+        let answer = include_str!("../tests/snapshots/settle_plan.json");
+        let plan: SettlePlan = serde_json::from_str(answer).expect("the documented answer");
+        assert_eq!(render(&PlanView(plan.clone()), Format::Json).expect("text"), answer.trim_end());
+        assert_eq!(PlanView(plan).table(), include_str!("../tests/snapshots/settle_plan.txt").trim_end());
+        let nothing = SettlePlan { register: vec![], settle: vec![], epochs: vec![], waiting: vec![] };
+        assert_eq!(PlanView(nothing).table(), "nothing to settle");
+    }
+
+    #[test]
+    fn a_run_has_a_row_for_each_transaction() {
+        let answer = include_str!("../tests/snapshots/settle_run.json");
+        let run: SettleRun = serde_json::from_str(answer).expect("the documented answer");
+        assert_eq!(render(&RunView(run.clone()), Format::Json).expect("text"), answer.trim_end());
+        assert_eq!(RunView(run).table(), include_str!("../tests/snapshots/settle_run.txt").trim_end());
+    }
+}

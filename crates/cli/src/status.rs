@@ -1,0 +1,99 @@
+//! `millstream status`: what the provider's node is and does.
+
+use millstream_types::Amount;
+use serde::Serialize;
+
+use crate::admin::NodeStatus;
+use crate::context::{self, Context};
+use crate::error::CliResult;
+use crate::output::{View, pairs};
+
+/// The result: the node's own document.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct StatusView(NodeStatus);
+
+/// Runs the command.
+///
+/// # Errors
+/// The node does not answer.
+pub async fn run(context: &Context) -> CliResult<()> {
+    let status = context::admin(&context.profile()?)?.status().await?;
+    context.output.show(&StatusView(status))
+}
+
+impl View for StatusView {
+    fn table(&self) -> String {
+        let Self(status) = self;
+        let channels = &status.channels;
+        let unsettled = channels.accepted.checked_sub(channels.settled).unwrap_or(Amount::ZERO);
+        let settlement = match (status.settlement.running, &status.settlement.last) {
+            (true, _) => "running".to_owned(),
+            (false, Some(last)) => format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled),
+            (false, None) => "idle; none since the start".to_owned(),
+        };
+        pairs([
+            ("version", status.version.clone()),
+            ("up", duration(status.uptime_secs)),
+            ("listens", status.listen.clone()),
+            ("certificate", status.certificate_sha256.clone()),
+            ("chain", format!("{}, block {}", status.chain_id, status.chain.block)),
+            ("ledger", status.ledger.to_string()),
+            ("provider", status.provider.to_string()),
+            ("operator", status.operator.to_string()),
+            ("token", status.token.to_string()),
+            ("channels", format!("{}: {} open, {} frozen", channels.channels, channels.open, channels.frozen)),
+            ("payments", channels.lines.to_string()),
+            ("deposited", channels.deposited.to_tokens()),
+            ("accepted", channels.accepted.to_tokens()),
+            ("settled", channels.settled.to_tokens()),
+            ("unsettled", unsettled.to_tokens()),
+            ("refunded", channels.refunded.to_tokens()),
+            ("commit", status.commit.to_string()),
+            ("open epoch", format!("{}, {} frames", status.open_epoch.id, status.open_epoch.frames)),
+            ("unanchored", format!("{} epochs", status.unanchored_epochs.len())),
+            ("requests", format!("{} unserved", status.queue.unserved)),
+            ("settlement", settlement),
+        ])
+    }
+}
+
+fn duration(secs: u64) -> String {
+    let (days, hours, minutes) = (secs / 86_400, secs / 3_600 % 24, secs / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{secs} s"),
+        (0, 0, _) => format!("{minutes} min {} s", secs % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::{Format, render};
+
+    const ANSWER: &str = include_str!("../tests/snapshots/status.json");
+
+    #[test]
+    fn the_table_is_as_it_was() {
+        let status: NodeStatus = serde_json::from_str(ANSWER).expect("the documented answer");
+        let text = render(&StatusView(status), Format::Table).expect("text");
+        assert_eq!(text, include_str!("../tests/snapshots/status.txt").trim_end());
+    }
+
+    #[test]
+    fn the_json_is_the_nodes() {
+        let status: NodeStatus = serde_json::from_str(ANSWER).expect("the documented answer");
+        assert_eq!(render(&StatusView(status), Format::Json).expect("text"), ANSWER.trim_end());
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let check = |secs, expected: &str| assert_eq!(duration(secs), expected);
+        check(59, "59 s");
+        check(61, "1 min 1 s");
+        check(7_260, "2 h 1 min");
+        check(200_000, "2 d 7 h");
+    }
+}

@@ -1,0 +1,127 @@
+//! The payer's account on the ledger, and amounts as its token has them.
+
+use millstream_chain::{ChainKey, Ledger, Submitter, SubmitterOptions, approve};
+use millstream_client::wallet::{self, WalletError};
+use millstream_client::{ChannelSummary, StateDb};
+use millstream_types::{Amount, UnitError};
+use millstream_voucher::SecretKey;
+
+use crate::error::{CliError, CliResult, chain_of};
+use crate::profile::SecretBytes;
+
+/// Chain ids of development chains, which mine at once.
+const DEVELOPMENT_CHAINS: [u64; 2] = [31_337, 1_337];
+
+/// The payer's account on one ledger.
+#[derive(Debug)]
+pub struct Wallet {
+    account: wallet::Wallet,
+    key: ChainKey,
+    options: SubmitterOptions,
+}
+
+impl Wallet {
+    /// The account of a key. Make one for each account and process.
+    ///
+    /// # Errors
+    /// The secret is no key.
+    pub fn new(ledger: Ledger, secret: &SecretBytes) -> CliResult<Self> {
+        let development = DEVELOPMENT_CHAINS.contains(&ledger.chain().get());
+        let options = if development { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
+        Ok(Self { account: wallet::Wallet::new(ledger, secret, options)?, key: ChainKey::from_bytes(secret)?, options })
+    }
+
+    /// What the account does.
+    #[must_use]
+    pub const fn account(&self) -> &wallet::Wallet {
+        &self.account
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        self.account.ledger()
+    }
+
+    /// Lets the ledger take so much from the account in one transaction, unless it may already: openings after that need no approval each.
+    /// Nothing else of this wallet may be under way.
+    ///
+    /// # Errors
+    /// The account has less, or the chain refuses or does not answer.
+    pub async fn approve(&self, base_units: u128) -> CliResult<()> {
+        let balance = self.account.balance().await?;
+        let token = self.ledger().config().token;
+        if balance < base_units {
+            let account = self.account.account();
+            let message = format!("the account {account} has {balance} base units of the token, {base_units} are needed");
+            return Err(CliError::refused("funds_missing", message).hint(format!("send it more of the token {token}")));
+        }
+        // A lane of its own, gone before the wallet's begins.
+        let lane = Submitter::new(self.ledger().rpc().clone(), self.key.clone(), self.options);
+        approve(&lane, token, self.ledger().address(), base_units).await?;
+        Ok(())
+    }
+
+    /// The voucher key of a channel whose key is derived from the account and not stored.
+    ///
+    /// # Errors
+    /// The channel's key is no derived one of this account.
+    pub fn key_of(&self, channel: &ChannelSummary) -> CliResult<SecretKey> {
+        let foreign = || CliError::usage("channel_key", "the channel's key is neither stored nor derived from this account");
+        // A channel with a derived key has the key's index as its salt.
+        let (zeros, index) = channel.terms.salt.split_last_chunk::<8>().ok_or_else(foreign)?;
+        let key = self.account.voucher_key(u64::from_be_bytes(*index))?;
+        let is_ours = zeros.iter().all(|byte| *byte == 0) && key.public_key().x() == channel.terms.key_x;
+        if is_ours { Ok(key) } else { Err(foreign()) }
+    }
+
+    /// The fewest whole base units that are worth at least `nanos`.
+    ///
+    /// # Errors
+    /// The amount does not fit.
+    pub fn base_units_up(&self, nanos: Amount) -> CliResult<u128> {
+        let (whole, rest) = self.ledger().config().unit.base_units_down(nanos).map_err(not_an_amount)?;
+        // Of an amount in 128 bits, a part below one base unit was cut off: one more fits.
+        Ok(whole.saturating_add(u128::from(!rest.is_zero())))
+    }
+
+    /// An amount as base units, exactly.
+    ///
+    /// # Errors
+    /// The amount is not a whole number of base units, or does not fit.
+    pub fn base_units(&self, nanos: Amount) -> CliResult<u128> {
+        let unit = self.ledger().config().unit;
+        match unit.base_units_down(nanos).map_err(not_an_amount)? {
+            (whole, rest) if rest.is_zero() => Ok(whole),
+            _ => {
+                let (amount, decimals) = (nanos.to_tokens(), unit.decimals());
+                Err(CliError::usage("amount", format!("{amount} cannot be deposited: the token has {decimals} decimals")))
+            }
+        }
+    }
+}
+
+/// The channels of the state that are on a ledger.
+///
+/// # Errors
+/// The state cannot be read.
+pub fn channels_on(state: &StateDb, ledger: millstream_types::LedgerId) -> CliResult<Vec<ChannelSummary>> {
+    Ok(state.channels()?.into_iter().filter(|channel| channel.terms.ledger == ledger).collect())
+}
+
+fn not_an_amount(error: UnitError) -> CliError {
+    CliError::usage("amount", error.to_string())
+}
+
+impl From<WalletError> for CliError {
+    fn from(error: WalletError) -> Self {
+        let message = chain_of(&error);
+        match error {
+            WalletError::Chain(error) => error.into(),
+            WalletError::State(error) => error.into(),
+            WalletError::AccountKey => Self::usage("key_file", message),
+            WalletError::Sign { .. } | WalletError::VoucherKey(_) | WalletError::Randomness => Self::failed("wallet", message),
+            WalletError::AnotherChannel { .. } => Self::check_failed("another_channel", message),
+        }
+    }
+}
