@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_billing::{EPOCH_FRAMES_MAX, EpochHeader};
-use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Timestamp};
+use millstream_types::{Amount, BlockNumber, BookId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Timestamp};
 
 use crate::channel::Location;
 use crate::input::{Ack, Answer, ChainCursor, ChainFact, Effect, FrameInput, Input, ReplyId, Snapshot};
@@ -114,8 +114,10 @@ pub struct Engine {
     books: BTreeMap<BookId, BTreeMap<u16, ChannelId>>,
     queue: RequestQueue,
     cursor: Option<ChainCursor>,
+    /// Set by a [`ChainFact::Reset`]: the block up to which the chain tells everything again. Until then frozen channels stay frozen.
+    retelling: Option<BlockNumber>,
     open_epoch: OpenEpoch,
-    /// Epochs that were cut and are not anchored yet.
+    /// Epochs that were cut.
     epochs: BTreeMap<EpochId, EpochRecord>,
     changed_channels: BTreeSet<ChannelId>,
     open_epoch_changed: bool,
@@ -132,6 +134,7 @@ impl Engine {
             books: BTreeMap::new(),
             queue: RequestQueue::default(),
             cursor: None,
+            retelling: None,
             open_epoch: OpenEpoch::starting(EpochId::new(0)),
             epochs: BTreeMap::new(),
             changed_channels: BTreeSet::new(),
@@ -140,6 +143,7 @@ impl Engine {
         for record in records {
             match record {
                 Record::Cursor(cursor) => engine.cursor = Some(cursor),
+                Record::Retelling(until) => engine.retelling = Some(until),
                 Record::OpenEpoch(epoch) => engine.open_epoch = epoch,
                 Record::Channel(channel) => {
                     if let Some(location) = channel.location {
@@ -147,7 +151,6 @@ impl Engine {
                     }
                     engine.channels.insert(channel.id, *channel);
                 }
-                Record::Epoch(epoch) if epoch.anchored => {}
                 Record::Epoch(epoch) => {
                     if epoch.top.is_none() {
                         effects.push(Effect::SealEpoch { epoch: epoch.id, frames: epoch.frames });
@@ -175,14 +178,15 @@ impl Engine {
             Input::Attach { reply, channel } => self.attach(reply, channel, effects),
             Input::Frame(frame) => return self.frame(now, frame, effects),
             Input::Chain(fact) => return self.chain(fact, effects),
-            Input::ChainSeen(cursor) => {
-                self.cursor = Some(cursor.clone());
-                effects.push(Effect::Put(Record::Cursor(cursor)));
-            }
+            Input::ChainSeen(cursor) => self.chain_seen(cursor, effects),
             Input::Tick => {
-                let due = self.open_epoch.first_frame_at.is_some_and(|at| now >= at.plus_millis(self.config.epoch_millis_max));
-                if due {
-                    self.cut_epoch(effects);
+                if let Some(at) = self.open_epoch.first_frame_at {
+                    let due = at.plus_millis(self.config.epoch_millis_max);
+                    if now >= due {
+                        self.cut_epoch(effects);
+                    } else {
+                        effects.push(Effect::WakeAt(due));
+                    }
                 }
             }
             Input::CutEpoch => self.cut_epoch(effects),
@@ -247,7 +251,7 @@ impl Engine {
 
     /// Epochs that were cut and are not anchored yet, oldest first.
     pub fn unanchored_epochs(&self) -> impl Iterator<Item = &EpochRecord> {
-        self.epochs.values()
+        self.epochs.values().filter(|epoch| !epoch.anchored)
     }
 
     /// Figures over all channels.
@@ -438,13 +442,13 @@ impl Engine {
 
     fn epoch_anchored(&mut self, epoch: EpochId, root: Hash256, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         let mismatch = Fault::Anchored { epoch, anchored: root };
-        match self.epochs.remove(&epoch) {
-            Some(mut record) => {
+        match self.epochs.get_mut(&epoch) {
+            Some(record) => {
                 if record.header(self.config.ledger).is_some_and(|header| header.root() != root) {
                     return Err(mismatch);
                 }
                 record.anchored = true;
-                effects.push(Effect::Put(Record::Epoch(record)));
+                effects.push(Effect::Put(Record::Epoch(*record)));
             }
             // Anchored by a node whose records are gone: carry on after it.
             None if self.open_epoch.id <= epoch => {
@@ -472,8 +476,30 @@ impl Engine {
         self.books.clear();
         effects.extend(self.queue.requests.keys().map(|index| Effect::Delete(Key::Request(*index))));
         self.queue.requests.clear();
-        self.cursor = None;
+        // What the chain holds of our anchors it will tell again as well; the others have to be sent again.
+        for epoch in self.epochs.values_mut().filter(|epoch| epoch.anchored) {
+            epoch.anchored = false;
+            effects.push(Effect::Put(Record::Epoch(*epoch)));
+        }
+        if let Some(cursor) = self.cursor.take() {
+            let until = self.retelling.map_or(cursor.block, |until| until.max(cursor.block));
+            self.retelling = Some(until);
+            effects.push(Effect::Put(Record::Retelling(until)));
+        }
         effects.push(Effect::Delete(Key::Cursor));
+    }
+
+    fn chain_seen(&mut self, cursor: ChainCursor, effects: &mut Vec<Effect>) {
+        if self.retelling.is_some_and(|until| cursor.block >= until) {
+            self.retelling = None;
+            effects.push(Effect::Delete(Key::Retelling));
+            for channel in self.channels.values_mut().filter(|channel| channel.status == ChannelStatus::Frozen && channel.is_ordered()) {
+                channel.status = ChannelStatus::Open;
+                self.changed_channels.insert(channel.id);
+            }
+        }
+        self.cursor = Some(cursor.clone());
+        effects.push(Effect::Put(Record::Cursor(cursor)));
     }
 
     fn known(&mut self, id: ChannelId) -> Result<&mut Channel, Fault> {
@@ -482,8 +508,9 @@ impl Engine {
 
     /// Marks a channel for [`Engine::end_tick`], and thaws it when its totals are in order again.
     fn changed(&mut self, id: ChannelId) -> Result<(), Fault> {
+        let told = self.retelling.is_none();
         let channel = self.known(id)?;
-        if channel.status == ChannelStatus::Frozen && channel.is_ordered() {
+        if told && channel.status == ChannelStatus::Frozen && channel.is_ordered() {
             channel.status = ChannelStatus::Open;
         }
         self.changed_channels.insert(id);

@@ -54,6 +54,8 @@ pub enum Table {
 pub enum Key {
     /// How far the chain was read.
     Cursor,
+    /// How far the chain has to tell again what it took back.
+    Retelling,
     /// The open epoch.
     OpenEpoch,
     /// A channel.
@@ -73,7 +75,7 @@ impl Key {
     #[must_use]
     pub const fn table(&self) -> Table {
         match self {
-            Self::Cursor | Self::OpenEpoch => Table::Meta,
+            Self::Cursor | Self::Retelling | Self::OpenEpoch => Table::Meta,
             Self::Channel(_) => Table::Channels,
             Self::Frame(..) => Table::Frames,
             Self::Leaf(..) => Table::Leaves,
@@ -87,6 +89,7 @@ impl Key {
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Cursor => b"cursor".to_vec(),
+            Self::Retelling => b"retelling".to_vec(),
             Self::OpenEpoch => b"open-epoch".to_vec(),
             Self::Channel(channel) => channel.as_bytes().to_vec(),
             Self::Frame(channel, lines_before) => [channel.as_bytes().as_slice(), &lines_before.to_be_bytes()].concat(),
@@ -102,6 +105,8 @@ impl Key {
 pub enum Record {
     /// How far the chain was read.
     Cursor(ChainCursor),
+    /// How far the chain has to tell again what it took back.
+    Retelling(BlockNumber),
     /// The open epoch.
     OpenEpoch(OpenEpoch),
     /// A channel.
@@ -120,6 +125,7 @@ impl Record {
     pub const fn key(&self) -> Key {
         match self {
             Self::Cursor(_) => Key::Cursor,
+            Self::Retelling(_) => Key::Retelling,
             Self::OpenEpoch(_) => Key::OpenEpoch,
             Self::Channel(channel) => Key::Channel(channel.id),
             Self::Leaf(leaf) => Key::Leaf(leaf.epoch, leaf.index),
@@ -133,6 +139,7 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Cursor(cursor) => [&[1], cursor.block.height().to_be_bytes().as_slice(), &cursor.state].concat(),
+            Self::Retelling(until) => [&[1], until.height().to_be_bytes().as_slice()].concat(),
             Self::OpenEpoch(epoch) => epoch.encode(),
             Self::Channel(channel) => channel.encode(),
             Self::Leaf(leaf) => leaf.encode(),
@@ -152,6 +159,12 @@ impl Record {
                 let mut reader = Reader::new("cursor", value)?;
                 let block = BlockNumber::new(reader.u64()?);
                 Ok(Self::Cursor(ChainCursor { block, state: reader.rest().to_vec() }))
+            }
+            Table::Meta if key == b"retelling" => {
+                let mut reader = Reader::new("retelling", value)?;
+                let until = BlockNumber::new(reader.u64()?);
+                reader.finish()?;
+                Ok(Self::Retelling(until))
             }
             Table::Meta if key == b"open-epoch" => OpenEpoch::decode(value).map(Self::OpenEpoch),
             Table::Channels => {

@@ -273,9 +273,33 @@ fn a_reorganisation_freezes_what_relied_on_it_until_the_chain_tells_it_again() {
     house.restart();
     // Told again with too little: what the payer signed stays, and the channel stays frozen.
     house.chain(opened(1, 50, 0));
+    house.chain(ChainFact::ToppedUp { channel: channel(1), amount: nanos(49), request: 1, at: Timestamp::default() });
     assert_eq!(house.pay(payer.frame(&[1], |_| {})), Err(Rejection::ChannelFrozen));
-    house.chain(ChainFact::ToppedUp { channel: channel(1), amount: nanos(50), request: 1, at: Timestamp::default() });
+    // Enough, but the chain is still telling: it may yet say that the channel was closed.
+    house.chain(ChainFact::ToppedUp { channel: channel(1), amount: nanos(1), request: 2, at: Timestamp::default() });
+    house.restart();
+    assert_eq!(house.pay(payer.frame(&[1], |_| {})), Err(Rejection::ChannelFrozen));
+    house.apply(Input::ChainSeen(ChainCursor { block: BlockNumber::new(8), state: vec![1] }));
+    assert_eq!(house.pay(payer.frame(&[1], |_| {})), Err(Rejection::ChannelFrozen));
+    house.apply(Input::ChainSeen(ChainCursor { block: BlockNumber::new(9), state: vec![1] }));
     assert_eq!(house.pay(payer.pay(&[40])), Ok(2));
+}
+
+#[test]
+fn anchors_that_a_reorganisation_took_back_are_sent_again() {
+    let mut house = House::with_channel(100);
+    let mut payer = Payer::new(channel(1));
+    house.pay(payer.pay(&[60])).expect("honest");
+    house.apply(Input::CutEpoch);
+    let root = Hash256::from_bytes([9; 32]);
+    house.chain(ChainFact::EpochAnchored { epoch: EpochId::new(0), root });
+    assert_eq!(house.engine.unanchored_epochs().count(), 0);
+    house.restart();
+    house.chain(ChainFact::Reset);
+    assert_eq!(house.engine.unanchored_epochs().count(), 1);
+    house.restart();
+    house.chain(ChainFact::EpochAnchored { epoch: EpochId::new(0), root });
+    assert_eq!(house.engine.unanchored_epochs().count(), 0);
 }
 
 #[test]
