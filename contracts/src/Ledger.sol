@@ -61,6 +61,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     address public immutable PROVIDER;
     address public immutable TOKEN;
     uint40 public immutable RESPONSE_WINDOW;
+    uint64 public immutable DEPOSIT_MIN_NANOS;
     uint256 public immutable NANOS_PER_BASE_UNIT;
     uint256 public immutable BASE_UNITS_PER_NANO;
     uint256 public immutable tierCount;
@@ -78,8 +79,9 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     /// @param operator_ Who may settle and register; the provider may name another later.
     /// @param token The only token of this ledger.
     /// @param responseWindow Seconds from a request until it is overdue.
+    /// @param depositMinNanos What an opening or a top-up must deposit at least; zero for no minimum.
     /// @param tiers The sizes of book; the upper 8 bits of a book id are an index into them.
-    constructor(address provider, address operator_, address token, uint40 responseWindow, Tier[] memory tiers) {
+    constructor(address provider, address operator_, address token, uint40 responseWindow, uint64 depositMinNanos, Tier[] memory tiers) {
         if (provider == address(0)) revert InvalidProvider();
         uint8 decimals = IERC20Metadata(token).decimals();
         if (decimals > DECIMALS_MAX) revert UnsupportedDecimals(decimals);
@@ -88,6 +90,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         PROVIDER = provider;
         TOKEN = token;
         RESPONSE_WINDOW = responseWindow;
+        DEPOSIT_MIN_NANOS = depositMinNanos;
         NANOS_PER_BASE_UNIT = decimals <= NANO_DECIMALS ? 10 ** (NANO_DECIMALS - decimals) : 0;
         BASE_UNITS_PER_NANO = decimals >= NANO_DECIMALS ? 10 ** (decimals - NANO_DECIMALS) : 0;
         tierCount = tiers.length;
@@ -171,8 +174,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     function register(Registration[] calldata registrations, Request[] calldata requests) external nonReentrant {
         // check
         Control memory control = _control;
-        (bool overdue,) = _overdue(control);
-        if (msg.sender != control.operator && !overdue) revert NotOperator(msg.sender);
+        if (msg.sender != control.operator && !_mayServe(control, requests.length)) revert NotOperator(msg.sender);
         uint256[][] memory asked = _takeRequests(registrations, requests, control);
         for (uint256 i = 0; i < registrations.length; ++i) {
             _checkRows(i, registrations[i], asked[i]);
@@ -190,7 +192,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         // check
         Control memory control = _control;
         if (msg.sender != control.operator) revert NotOperator(msg.sender);
-        (bool overdue, uint256 deadline) = _overdue(control);
+        (bool overdue, uint256 deadline) = _overdue(control, control.queueHead);
         if (overdue) revert RequestOverdue(control.queueHead, deadline);
         // effect; a proof is checked against the root that the settlements before it left
         uint256 paidNanos = 0;
@@ -302,11 +304,17 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         return uint216(uint256(keccak256(abi.encode(index, kind, uid, keyX, amountNanos))) >> 40);
     }
 
-    /// @dev Whether the oldest request is overdue, and since when (L-6).
-    function _overdue(Control memory control) private view returns (bool overdue, uint256 deadline) {
-        if (control.queueHead == control.queueTail) return (false, 0);
-        deadline = uint256(_requests[control.queueHead].requestedAt) + RESPONSE_WINDOW;
+    /// @dev Whether a request that is not served yet is overdue, and since when (L-6). One that is not there is not.
+    function _overdue(Control memory control, uint256 index) private view returns (bool overdue, uint256 deadline) {
+        if (index >= control.queueTail) return (false, 0);
+        deadline = uint256(_requests[index].requestedAt) + RESPONSE_WINDOW;
         return (block.timestamp > deadline, deadline);
+    }
+
+    /// @dev Whether someone who is not the operator may serve the `count` oldest requests: each must be overdue. Times never descend along
+    /// the queue, so the last one answers for all. The oldest answers for a `count` of zero, which is refused later.
+    function _mayServe(Control memory control, uint256 count) private view returns (bool overdue) {
+        (overdue,) = _overdue(control, control.queueHead + Math.saturatingSub(count, 1));
     }
 
     function _openAuthorizationNonce(uint248 uid) private view returns (bytes32) {
@@ -457,7 +465,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
 
     // ------------------------------------------------------------------------------------------------------------------------ amounts
 
-    /// @dev Refuses zero, what is not whole in nanos, and what does not fit 64 bits (L-1, L-7).
+    /// @dev Refuses zero, what is not whole in nanos, what is below the minimum, and what does not fit 64 bits (L-1, L-7).
     function _toNanos(uint256 baseUnits) private view returns (uint64) {
         if (baseUnits == 0) revert ZeroAmount();
         uint256 nanos;
@@ -467,6 +475,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
             if (baseUnits % BASE_UNITS_PER_NANO != 0) revert NotWholeNanos(baseUnits);
             nanos = baseUnits / BASE_UNITS_PER_NANO;
         }
+        if (nanos < DEPOSIT_MIN_NANOS) revert DepositTooSmall(nanos, DEPOSIT_MIN_NANOS);
         if (nanos > type(uint64).max) revert DepositTooLarge(nanos);
         return uint64(nanos);
     }

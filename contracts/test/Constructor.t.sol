@@ -11,9 +11,12 @@ contract ConstructorTest is LedgerFixture {
     error InvalidTier(uint256 index);
     error InvalidProvider();
 
+    uint64 private constant MINIMUM = 5e6;
+
     /// @dev Deploys by hand: `vm.deployCode` hides the reason of a revert.
     function create(address provider, address token_, ILedger.Tier[] calldata tiers) external returns (address deployed) {
-        bytes memory code = abi.encodePacked(vm.getCode("Ledger.sol:Ledger"), abi.encode(provider, OPERATOR, token_, WINDOW, tiers));
+        bytes memory arguments = abi.encode(provider, OPERATOR, token_, WINDOW, MINIMUM, tiers);
+        bytes memory code = abi.encodePacked(vm.getCode("Ledger.sol:Ledger"), arguments);
         assembly ("memory-safe") {
             deployed := create(0, add(code, 32), mload(code))
             if iszero(deployed) {
@@ -36,6 +39,7 @@ contract ConstructorTest is LedgerFixture {
         vm.assertEq(ledger.PROVIDER(), PROVIDER);
         vm.assertEq(ledger.TOKEN(), address(token));
         vm.assertEq(ledger.RESPONSE_WINDOW(), WINDOW);
+        vm.assertEq(ledger.DEPOSIT_MIN_NANOS(), 0);
         vm.assertEq(ledger.operator(), OPERATOR);
         vm.assertEq(ledger.tierCount(), 4);
         ILedger.Tier[] memory tiers = _tiers();
@@ -45,6 +49,10 @@ contract ConstructorTest is LedgerFixture {
         vm.assertEq(ledger.queueHead(), 0);
         vm.assertEq(ledger.queueTail(), 0);
         vm.assertEq(ledger.epochCount(), 0);
+    }
+
+    function test_KeepsTheMinimumDeposit() external {
+        vm.assertEq(ILedger(this.create(PROVIDER, address(token), _tiers())).DEPOSIT_MIN_NANOS(), MINIMUM);
     }
 
     function test_ABookThatWasNeverWrittenHasTheEmptyRoot() external view {

@@ -47,6 +47,26 @@ contract DecimalsTest is LedgerFixture {
         vm.assertEq(ledger.channel(_open(ALICE, 1, most)).depositNanos, type(uint64).max);
     }
 
+    /// @dev The minimum is in nanos whatever the token: of two amounts that differ by one unit only the one that reaches it is taken.
+    function testFuzz_TheMinimumIsInNanos(uint256 which, uint64 minimum, uint256 amount) external {
+        Case memory c = _cases()[which % 5];
+        _deploy(address(new PlainToken(c.decimals)), minimum);
+        uint256 unit = c.nanosPerBaseUnit == 0 ? 1 : c.nanosPerBaseUnit;
+        uint256 most = type(uint64).max / unit;
+        // Half of the cases lie right at the minimum.
+        uint256 units = amount % 2 == 0 ? _bound(amount >> 1, 1, most) : minimum / unit + _bound(amount >> 1, 0, 2);
+        if (units == 0 || units > most) units = most;
+        uint256 nanos = units * unit;
+        uint256 deposit = c.nanosPerBaseUnit == 0 ? units * c.baseUnitsPerNano : units;
+
+        _fund(ALICE, deposit);
+        if (nanos < minimum) vm.expectRevert(abi.encodeWithSelector(ILedger.DepositTooSmall.selector, nanos, minimum));
+        vm.prank(ALICE);
+        uint248 uid = ledger.open(_key(0), 0, deposit);
+        vm.assertEq(ledger.queueTail(), nanos < minimum ? 0 : 1);
+        if (nanos >= minimum) vm.assertEq(ledger.channel(uid).depositNanos, nanos);
+    }
+
     /// @dev One channel: deposit, settle a part, close, withdraw both. Nothing is lost but the parts of a base unit that stay as credit.
     function testFuzz_WhatGoesInComesOut(uint256 which, uint256 deposit, uint256 settled) external {
         Case memory c = _cases()[which % 5];

@@ -66,6 +66,22 @@ contract OpenTest is LedgerFixture {
         ledger.open(_key(0), SALT, type(uint256).max);
     }
 
+    function test_RevertWhen_TheAmountIsBelowTheMinimum() external {
+        _deploy(address(token), 5e6);
+        // The key is wrong as well: the amount is looked at first.
+        ILedger.VoucherKey memory key = ILedger.VoucherKey({x: 0, qx: 0, qy: 1});
+        vm.expectRevert(abi.encodeWithSelector(ILedger.DepositTooSmall.selector, 4_999_000, 5e6));
+        ledger.open(key, SALT, 4_999);
+        vm.expectRevert(ILedger.ZeroAmount.selector);
+        ledger.open(key, SALT, 0);
+        vm.assertEq(ledger.queueTail(), 0);
+        vm.assertEq(ledger.channel(_open(ALICE, 1, 5_000)).depositNanos, 5e6);
+    }
+
+    function test_WithoutAMinimumOneBaseUnitSuffices() external {
+        vm.assertEq(ledger.channel(_open(ALICE, 1, 1)).depositNanos, 1000);
+    }
+
     function test_RevertWhen_TheKeyIsInvalid() external {
         ILedger.VoucherKey memory key = _key(0);
         key.qy += 1;

@@ -115,6 +115,17 @@ contract OpenWithAuthorizationTest is LedgerFixture {
         _openFor(ALICE, 0, "");
     }
 
+    function test_RevertWhen_TheAmountIsBelowTheMinimum() external {
+        _deploy(address(token), 5e9);
+        address payer = vm.addr(SIGNER);
+        token.mint(payer, 5e6);
+        bytes memory signature = _sign(payer, 5e6 - 1, _nonce(payer));
+        vm.expectRevert(abi.encodeWithSelector(ILedger.DepositTooSmall.selector, 5e9 - 1000, 5e9));
+        _openFor(payer, 5e6 - 1, signature);
+        signature = _sign(payer, 5e6, _nonce(payer));
+        vm.assertEq(ledger.channel(_openFor(payer, 5e6, signature)).depositNanos, 5e9);
+    }
+
     function test_RevertWhen_TheTokenMovesNothing() external {
         _deploy(address(new SilentToken()));
         vm.expectRevert(abi.encodeWithSelector(ILedger.ShortTransfer.selector, 5e6, 0));

@@ -196,6 +196,71 @@ contract RegisterTest is LedgerFixture {
         ledger.register(list, requests);
     }
 
+    /// @dev An overdue open and a close that was asked just now, in one row.
+    function _overdueOpenFreshClose() private returns (uint248 uid, ILedger.Registration[] memory list, ILedger.Request[] memory both) {
+        uid = _open(ALICE, 1, 5e6);
+        vm.warp(START + WINDOW + 1);
+        _requestClose(ALICE, uid);
+        list = _list(_registration(BOOK_24, _rows(_row(0, 7, uid, 5e9, 5e9))));
+        both = _oldest(2);
+    }
+
+    function test_RevertWhen_AStrangerServesAFreshRequestWithAnOverdueOne() external {
+        (, ILedger.Registration[] memory list, ILedger.Request[] memory both) = _overdueOpenFreshClose();
+        address[3] memory callers = [ALICE, PROVIDER, STRANGER];
+        for (uint256 i = 0; i < callers.length; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(ILedger.NotOperator.selector, callers[i]));
+            vm.prank(callers[i]);
+            ledger.register(list, both);
+        }
+        // The close has the whole window from when it was asked.
+        vm.warp(START + 2 * WINDOW + 1);
+        vm.expectRevert(abi.encodeWithSelector(ILedger.NotOperator.selector, ALICE));
+        vm.prank(ALICE);
+        ledger.register(list, both);
+        vm.warp(START + 2 * WINDOW + 2);
+        vm.prank(ALICE);
+        ledger.register(list, both);
+        vm.assertEq(ledger.creditNanos(ALICE), 5e9);
+    }
+
+    function test_AStrangerMayServeTheOverdueRequestAlone() external {
+        (uint248 uid,,) = _overdueOpenFreshClose();
+        ILedger.Registration[] memory list = _list(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0))));
+        ILedger.Request[] memory requests = _oldest(1);
+        vm.prank(STRANGER);
+        ledger.register(list, requests);
+        vm.assertEq(ledger.queueHead(), 1);
+        vm.assertTrue(ledger.channel(uid).included);
+        vm.assertFalse(ledger.channel(uid).closed);
+    }
+
+    function test_TheOperatorMayServeFreshRequestsWithOverdueOnes() external {
+        (uint248 uid, ILedger.Registration[] memory list, ILedger.Request[] memory both) = _overdueOpenFreshClose();
+        vm.prank(OPERATOR);
+        ledger.register(list, both);
+        vm.assertEq(ledger.queueHead(), 2);
+        vm.assertTrue(ledger.channel(uid).closed);
+    }
+
+    function test_RevertWhen_AStrangerPresentsNothingOrMoreThanWait() external {
+        ILedger.Registration[] memory list = new ILedger.Registration[](0);
+        bytes memory notOperator = abi.encodeWithSelector(ILedger.NotOperator.selector, STRANGER);
+        for (uint256 count = 0; count <= 1; ++count) {
+            vm.expectRevert(notOperator);
+            vm.prank(STRANGER);
+            ledger.register(list, new ILedger.Request[](count));
+        }
+        _open(ALICE, 1, 5e6);
+        vm.warp(START + WINDOW + 1);
+        vm.expectRevert(notOperator);
+        vm.prank(STRANGER);
+        ledger.register(list, new ILedger.Request[](2));
+        vm.expectRevert(_mismatch(0));
+        vm.prank(STRANGER);
+        ledger.register(list, new ILedger.Request[](0));
+    }
+
     function test_RevertWhen_TheCallerIsNotTheOperator() external {
         uint248 uid = _open(ALICE, 1, 5e6);
         ILedger.Registration[] memory list = _list(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0))));

@@ -33,6 +33,21 @@ contract TopUpTest is LedgerFixture {
         ledger.topUp(uid, 0);
     }
 
+    function test_RevertWhen_TheAmountIsBelowTheMinimum() external {
+        _deploy(address(token), 5e6);
+        uint248 uid = _open(ALICE, 1, 5e6);
+        vm.expectRevert(abi.encodeWithSelector(ILedger.DepositTooSmall.selector, 4_999_000, 5e6));
+        ledger.topUp(uid, 4_999);
+        // The channel is unknown as well: the amount is looked at first.
+        vm.expectRevert(abi.encodeWithSelector(ILedger.DepositTooSmall.selector, 1000, 5e6));
+        ledger.topUp(5, 1);
+        vm.expectRevert(ILedger.ZeroAmount.selector);
+        ledger.topUp(uid, 0);
+        vm.assertEq(ledger.queueTail(), 1);
+        _topUp(STRANGER, uid, 5_000);
+        vm.assertEq(ledger.channel(uid).depositNanos, 5e9 + 5e6);
+    }
+
     function test_RevertWhen_TheChannelIsUnknown() external {
         vm.expectRevert(abi.encodeWithSelector(ILedger.ChannelUnknown.selector, 5));
         ledger.topUp(5, 1e6);

@@ -98,13 +98,15 @@ interface ILedger {
     event Withdrawn(address indexed account, address indexed to, uint256 baseUnits);
     event OperatorChanged(address operator);
 
-    /// @notice Not the operator, and for `register` no request is overdue.
+    /// @notice Not the operator, and for `register` not every presented request is overdue.
     error NotOperator(address caller);
     error NotProvider(address caller);
     error NotPayer(address caller);
     error ZeroAmount();
     /// @notice A deposit with a remainder below one nano (L-1).
     error NotWholeNanos(uint256 baseUnits);
+    /// @notice An opening or a top-up of less than `DEPOSIT_MIN_NANOS` (L-7).
+    error DepositTooSmall(uint256 nanos, uint256 minNanos);
     /// @notice The deposit of a channel would not fit 64 bits. `nanos` stops at the largest `uint256`.
     error DepositTooLarge(uint256 nanos);
     /// @notice The ledger's balance did not grow by exactly the deposit, in base units.
@@ -161,8 +163,8 @@ interface ILedger {
     /// @notice Payer only: asks for the channel to be closed. The provider has `RESPONSE_WINDOW` seconds.
     function requestClose(uint248 uid) external;
 
-    /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20), at least one. Operator only, unless the oldest
-    /// request is overdue: then anyone may serve.
+    /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20), at least one. Operator only, unless the last
+    /// of them, and so each, is overdue: then anyone may serve them (L-6).
     /// @dev Registrations apply in order, so a book may appear more than once; each proof starts from the root the one before left.
     /// Checks, in this order: caller, requests, rows, then for each registration range and proof.
     function register(Registration[] calldata registrations, Request[] calldata requests) external;
@@ -187,6 +189,8 @@ interface ILedger {
     function TOKEN() external view returns (address);
     /// @notice Seconds from a request until it is overdue (L-6).
     function RESPONSE_WINDOW() external view returns (uint40);
+    /// @notice What an opening or a top-up must deposit at least; zero for no minimum (L-7).
+    function DEPOSIT_MIN_NANOS() external view returns (uint64);
     /// @notice The account that may settle and register.
     function operator() external view returns (address);
     /// @notice The number of tiers; the upper 8 bits of a book id are below it.

@@ -50,6 +50,30 @@ contract QueueTest is LedgerFixture {
         ledger.register(list, requests);
     }
 
+    /// @dev Requests with time between them: a stranger may serve exactly the prefixes of which every request is overdue.
+    function testFuzz_AStrangerServesOverdueRequestsOnly(uint256 seed, uint256 count, uint256 portion, uint256 later) external {
+        count = _bound(count, 1, 8);
+        uint256 time = START;
+        for (uint256 i = 0; i < count; ++i) {
+            uint256 random = uint256(keccak256(abi.encode(seed, i)));
+            time += (random >> 64) % (WINDOW / 2);
+            vm.warp(time);
+            _ask(random, i);
+        }
+        vm.warp(time + _bound(later, 0, WINDOW + 1));
+        portion = _bound(portion, 1, count);
+        bool allOverdue = true;
+        for (uint64 i = 0; i < portion; ++i) {
+            allOverdue = allOverdue && block.timestamp > uint256(ledger.requestedAt(i)) + WINDOW;
+        }
+        (ILedger.Registration memory g, ILedger.Request[] memory requests) = _portion(portion);
+        ILedger.Registration[] memory list = _list(g);
+        if (!allOverdue) vm.expectRevert(abi.encodeWithSelector(ILedger.NotOperator.selector, STRANGER));
+        vm.prank(STRANGER);
+        ledger.register(list, requests);
+        vm.assertEq(ledger.queueHead(), allOverdue ? portion : 0);
+    }
+
     function _ask(uint256 random, uint256 salt) private {
         uint256 baseUnits = 1 + (random >> 128) % 1e12;
         Channel storage c;

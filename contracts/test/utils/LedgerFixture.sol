@@ -48,15 +48,22 @@ abstract contract LedgerFixture is TestBase {
     }
 
     function _deploy(address token_) internal {
+        _deploy(token_, 0);
+    }
+
+    function _deploy(address token_, uint64 depositMinNanos) internal {
         token = IMintable(token_);
         settleStub = new StubVerifier();
         registerStub = new StubVerifier();
-        ledger = _newLedger(PROVIDER, OPERATOR, token_, _tiers());
+        ledger = _newLedger(PROVIDER, OPERATOR, token_, depositMinNanos, _tiers());
         delete queued;
     }
 
-    function _newLedger(address provider, address operator, address token_, ILedger.Tier[] memory tiers) internal returns (ILedger) {
-        return ILedger(vm.deployCode("Ledger.sol:Ledger", abi.encode(provider, operator, token_, WINDOW, tiers)));
+    function _newLedger(address provider, address operator, address token_, uint64 depositMinNanos, ILedger.Tier[] memory tiers)
+        internal
+        returns (ILedger)
+    {
+        return ILedger(vm.deployCode("Ledger.sol:Ledger", abi.encode(provider, operator, token_, WINDOW, depositMinNanos, tiers)));
     }
 
     function _tiers() internal view returns (ILedger.Tier[] memory tiers) {

@@ -85,6 +85,7 @@ sol! {
         error NotPayer(address caller);
         error ZeroAmount();
         error NotWholeNanos(uint256 baseUnits);
+        error DepositTooSmall(uint256 nanos, uint256 minNanos);
         error DepositTooLarge(uint256 nanos);
         error ShortTransfer(uint256 expected, uint256 received);
         error InvalidKey(uint256 keyX);
@@ -124,6 +125,7 @@ sol! {
         function PROVIDER() external view returns (address);
         function TOKEN() external view returns (address);
         function RESPONSE_WINDOW() external view returns (uint40);
+        function DEPOSIT_MIN_NANOS() external view returns (uint64);
         function operator() external view returns (address);
         function tierCount() external view returns (uint256);
         function tier(uint8 index) external view returns (Tier memory);

@@ -2,7 +2,7 @@
 
 use alloy::primitives::U256;
 use alloy::sol_types::SolValue;
-use millstream_types::{Address, BlockNumber, ChainId};
+use millstream_types::{Address, Amount, BlockNumber, ChainId};
 
 use crate::artifacts::Artifact;
 use crate::bindings::ILedger;
@@ -72,6 +72,8 @@ pub struct DeployPlan {
     pub operator: Address,
     /// Seconds from a request until it is overdue; below 2^40.
     pub response_window_secs: u64,
+    /// What an opening or a top-up must deposit at least (spec L-7); below 2^64 nanos. Zero for no minimum.
+    pub deposit_min: Amount,
     /// The token.
     pub token: TokenChoice,
     /// The sizes of book, by tier index; 1 to 256.
@@ -100,6 +102,7 @@ pub async fn deploy(submitter: &Submitter, plan: &DeployPlan) -> Result<Deployme
     plan.provenance.check(submitter.rpc().chain())?;
     let window = alloy::primitives::aliases::U40::try_from(plan.response_window_secs)
         .map_err(|_| ChainError::invalid("response window", "does not fit 40 bits"))?;
+    let deposit_min = plan.deposit_min.to_u64().map_err(|error| ChainError::invalid("minimum deposit", error))?;
     let token = match plan.token {
         TokenChoice::Existing(token) => token,
         TokenChoice::TestUsdc => create(submitter, "deploy TestUSDC", Artifact::TestUsdc, &[]).await?.0,
@@ -118,7 +121,7 @@ pub async fn deploy(submitter: &Submitter, plan: &DeployPlan) -> Result<Deployme
         });
     }
     let [provider, operator, token_address] = [plan.provider, plan.operator, token].map(convert::evm_address);
-    let arguments = (provider, operator, token_address, window, tiers).abi_encode_params();
+    let arguments = (provider, operator, token_address, window, deposit_min, tiers).abi_encode_params();
     let (ledger, receipt) = create(submitter, "deploy Ledger", Artifact::Ledger, &arguments).await?;
     Ok(Deployment { ledger, token, block: receipt.block, verifiers })
 }

@@ -32,6 +32,8 @@ pub struct LedgerConfig {
     pub unit: AssetUnit,
     /// Seconds from a request until it is overdue (spec L-6).
     pub response_window_secs: u64,
+    /// What an opening or a top-up must deposit at least; zero for no minimum (spec L-7).
+    pub deposit_min: Amount,
     /// The sizes of book, by tier index (spec L-4).
     pub tiers: Vec<TierConfig>,
 }
@@ -100,11 +102,18 @@ impl Ledger {
         let provider = rpc.view("PROVIDER", address, &ILedger::PROVIDERCall {}).await?;
         let token = convert::address(rpc.view("TOKEN", address, &ILedger::TOKENCall {}).await?);
         let window = rpc.view("RESPONSE_WINDOW", address, &ILedger::RESPONSE_WINDOWCall {}).await?;
+        let deposit_min = rpc.view("DEPOSIT_MIN_NANOS", address, &ILedger::DEPOSIT_MIN_NANOSCall {}).await?;
         let decimals = rpc.view("decimals", token, &IToken::decimalsCall {}).await?;
         let unit = AssetUnit::new(decimals).map_err(|error| ChainError::unrepresentable("token decimals", error))?;
         let tiers = read_tiers(&rpc, address).await?;
-        let response_window_secs = window.to::<u64>();
-        let config = LedgerConfig { provider: convert::address(provider), token, unit, response_window_secs, tiers };
+        let config = LedgerConfig {
+            provider: convert::address(provider),
+            token,
+            unit,
+            response_window_secs: window.to::<u64>(),
+            deposit_min: Amount::from_nanos(deposit_min),
+            tiers,
+        };
         Ok(Self { rpc, address, config: Arc::new(config) })
     }
 

@@ -107,8 +107,8 @@ impl Payer {
     /// Approves the deposit where needed and opens a channel.
     ///
     /// # Errors
-    /// Final: `ZeroAmount`, `NotWholeNanos`, `DepositTooLarge`, `InvalidKey`, `ChannelExists`, and the token's own; else as
-    /// [`Submitter::send`].
+    /// Final: `ZeroAmount`, `NotWholeNanos`, `DepositTooSmall`, `DepositTooLarge`, `InvalidKey`, `ChannelExists`, and the token's own; else
+    /// as [`Submitter::send`].
     pub async fn open(&self, request: &OpenRequest) -> Result<Opening, ChainError> {
         self.approve(request.deposit_base_units).await?;
         let call = ILedger::openCall {
@@ -124,8 +124,8 @@ impl Payer {
     /// Two equal top-ups at the same time are one transaction; one after the other they are two.
     ///
     /// # Errors
-    /// Final: `ZeroAmount`, `NotWholeNanos`, `ChannelUnknown`, `ChannelClosing`, `DepositTooLarge`, and the token's own; else as
-    /// [`Submitter::send`].
+    /// Final: `ZeroAmount`, `NotWholeNanos`, `DepositTooSmall`, `ChannelUnknown`, `ChannelClosing`, `DepositTooLarge`, and the token's own;
+    /// else as [`Submitter::send`].
     pub async fn top_up(&self, channel: ChannelId, base_units: u128) -> Result<(Amount, TxReceipt), ChainError> {
         self.approve(base_units).await?;
         let call = ILedger::topUpCall { uid: convert::uid(channel), baseUnits: U256::from(base_units) };

@@ -2,7 +2,9 @@
 
 mod common;
 
-use millstream_chain::{ChainError, ErrorKind, KeyProvenance, Ledger, OpenAuthorization, QueueBounds, TokenChoice, deploy, token_balance};
+use millstream_chain::{
+    ChainError, ErrorKind, KeyProvenance, Ledger, OpenAuthorization, Payer, QueueBounds, TokenChoice, deploy, token_balance,
+};
 use millstream_testkit::{AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, Amount, BookId, ChainId, ChannelId, EpochId, Timestamp};
 
@@ -110,6 +112,26 @@ async fn an_opening_that_the_ledger_forbids_says_why() {
     refused(payer.open(&open_request(1, 1_000_000_000_001)).await, "ERC20InsufficientBalance");
     // 2^64 nanos are more than a channel holds.
     refused(payer.open(&open_request(1, 18_446_744_073_709_552)).await, "DepositTooLarge");
+}
+
+#[tokio::test]
+async fn a_deposit_below_the_minimum_is_refused() {
+    let world = world().await;
+    let deployer = submitter(&world.rpc, OPERATOR);
+    let mut plan = plan(TokenChoice::Existing(world.deployment.token));
+    plan.deposit_min = Amount::from_nanos(2_000_000);
+    let deployment = deploy(&deployer, &plan).await.expect("deployed");
+    let ledger = Ledger::attach(world.rpc.clone(), deployment.ledger).await.expect("attached");
+    assert_eq!((world.ledger.config().deposit_min, ledger.config().deposit_min), (Amount::ZERO, plan.deposit_min));
+
+    let payer = Payer::new(ledger, submitter(&world.rpc, PAYER));
+    refused(payer.open(&open_request(1, 1_999)).await, "DepositTooSmall");
+    let opening = payer.open(&open_request(1, 2_000)).await.expect("opened");
+    refused(payer.top_up(opening.channel, 1_999).await, "DepositTooSmall");
+    payer.top_up(opening.channel, 2_000).await.expect("topped up");
+
+    plan.deposit_min = Amount::from_units(1 << 64);
+    assert!(matches!(deploy(&deployer, &plan).await, Err(ChainError::InvalidInput { .. })));
 }
 
 #[tokio::test]

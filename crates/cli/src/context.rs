@@ -87,9 +87,13 @@ impl From<ChainError> for CliError {
             ChainError::Unavailable { .. } | ChainError::TimedOut { .. } | ChainError::InvalidEndpoint => {
                 failed.hint("is the chain's RPC endpoint running? check chain.rpc_url in the profile")
             }
-            ChainError::NoContract { .. } | ChainError::WrongChain { .. } => failed.hint("check chain.ledger and chain.rpc_url in the profile"),
+            ChainError::NoContract { .. } | ChainError::WrongChain { .. } => {
+                failed.hint("check chain.ledger and chain.rpc_url in the profile")
+            }
             ChainError::Unconfirmed { .. } => failed.hint("run the same command again: it looks for what is on its way first"),
-            ChainError::Inherited { .. } => failed.hint("wait until the account's earlier transactions are mined, then run the command again"),
+            ChainError::Inherited { .. } => {
+                failed.hint("wait until the account's earlier transactions are mined, then run the command again")
+            }
             _ => failed,
         }
     }

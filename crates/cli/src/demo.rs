@@ -92,9 +92,18 @@ impl View for DemoReport {
             ("rate", format!("{:.0} payments/s, {} under one signature", self.payments_per_second, self.payments_per_signature)),
             ("ack", format!("p50 {:.2} ms, p99 {:.2} ms, after the sync ({})", self.ack_p50_ms, self.ack_p99_ms, self.build)),
             ("vouchers", format!("{} USDC", self.voucher_total.to_tokens())),
-            ("provider", format!("{} base units paid out, {} nanos left as credit", self.provider_balance_delta, self.provider_credit_left)),
+            (
+                "provider",
+                format!("{} base units paid out, {} nanos left as credit", self.provider_balance_delta, self.provider_credit_left),
+            ),
             ("refund", format!("{} base units to the payer of the closed channel", self.refunded)),
-            ("settlement", format!("{} transaction, {} gas a channel, {:.3} gas a payment", self.settle_txs, self.gas_per_channel, self.gas_per_payment)),
+            (
+                "settlement",
+                format!(
+                    "{} transaction, {} gas a channel, {:.3} gas a payment",
+                    self.settle_txs, self.gas_per_channel, self.gas_per_payment
+                ),
+            ),
             ("proof", format!("{:.2} s", self.prove_seconds)),
             ("everything", format!("{:.1} s", self.total_seconds)),
         ];
@@ -179,14 +188,13 @@ async fn demo(context: &Context, args: &DemoArgs, directory: PathBuf) -> anyhow:
         ("a payment is proved from the anchored root", included),
         ("a changed payment is not", !forged),
     ]);
-    Ok(report(args, &replayed, &settled, checks, Totals {
-        provider_balance_delta,
-        credit_left,
-        refunded,
-        gas,
-        node_cpu_seconds,
-        total_seconds: started.elapsed().as_secs_f64(),
-    }))
+    Ok(report(
+        args,
+        &replayed,
+        &settled,
+        checks,
+        Totals { provider_balance_delta, credit_left, refunded, gas, node_cpu_seconds, total_seconds: started.elapsed().as_secs_f64() },
+    ))
 }
 
 struct Totals {
@@ -236,10 +244,8 @@ fn report(
 /// Cuts the open epoch and waits until every epoch is sealed; the last one's number.
 async fn seal(admin: &Admin) -> anyhow::Result<u64> {
     let cut = admin.cut_epoch().await?.epoch.context("there is an open epoch with frames")?;
-    wait_for("the epochs to be sealed", async || {
-        Ok(admin.status().await?.unanchored_epochs.iter().all(|epoch| epoch.root.is_some()))
-    })
-    .await?;
+    wait_for("the epochs to be sealed", async || Ok(admin.status().await?.unanchored_epochs.iter().all(|epoch| epoch.root.is_some())))
+        .await?;
     Ok(cut)
 }
 

@@ -38,7 +38,7 @@ const fn default_log_level(command: &Command) -> &'static str {
         Command::Node(_) => "info",
         Command::Dev(_) => "warn",
         Command::Demo(_)
-        | Command::Channel(_) 
+        | Command::Channel(_)
         | Command::Pay(_)
         | Command::Replay(_)
         | Command::Proof(_)
@@ -71,7 +71,13 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(if is_answer { 0 } else { Exit::Usage.status() });
     }
     let text = error.to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    // What is wrong comes first; usage and tips follow.
+    let what = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:") && *line != "For more information, try '--help'.");
+    let message = what.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let message = message.trim_start_matches("error: ");
     eprintln!("{}", CliError::usage("usage", message).hint("see `millstream help`").to_json());
     ExitCode::from(Exit::Usage.status())
 }

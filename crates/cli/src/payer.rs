@@ -40,7 +40,8 @@ pub async fn connect(profile: &Profile, state: StateDb, observer: Option<Observe
     let trust = match profile.node_certificate() {
         Some(fingerprint) => ServerTrust::Pinned(fingerprint),
         None => ServerTrust::from_system_roots().map_err(|error| {
-            CliError::usage("node_not_trusted", chain_of(&error)).hint("pin the node's certificate with node.certificate_sha256 in the profile")
+            CliError::usage("node_not_trusted", chain_of(&error))
+                .hint("pin the node's certificate with node.certificate_sha256 in the profile")
         })?,
     };
     let mut options = ClientOptions::new(NodeAddress { host, port }, trust);
@@ -85,7 +86,8 @@ pub async fn attach(
 /// `host:port`, where the host may be an IPv6 address in brackets.
 fn host_and_port(address: &str) -> CliResult<(String, u16)> {
     let parsed = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = parsed.ok_or_else(|| CliError::usage("profile_invalid", format!("node.address is {address}, expected host:port")))?;
+    let (host, port) =
+        parsed.ok_or_else(|| CliError::usage("profile_invalid", format!("node.address is {address}, expected host:port")))?;
     Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }
 
@@ -147,9 +149,8 @@ impl From<ChannelError> for CliError {
             | ChannelError::AckBackwards { .. }
             | ChannelError::ForeignVoucher(_)
             | ChannelError::Forked { .. }
-            | ChannelError::WrongChannel => {
-                Self::check_failed("node_contradicts", message).hint("keep the state file: it holds what was signed, and take it up with the provider")
-            }
+            | ChannelError::WrongChannel => Self::check_failed("node_contradicts", message)
+                .hint("keep the state file: it holds what was signed, and take it up with the provider"),
             ChannelError::Protocol(_) => Self::failed("node_protocol", message),
             ChannelError::State(error) => error.into(),
             ChannelError::Sign(_) | ChannelError::Encode(_) | ChannelError::Closed => Self::failed("channel", message),

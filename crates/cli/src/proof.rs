@@ -99,7 +99,9 @@ async fn make(context: &Context, args: &MakeArgs) -> CliResult<()> {
     };
     let json = serde_json::to_vec_pretty(&proof).map_err(|error| CliError::failed("output", error.to_string()))?;
     std::fs::write(file, json).map_err(|error| CliError::failed("output", format!("cannot write {}: {error}", file.display())))?;
-    context.output.show(&WrittenView { file: file.display().to_string(), channel: args.channel, line: args.line, epoch: proof.epoch })
+    context
+        .output
+        .show(&WrittenView { file: file.display().to_string(), channel: args.channel, line: args.line, epoch: proof.epoch })
 }
 
 async fn verify(context: &Context, args: &VerifyArgs) -> CliResult<()> {
@@ -160,7 +162,8 @@ fn read_proof(file: &Path) -> CliResult<LineProof> {
         std::fs::File::open(file).and_then(|source| source.take(PROOF_BYTES_MAX).read_to_end(&mut bytes))
     };
     read.map_err(unreadable)?;
-    serde_json::from_slice(&bytes).map_err(|error| CliError::usage("proof_unreadable", format!("{} holds no proof: {error}", file.display())))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| CliError::usage("proof_unreadable", format!("{} holds no proof: {error}", file.display())))
 }
 
 impl View for ProofView {
@@ -204,7 +207,11 @@ mod tests {
     use super::*;
 
     fn proof() -> (LineProof, Hash256) {
-        let line = |index: u8| Line { amount: Amount::from_nanos(150 + u64::from(index)), reference: Reference::from_bytes([index; 16]), digest: None };
+        let line = |index: u8| Line {
+            amount: Amount::from_nanos(150 + u64::from(index)),
+            reference: Reference::from_bytes([index; 16]),
+            digest: None,
+        };
         let lines: Vec<Line> = (0..3).map(line).collect();
         let root = FrameTree::new(&lines).expect("lines").root();
         let frame = FrameLeaf {

@@ -1,5 +1,7 @@
 //! `millstream settle plan|run`: what a settlement would do, and doing it.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -64,9 +66,10 @@ impl View for PlanView {
         let Self(plan) = self;
         let mut parts = Vec::new();
         if !plan.register.is_empty() {
-            let rows = plan.register.iter().map(|book| {
-                vec![book.book.clone(), book.opens.to_string(), book.top_ups.to_string(), book.closes.to_string()]
-            });
+            let rows = plan
+                .register
+                .iter()
+                .map(|book| vec![book.book.clone(), book.opens.to_string(), book.top_ups.to_string(), book.closes.to_string()]);
             parts.push(columns(&["register book", "opens", "top-ups", "closes"], &[1, 2, 3], rows));
         }
         if !plan.settle.is_empty() {
@@ -74,12 +77,19 @@ impl View for PlanView {
             parts.push(columns(&["settle book", "channels", "total"], &[1, 2], rows));
         }
         if !plan.epochs.is_empty() {
-            let rows = plan.epochs.iter().map(|epoch| vec![epoch.id.to_string(), epoch.root.map_or_else(|| "-".to_owned(), |root| root.to_string())]);
+            let rows = plan
+                .epochs
+                .iter()
+                .map(|epoch| vec![epoch.id.to_string(), epoch.root.map_or_else(|| "-".to_owned(), |root| root.to_string())]);
             parts.push(columns(&["anchor epoch", "root"], &[], rows));
         }
         if !plan.waiting.is_empty() {
-            let rows = plan.waiting.iter().map(|waiting| vec![waiting.channel.to_string(), waiting.reason.clone()]);
-            parts.push(columns(&["waiting channel", "reason"], &[], rows));
+            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+            for waiting in &plan.waiting {
+                *reasons.entry(&waiting.reason).or_default() += 1;
+            }
+            let rows = reasons.into_iter().map(|(reason, count)| vec![count.to_string(), reason.to_owned()]);
+            parts.push(columns(&["waiting channels", "reason"], &[0], rows));
         }
         if parts.is_empty() { "nothing to settle".to_owned() } else { parts.join("\n\n") }
     }
@@ -109,7 +119,6 @@ impl View for RunView {
         format!("{table}\n\nsettled {} from {} channels", run.settled_total.to_tokens(), run.channels_settled)
     }
 }
-
 
 fn gas_per_channel(gas: u64, channels: u64) -> String {
     gas.checked_div(channels).map_or_else(|| "-".to_owned(), |gas| gas.to_string())

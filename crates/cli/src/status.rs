@@ -29,7 +29,9 @@ impl View for StatusView {
         let unsettled = channels.accepted.checked_sub(channels.settled).unwrap_or(Amount::ZERO);
         let settlement = match (status.settlement.running, &status.settlement.last) {
             (true, _) => "running".to_owned(),
-            (false, Some(last)) => format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled),
+            (false, Some(last)) => {
+                format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled)
+            }
             (false, None) => "idle; none since the start".to_owned(),
         };
         pairs([

@@ -75,26 +75,31 @@ impl Wallet {
         if is_ours { Ok(key) } else { Err(foreign()) }
     }
 
-    /// The fewest whole base units that are worth at least `nanos`.
+    /// The smallest deposit that the ledger takes and that is worth at least `nanos`, in base units.
     ///
     /// # Errors
     /// The amount does not fit.
-    pub fn base_units_up(&self, nanos: Amount) -> CliResult<u128> {
-        let (whole, rest) = self.ledger().config().unit.base_units_down(nanos).map_err(not_an_amount)?;
+    pub fn deposit_up(&self, nanos: Amount) -> CliResult<u128> {
+        let config = self.ledger().config();
+        let (whole, rest) = config.unit.base_units_down(nanos.max(config.deposit_min)).map_err(not_an_amount)?;
         // Of an amount in 128 bits, a part below one base unit was cut off: one more fits.
         Ok(whole.saturating_add(u128::from(!rest.is_zero())))
     }
 
-    /// An amount as base units, exactly.
+    /// A deposit in base units, exactly.
     ///
     /// # Errors
-    /// The amount is not a whole number of base units, or does not fit.
-    pub fn base_units(&self, nanos: Amount) -> CliResult<u128> {
-        let unit = self.ledger().config().unit;
-        match unit.base_units_down(nanos).map_err(not_an_amount)? {
+    /// The ledger takes no deposit so small, or the amount is not a whole number of base units, or does not fit.
+    pub fn deposit(&self, nanos: Amount) -> CliResult<u128> {
+        let config = self.ledger().config();
+        if nanos < config.deposit_min {
+            let (amount, least) = (nanos.to_tokens(), config.deposit_min.to_tokens());
+            return Err(CliError::refused("deposit_too_small", format!("the ledger takes deposits of at least {least}, not {amount}")));
+        }
+        match config.unit.base_units_down(nanos).map_err(not_an_amount)? {
             (whole, rest) if rest.is_zero() => Ok(whole),
             _ => {
-                let (amount, decimals) = (nanos.to_tokens(), unit.decimals());
+                let (amount, decimals) = (nanos.to_tokens(), config.unit.decimals());
                 Err(CliError::usage("amount", format!("{amount} cannot be deposited: the token has {decimals} decimals")))
             }
         }

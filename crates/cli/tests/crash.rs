@@ -49,7 +49,8 @@ async fn a_node_killed_in_the_middle_of_a_replay_ends_with_the_same_totals() {
     let profile = net.dev.profile.clone();
     let replaying = tokio::spawn(async move { replay_all(&profile, PAYMENTS).await });
     for part in 1..=3 {
-        net.wait_for("payments to flow", async || accepted_lines(&net).await > PAYMENTS / 5 * part || replaying.is_finished()).await;
+        net.wait_for("payments to flow", async || accepted_lines(&net).await > PAYMENTS / 5 * part || replaying.is_finished())
+            .await;
         net.dev.node.kill().expect("the node dies");
         let before = std::time::Instant::now();
         net.dev.node.restart().expect("the node starts again");

@@ -6,7 +6,7 @@ use millstream_transport::Connection;
 use millstream_types::ChannelId;
 use millstream_voucher::SecretKey;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::channel::Channel;
 use crate::events::{Counters, Observer, Reporter};
@@ -28,8 +28,9 @@ struct Inner {
     connector: Arc<Connector>,
     connections: watch::Receiver<Option<Connection>>,
     reporter: Reporter,
+    keeper: AbortHandle,
     // Ends the connection when dropped.
-    _keeper: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl core::fmt::Debug for Client {
@@ -61,9 +62,9 @@ impl Client {
         let connection = connector.connect().await?;
         let reporter = Reporter::new(observer);
         let (published, connections) = watch::channel(None);
-        let mut keeper = JoinSet::new();
-        keeper.spawn(link::keep(Arc::clone(&connector), connection, published, reporter.clone()));
-        Ok(Self { inner: Arc::new(Inner { state, options, connector, connections, reporter, _keeper: keeper }) })
+        let mut tasks = JoinSet::new();
+        let keeper = tasks.spawn(link::keep(Arc::clone(&connector), connection, published, reporter.clone()));
+        Ok(Self { inner: Arc::new(Inner { state, options, connector, connections, reporter, keeper, _tasks: tasks }) })
     }
 
     /// Attaches a channel whose key is in the state, and waits until the node has answered. It waits through lost connections and through
@@ -118,8 +119,11 @@ impl Client {
         self.inner.connections.clone()
     }
 
-    /// Closes the connection in order. Close the channels first: what is signed and not acked by now goes out when they are attached again.
+    /// Closes the connection in order, for every clone. Close the channels first: those still held stop, and what is signed and not acked by now
+    /// goes out when they are attached again.
     pub async fn close(self) {
+        // First, or it would connect again.
+        self.inner.keeper.abort();
         self.inner.connector.close().await;
     }
 }

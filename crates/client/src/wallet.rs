@@ -1,5 +1,7 @@
 //! What a payer does on the chain: open, top up, close, withdraw; and voucher keys that need no storing.
 
+#![allow(clippy::result_large_err, reason = "an error of the chain is large, and rare beside what it costs to get one")]
+
 use std::time::Duration;
 
 use alloy::primitives::U256;

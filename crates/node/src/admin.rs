@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::core::{Core, Stopped, stopped};
+use crate::follower::ChainView;
 use crate::metrics::Metrics;
 use crate::plan::{Served, SettlePlan};
 use crate::proofs::{self, ProofFailure};
@@ -31,6 +33,7 @@ pub(crate) struct Admin {
     pub(crate) reader: Arc<dyn Read>,
     pub(crate) settler: Arc<Settler>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) view: Arc<ChainView>,
     pub(crate) followed: watch::Receiver<u64>,
     pub(crate) started: Instant,
     pub(crate) listen: std::net::SocketAddr,
@@ -51,6 +54,7 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/settle/run", post(settle_run))
         .route("/epochs/cut", post(cut_epoch))
         .route("/proof", get(proof))
+        .layer(axum::middleware::from_fn(refuse_browsers))
         .with_state(admin);
     Ok(axum::serve(listener, router).with_graceful_shutdown(async move { stopped(&mut stopping).await }).await?)
 }
@@ -83,6 +87,20 @@ impl From<anyhow::Error> for Problem {
 
 type Shared = State<Arc<Admin>>;
 
+/// There is no authentication on loopback, so a page in a browser on this machine must not reach it: neither directly, which carries an
+/// `Origin`, nor under a name that was made to point here.
+async fn refuse_browsers(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_local = matches!(name, "127.0.0.1" | "localhost" | "[::1]");
+    if is_local && !request.headers().contains_key(header::ORIGIN) {
+        next.run(request).await
+    } else {
+        let message = "the admin listener answers programs on this machine, not browsers".to_owned();
+        Problem { status: StatusCode::FORBIDDEN, code: "not_local", message }.into_response()
+    }
+}
+
 async fn livez(State(admin): Shared) -> Response {
     if admin.core.is_alive() {
         "alive\n".into_response()
@@ -97,8 +115,8 @@ async fn readyz(State(admin): Shared) -> Response {
         "the core has stopped\n"
     } else if *admin.stopping.borrow() {
         "stopping\n"
-    } else if *admin.followed.borrow() == 0 {
-        "the chain has not been read yet\n"
+    } else if !admin.view.is_current() {
+        "the chain has not been read, or not for too long\n"
     } else {
         return "ready\n".into_response();
     };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
     /// Where the node listens and keeps its state.
-    pub node: NodeSection,
+    pub server: ServerSection,
     /// The chain and the ledger.
     pub chain: ChainSection,
     /// Epochs of the billing tree.
@@ -26,10 +26,10 @@ pub struct NodeConfig {
     pub limits: LimitsSection,
 }
 
-/// `[node]`.
+/// `[server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NodeSection {
+pub struct ServerSection {
     /// Directory of the database, the certificate and the acknowledged head.
     pub data_dir: PathBuf,
     /// UDP address of the QUIC listener.
@@ -130,6 +130,9 @@ impl Default for LimitsSection {
     }
 }
 
+/// The sections, as overrides name them.
+const SECTIONS: [&str; 5] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "LIMITS"];
+
 impl NodeConfig {
     /// Reads a file, lays `MILLSTREAM_SECTION__KEY` variables over it, and checks the result.
     ///
@@ -143,7 +146,9 @@ impl NodeConfig {
     fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
         let mut table: toml::Table = text.parse()?;
         for (name, value) in variables {
-            if let Some((section, key)) = name.strip_prefix("MILLSTREAM_").and_then(|rest| rest.split_once("__")) {
+            let named = name.strip_prefix("MILLSTREAM_").and_then(|rest| rest.split_once("__"));
+            // Variables of other sections are the payer's profile's.
+            if let Some((section, key)) = named.filter(|(section, _)| SECTIONS.contains(section)) {
                 let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
                 let section = section.as_table_mut().with_context(|| format!("{name}: not a section"))?;
                 section.insert(key.to_lowercase(), override_value(&value));
@@ -156,17 +161,22 @@ impl NodeConfig {
 
     fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
-            self.node.admin_listen.ip().is_loopback(),
-            "node.admin_listen is {}: the admin listener has no authentication and must be on loopback",
-            self.node.admin_listen
+            self.server.admin_listen.ip().is_loopback(),
+            "server.admin_listen is {}: the admin listener has no authentication and must be on loopback",
+            self.server.admin_listen
         );
         anyhow::ensure!(self.chain.confirmations > 0, "chain.confirmations counts from 1, the newest block");
         anyhow::ensure!(self.billing.epoch_frames_max > 0, "billing.epoch_frames_max must not be 0");
         anyhow::ensure!(self.settlement.serve_at_percent <= 90, "settlement.serve_at_percent must leave time to prove: at most 90");
+        anyhow::ensure!(self.chain.poll_millis >= 10, "chain.poll_millis is at least 10");
+        anyhow::ensure!(self.billing.epoch_secs_max > 0, "billing.epoch_secs_max must not be 0");
         anyhow::ensure!(self.limits.frames_in_flight_max > 0, "limits.frames_in_flight_max must not be 0");
+        anyhow::ensure!(self.limits.connections_max > 0, "limits.connections_max must not be 0");
+        anyhow::ensure!(self.limits.channels_per_connection_max > 0, "limits.channels_per_connection_max must not be 0");
+        anyhow::ensure!(self.limits.idle_timeout_secs > 0, "limits.idle_timeout_secs must not be 0");
         anyhow::ensure!(
-            self.node.certificate.is_some() == self.node.private_key.is_some(),
-            "node.certificate and node.private_key go together"
+            self.server.certificate.is_some() == self.server.private_key.is_some(),
+            "server.certificate and server.private_key go together"
         );
         Ok(())
     }
@@ -183,7 +193,7 @@ mod tests {
     use super::*;
 
     const MINIMAL: &str = r#"
-        [node]
+        [server]
         data_dir = "data"
         listen = "127.0.0.1:0"
         admin_listen = "127.0.0.1:0"
@@ -202,8 +212,12 @@ mod tests {
     fn a_minimal_file_is_enough_and_variables_win() {
         let config = parse(MINIMAL, &[]).expect("complete");
         assert_eq!((config.chain.confirmations, config.limits.frames_in_flight_max), (12, 16));
-        let variables =
-            [("MILLSTREAM_CHAIN__CONFIRMATIONS", "3"), ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"), ("MILLSTREAM_PROFILE", "x")];
+        let variables = [
+            ("MILLSTREAM_CHAIN__CONFIRMATIONS", "3"),
+            ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"),
+            ("MILLSTREAM_PROFILE", "x"),
+            ("MILLSTREAM_PAYER__KEY_FILE", "y"),
+        ];
         let config = parse(MINIMAL, &variables).expect("complete");
         assert_eq!((config.chain.confirmations, config.chain.rpc_url.as_str()), (3, "http://127.0.0.1:1"));
     }
@@ -211,8 +225,8 @@ mod tests {
     #[test]
     fn unknown_keys_and_an_open_admin_listener_are_refused() {
         assert!(parse(&format!("{MINIMAL}\nretries = 3"), &[]).is_err());
-        assert!(parse(MINIMAL, &[("MILLSTREAM_NODE__LISTENN", "127.0.0.1:1")]).is_err());
-        assert!(parse(MINIMAL, &[("MILLSTREAM_NODE__ADMIN_LISTEN", "0.0.0.0:80")]).is_err());
+        assert!(parse(MINIMAL, &[("MILLSTREAM_SERVER__LISTENN", "127.0.0.1:1")]).is_err());
+        assert!(parse(MINIMAL, &[("MILLSTREAM_SERVER__ADMIN_LISTEN", "0.0.0.0:80")]).is_err());
         assert!(parse(MINIMAL, &[("MILLSTREAM_CHAIN__CONFIRMATIONS", "0")]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, StoredFrame, Table};
 use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
-use millstream_types::{ChannelId, EpochId, Timestamp};
+use millstream_types::{ChannelId, EpochId, LedgerId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 
 /// Version of the record encodings.
 pub(crate) const SCHEMA: SchemaVersion = SchemaVersion(1);
+
+/// Key in the `meta` table of the ledger that a data directory belongs to: chain id (8) ‖ contract (20).
+const LEDGER_KEY: &[u8] = b"ledger";
 
 /// Commands that wait for a tick, at most: beyond it sessions stop reading.
 const QUEUED_COMMANDS_MAX: usize = 4_096;
@@ -86,11 +89,12 @@ impl Core {
     /// Restores the engine from the store and starts ticking.
     pub(crate) fn start(
         config: EngineConfig,
-        store: impl Backend + Send + 'static,
+        mut store: impl Backend + Send + 'static,
         metrics: Arc<Metrics>,
         errands: mpsc::UnboundedSender<Errand>,
     ) -> anyhow::Result<(Self, CoreThread)> {
         let started = Instant::now();
+        bind_to_ledger(&mut store, config.ledger)?;
         let mut effects = Vec::new();
         let engine = Engine::restore(config, read_records(&store)?, &mut effects);
         let summary = engine.summary();
@@ -199,10 +203,27 @@ pub(crate) const fn store_table(table: Table) -> millstream_store::Table {
     }
 }
 
+/// A data directory belongs to the ledger that it was made for: under another one its vouchers would be worth nothing.
+fn bind_to_ledger(store: &mut impl Backend, ledger: LedgerId) -> anyhow::Result<()> {
+    let bytes = [ledger.chain.get().to_be_bytes().as_slice(), ledger.contract.as_bytes()].concat();
+    let table = store_table(Table::Meta);
+    match store.get(table, LEDGER_KEY)? {
+        Some(stored) => {
+            anyhow::ensure!(stored == bytes, "this data directory is of another ledger than {} on chain {}", ledger.contract, ledger.chain);
+        }
+        None => {
+            let mut batch = Batch::new();
+            batch.put(table, LEDGER_KEY, &bytes);
+            store.commit(&batch)?;
+        }
+    }
+    Ok(())
+}
+
 /// Everything that the engine keeps in memory: proportional to channels, not to payments.
 fn read_records(store: &impl Read) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
-    for key in [Key::Cursor, Key::OpenEpoch] {
+    for key in [Key::Cursor, Key::Retelling, Key::OpenEpoch] {
         if let Some(value) = store.get(store_table(key.table()), &key.to_bytes())? {
             records.push(Record::decode(key.table(), &key.to_bytes(), &value)?);
         }

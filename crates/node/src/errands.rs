@@ -12,6 +12,9 @@ use tracing::{error, info};
 
 use crate::core::{Core, Errand, now, store_table};
 
+/// Pause before an epoch that could not be sealed is tried again.
+const SEAL_RETRY_PAUSE: Duration = Duration::from_secs(10);
+
 /// Runs errands until the core is gone.
 pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut errands: mpsc::UnboundedReceiver<Errand>) {
     while let Some(errand) = errands.recv().await {
@@ -27,15 +30,19 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
             Errand::SealEpoch { epoch, frames } => {
                 let reader = Arc::clone(&reader);
                 tokio::spawn(async move {
-                    let sealed = tokio::task::spawn_blocking(move || seal(&*reader, ledger, epoch, frames)).await;
-                    match sealed {
-                        Ok(Ok(header)) => {
-                            info!(%epoch, frames, total_nanos = %header.top.sum, root = %header.root(), "epoch sealed");
-                            // A core that is gone seals it at the next start.
-                            let _ = core.inputs(vec![Input::EpochSealed(header)]).await;
+                    loop {
+                        let leaves = Arc::clone(&reader);
+                        let sealed = tokio::task::spawn_blocking(move || seal(&*leaves, ledger, epoch, frames)).await;
+                        match sealed.map_err(anyhow::Error::from).and_then(|sealed| sealed) {
+                            Ok(header) => {
+                                info!(%epoch, frames, total_nanos = %header.top.sum, root = %header.root(), "epoch sealed");
+                                // A core that is gone seals it at the next start.
+                                let _ = core.inputs(vec![Input::EpochSealed(header)]).await;
+                                return;
+                            }
+                            Err(fault) => error!(%epoch, fault = format!("{fault:#}"), "the epoch cannot be sealed"),
                         }
-                        Ok(Err(fault)) => error!(%epoch, fault = format!("{fault:#}"), "the epoch cannot be sealed"),
-                        Err(panic) => error!(%epoch, %panic, "the epoch cannot be sealed"),
+                        tokio::time::sleep(SEAL_RETRY_PAUSE).await;
                     }
                 });
             }

@@ -1,20 +1,53 @@
 //! Following the chain: confirmed logs become facts for the engine, with the cursor in the same batch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use millstream_chain::{ChainBatch, ChainError, Cursor, EventPosition, Indexer, LedgerEvent, Poll};
+use millstream_chain::{ChainBatch, ChainError, Cursor, ErrorKind, EventPosition, Indexer, LedgerEvent, Poll};
 use millstream_engine::{ChainCursor, ChainFact, Input};
-use millstream_types::{Amount, BlockNumber};
+use millstream_types::{Amount, BlockNumber, Timestamp};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::core::{Core, stopped};
+use crate::core::{Core, now, stopped};
 use crate::metrics::Metrics;
 
 /// The longest pause between two tries of an endpoint that does not answer.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How current the engine's view of the chain is. Payments on a view that is too old are not taken: a payer could have closed meanwhile.
+pub(crate) struct ChainView {
+    stale_after_millis: u64,
+    /// When the engine last knew everything that was deep enough, by this machine's clock; 0 for never.
+    caught_up_at: AtomicU64,
+    /// The time of the chain's newest block then, in milliseconds.
+    head_time: AtomicU64,
+}
+
+impl ChainView {
+    pub(crate) fn new(stale_after: Duration) -> Self {
+        let stale_after_millis = u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX);
+        Self { stale_after_millis, caught_up_at: AtomicU64::new(0), head_time: AtomicU64::new(0) }
+    }
+
+    /// Whether payments may rest on the view.
+    pub(crate) fn is_current(&self) -> bool {
+        let caught_up_at = Timestamp::from_millis(self.caught_up_at.load(Ordering::Relaxed));
+        caught_up_at.as_millis() > 0 && now().millis_since(caught_up_at) <= self.stale_after_millis
+    }
+
+    /// The time of the chain's newest block, as last seen.
+    pub(crate) fn head_time(&self) -> Timestamp {
+        Timestamp::from_millis(self.head_time.load(Ordering::Relaxed))
+    }
+
+    fn seen(&self, head_time: Timestamp) {
+        self.head_time.store(head_time.as_millis(), Ordering::Relaxed);
+        self.caught_up_at.store(now().as_millis(), Ordering::Relaxed);
+    }
+}
 
 /// Reads the chain into the core.
 pub(crate) struct Follower {
@@ -23,6 +56,7 @@ pub(crate) struct Follower {
     pub(crate) start_block: BlockNumber,
     pub(crate) poll_interval: Duration,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) view: Arc<ChainView>,
     /// Told the last block that the engine knows.
     pub(crate) followed: watch::Sender<u64>,
     pub(crate) stopping: watch::Receiver<bool>,
@@ -39,7 +73,8 @@ impl Follower {
                 Ok(true) => continue,
                 Ok(false) => pause = self.poll_interval,
                 Err(failure) => match failure.downcast_ref::<ChainError>() {
-                    Some(chain) if chain.is_retryable() => {
+                    // Whatever an endpoint answers may be another one tomorrow; only a chain that contradicts itself ends the node.
+                    Some(chain) if chain.kind() != ErrorKind::Fault => {
                         self.metrics.chain_errors.inc();
                         pause = (pause * 2).min(RETRY_PAUSE_MAX);
                         warn!(%chain, retry_in_millis = pause.as_millis(), "the chain cannot be read now");
@@ -62,6 +97,7 @@ impl Follower {
         let stored = self.core.query(|engine| engine.cursor().cloned()).await?;
         let Some(stored) = stored else { return Ok(None) };
         self.followed.send_replace(stored.block.height());
+        self.metrics.chain_block.set(i64::try_from(stored.block.height()).unwrap_or(i64::MAX));
         Ok(Some(Cursor::from_bytes(&stored.state).context("the stored cursor of the chain cannot be read")?))
     }
 
@@ -72,7 +108,10 @@ impl Follower {
             None => cursor.insert(self.indexer.start(self.start_block).await?),
         };
         match self.indexer.poll(at).await? {
-            Poll::Idle(_) => Ok(false),
+            Poll::Idle(head) => {
+                self.view.seen(head.timestamp);
+                Ok(false)
+            }
             Poll::Batch(batch) => {
                 let next = batch.cursor.clone();
                 self.apply(batch).await?;

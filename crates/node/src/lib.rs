@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millstream_chain::{ChainKey, Indexer, IndexerOptions, Ledger, Operator, Rpc, RpcOptions, Submitter, SubmitterOptions};
+use millstream_chain::{ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
 use millstream_store::{Backend, RocksStore, StoreOptions};
 use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
@@ -32,15 +32,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, NodeSection, SettlementSection};
+pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ServerSection, SettlementSection};
 pub use core::Stopped;
 
 use crate::admin::Admin;
 use crate::core::{Core, CoreThread, SCHEMA, stopped};
-use crate::follower::Follower;
+use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
 use crate::session::Shared;
 use crate::settle::Settler;
+
+/// The shortest time without news of the chain after which payments are refused; it is a tenth of the response window otherwise.
+const STALE_AFTER_SECS_MIN: u64 = 10;
 
 /// How long a stopping node waits for its sessions, and for what the admin listener has under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,6 +74,8 @@ impl Node {
     pub async fn start(config: &NodeConfig) -> anyhow::Result<Self> {
         let started = Instant::now();
         let rpc = Rpc::connect_to(&config.chain.rpc_url, ChainId::new(config.chain.chain_id), RpcOptions::default()).await?;
+        // There are no other proving keys than development keys yet, and without keys there is no settlement.
+        millstream_prover::refuse_public_chain(rpc.chain())?;
         let ledger = Ledger::attach(rpc.clone(), config.chain.ledger).await?;
         let key = read_key(&config.chain.operator_key_file)?;
         let operator = key.address();
@@ -81,8 +86,8 @@ impl Node {
             config.chain.operator_key_file.display()
         );
 
-        std::fs::create_dir_all(&config.node.data_dir).with_context(|| format!("cannot create {}", config.node.data_dir.display()))?;
-        let store = RocksStore::open(&config.node.data_dir.join("db"), &StoreOptions::new(SCHEMA))?;
+        std::fs::create_dir_all(&config.server.data_dir).with_context(|| format!("cannot create {}", config.server.data_dir.display()))?;
+        let store = RocksStore::open(&config.server.data_dir.join("db"), &StoreOptions::new(SCHEMA))?;
         let reader = store.reader();
         let metrics = Arc::new(Metrics::new());
         let engine = EngineConfig {
@@ -100,20 +105,23 @@ impl Node {
             Some(directory) => directory.clone(),
             None => millstream_prover::default_keys_dir()?,
         };
-        let operator_handle = Operator::new(ledger.clone(), submitter);
-        let settler = Arc::new(Settler::new(core.clone(), operator_handle, keys_dir, Arc::clone(&metrics), followed_by.clone()));
+        let stale_after = Duration::from_secs((ledger.config().response_window_secs / 10).max(STALE_AFTER_SECS_MIN));
+        let view = Arc::new(ChainView::new(stale_after));
+        let settler =
+            Settler::new(core.clone(), ledger.clone(), submitter, keys_dir, Arc::clone(&metrics), Arc::clone(&view), followed_by.clone());
+        let settler = Arc::new(settler);
 
         let options = transport_options(config);
-        let identity = match (&config.node.certificate, &config.node.private_key) {
+        let identity = match (&config.server.certificate, &config.server.private_key) {
             (Some(chain), Some(key)) => ServerIdentity::from_pem_files(chain, key)?,
-            _ => ServerIdentity::load_or_generate(&config.node.data_dir)?,
+            _ => ServerIdentity::load_or_generate(&config.server.data_dir)?,
         };
-        let endpoint = ServerEndpoint::bind(config.node.listen, identity, &options)?;
+        let endpoint = ServerEndpoint::bind(config.server.listen, identity, &options)?;
         let listen = endpoint.local_address()?;
         let certificate_sha256 = endpoint.fingerprint().to_string();
-        let admin_listener = TcpListener::bind(config.node.admin_listen)
+        let admin_listener = TcpListener::bind(config.server.admin_listen)
             .await
-            .with_context(|| format!("cannot listen on {} (node.admin_listen)", config.node.admin_listen))?;
+            .with_context(|| format!("cannot listen on {} (node.admin_listen)", config.server.admin_listen))?;
         let admin_listen = admin_listener.local_addr()?;
 
         let indexer =
@@ -124,6 +132,7 @@ impl Node {
             start_block: BlockNumber::new(config.chain.start_block),
             poll_interval: Duration::from_millis(config.chain.poll_millis),
             metrics: Arc::clone(&metrics),
+            view: Arc::clone(&view),
             followed,
             stopping: stopping.clone(),
         };
@@ -132,6 +141,7 @@ impl Node {
             ledger: ledger.id(),
             limits: wire_limits(config),
             metrics: Arc::clone(&metrics),
+            view: Arc::clone(&view),
             stopping: stopping.clone(),
         });
         let admin = Arc::new(Admin {
@@ -141,6 +151,7 @@ impl Node {
             reader: Arc::clone(&reader),
             settler: Arc::clone(&settler),
             metrics,
+            view,
             followed: followed_by,
             started,
             listen,
@@ -263,10 +274,9 @@ async fn settle_when_due(
         let Ok(oldest) = core.query(|engine| engine.queue().iter().next().map(|(_, request)| request.requested_at)).await else { return };
         let queue_is_due = oldest.is_some_and(|at| core::now().millis_since(at) >= serve_after);
         let interval_is_over = config.interval_secs > 0 && settled_at.elapsed() >= Duration::from_secs(config.interval_secs);
-        if queue_is_due || interval_is_over {
+        // A failure was logged and counted; the next round tries again.
+        if (queue_is_due || interval_is_over) && settler.run().await.is_ok() {
             settled_at = Instant::now();
-            // A failure was logged and counted; the next round tries again.
-            let _ = settler.run().await;
         }
     }
 }
@@ -280,7 +290,7 @@ fn submitter_options(config: &NodeConfig) -> SubmitterOptions {
 }
 
 fn transport_options(config: &NodeConfig) -> TransportOptions {
-    let options = if config.node.listen.ip().is_loopback() { TransportOptions::loopback() } else { TransportOptions::default() };
+    let options = if config.server.listen.ip().is_loopback() { TransportOptions::loopback() } else { TransportOptions::default() };
     TransportOptions {
         channels_per_connection: u32::from(config.limits.channels_per_connection_max),
         idle_timeout: Duration::from_secs(u64::from(config.limits.idle_timeout_secs)),

@@ -5,17 +5,30 @@
 //! nothing by closing. One that is late does: the ledger settles nothing while a request is overdue (L-6), so an overdue close is served as it
 //! is, and what was not settled on that channel is lost.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_engine::{Engine, EpochRecord, Request, RequestKind};
+use millstream_engine::{ChannelStatus, Engine, EpochRecord, Request, RequestKind};
 use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Tier, Timestamp};
 use millstream_voucher::VerifiedVoucher;
 
-/// Books in one `register`, at most: each costs a proof check of about 230,000 gas.
-const REGISTER_BOOKS_MAX: usize = 8;
+/// Gas of one `register`, at most: below the 2^24 that one transaction may have (EIP-7825).
+const REGISTER_GAS_MAX: u64 = 14_000_000;
 
-/// Requests in one `register`, at most.
-const REGISTER_REQUESTS_MAX: usize = 384;
+/// Gas of a registration of one book: its proof check and root.
+const REGISTER_BOOK_GAS: u64 = 300_000;
+
+/// Gas of serving one request, at most: a close writes a credit and a channel.
+const REGISTER_REQUEST_GAS: u64 = 50_000;
+
+/// Bytes of calldata of one `register`, at most: nodes take transactions of up to 128 KiB.
+const REGISTER_BYTES_MAX: u64 = 110_000;
+
+/// Calldata of one book: root, commitment, proof and offsets.
+const REGISTER_BOOK_BYTES: u64 = 512;
+
+/// Calldata of one request with a row of its own.
+const REGISTER_REQUEST_BYTES: u64 = 12 * 32;
 
 /// Books in one `settle`, at most.
 const SETTLE_BOOKS_MAX: usize = 8;
@@ -55,7 +68,8 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn of(engine: &Engine) -> Self {
-        let channels = engine.channels().map(|channel| {
+        let living = engine.channels().filter(|channel| channel.status() != ChannelStatus::Closed);
+        let channels = living.map(|channel| {
             let planned = PlannedChannel {
                 id: channel.id(),
                 key_x: *channel.key_x(),
@@ -110,15 +124,27 @@ pub(crate) struct SettlePlan {
     pub(crate) waiting: Vec<Waiting>,
 }
 
-/// The requests that the next `register` serves: the longest prefix of the queue that fits. `sizes` are the slots of each tier; requests made
-/// before `overdue_before` are overdue.
-pub(crate) fn plan_register(view: &View, sizes: &[u16], overdue_before: Timestamp) -> Vec<Served> {
+/// What bounds a `register`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegisterBounds<'a> {
+    /// The slots of a book of each tier.
+    pub(crate) sizes: &'a [u16],
+    /// Requests made before this moment are overdue.
+    pub(crate) overdue_before: Timestamp,
+    /// Requests from this position on are left for later.
+    pub(crate) end: u64,
+}
+
+/// The requests that the next `register` serves: the longest prefix of the queue that fits one transaction.
+pub(crate) fn plan_register(view: &View, bounds: RegisterBounds<'_>) -> Vec<Served> {
+    let RegisterBounds { sizes, overdue_before, end } = bounds;
     let mut slots = FreeSlots::new(view, sizes);
     let mut placed: BTreeMap<ChannelId, BookId> = BTreeMap::new();
     let mut books: BTreeSet<BookId> = BTreeSet::new();
     let mut served = Vec::new();
     let mut opens_left = view.queue.iter().filter(|(_, request)| request.kind == RequestKind::Open).count();
-    for (index, request) in view.queue.iter().take(REGISTER_REQUESTS_MAX) {
+    let (mut gas, mut bytes) = (0, 0);
+    for (index, request) in view.queue.iter().take_while(|(index, _)| *index < end) {
         let Some(channel) = view.channels.get(&request.channel) else { break };
         let (book, slot) = match request.kind {
             RequestKind::Open => {
@@ -136,7 +162,10 @@ pub(crate) fn plan_register(view: &View, sizes: &[u16], overdue_before: Timestam
                 Some(_) | None => break,
             },
         };
-        if !books.contains(&book) && books.len() == REGISTER_BOOKS_MAX {
+        let new_book = u64::from(!books.contains(&book));
+        gas += REGISTER_REQUEST_GAS + new_book * REGISTER_BOOK_GAS;
+        bytes += REGISTER_REQUEST_BYTES + new_book * REGISTER_BOOK_BYTES;
+        if gas > REGISTER_GAS_MAX || bytes > REGISTER_BYTES_MAX {
             break;
         }
         books.insert(book);
@@ -145,10 +174,16 @@ pub(crate) fn plan_register(view: &View, sizes: &[u16], overdue_before: Timestam
     served
 }
 
-/// What the next `settle` collects.
-pub(crate) fn plan_settle(view: &View) -> SettlePlan {
+/// What the next `settle` collects: of the books that are not in `done`, those whose channels are closing first, then the most valuable.
+pub(crate) fn plan_settle(view: &View, done: &BTreeSet<BookId>) -> SettlePlan {
     let mut plan = SettlePlan::default();
-    for (book, slots) in &view.books {
+    let closing: BTreeSet<ChannelId> = view
+        .queue
+        .iter()
+        .filter(|(_, request)| request.kind == RequestKind::Close)
+        .map(|(_, request)| request.channel)
+        .collect();
+    for (book, slots) in view.books.iter().filter(|(book, _)| !done.contains(book)) {
         let (mut vouchers, mut total) = (BTreeMap::new(), Amount::ZERO);
         for (slot, id) in slots {
             let Some(channel) = view.channels.get(id).filter(|channel| !channel.unsettled().is_zero()) else { continue };
@@ -161,10 +196,13 @@ pub(crate) fn plan_settle(view: &View) -> SettlePlan {
                 Some(_) | None => plan.waiting.push(Waiting { channel: *id, reason: "a top-up has to be registered first" }),
             }
         }
-        if !vouchers.is_empty() && plan.books.len() < SETTLE_BOOKS_MAX {
+        if !vouchers.is_empty() {
             plan.books.push(PlannedBook { book: *book, vouchers, total });
         }
     }
+    let has_closing = |book: &PlannedBook| book.vouchers.values().any(|voucher| closing.contains(&voucher.body().channel));
+    plan.books.sort_by_key(|book| (Reverse(has_closing(book)), Reverse(book.total), book.book));
+    plan.books.truncate(SETTLE_BOOKS_MAX);
     let unbooked = view.channels.values().filter(|channel| channel.book.is_none() && !channel.unsettled().is_zero());
     plan.waiting
         .extend(unbooked.map(|channel| Waiting { channel: channel.id, reason: "the channel has to be registered first" }));
@@ -177,21 +215,17 @@ pub(crate) fn plan_settle(view: &View) -> SettlePlan {
 struct FreeSlots<'a> {
     sizes: &'a [u16],
     free: BTreeMap<BookId, BTreeSet<u16>>,
-    next_number: Vec<u32>,
 }
 
 impl<'a> FreeSlots<'a> {
     fn new(view: &View, sizes: &'a [u16]) -> Self {
-        let mut next_number = vec![0; sizes.len()];
         let mut free = BTreeMap::new();
         for (book, taken) in &view.books {
-            let tier = usize::from(book.tier().index());
-            if let (Some(size), Some(next)) = (sizes.get(tier), next_number.get_mut(tier)) {
-                *next = (*next).max(book.number() + 1);
+            if let Some(size) = sizes.get(usize::from(book.tier().index())) {
                 free.insert(*book, (0..*size).filter(|slot| !taken.contains_key(slot)).collect());
             }
         }
-        Self { sizes, free, next_number }
+        Self { sizes, free }
     }
 
     /// A slot for an `open`: in a book that the transaction changes anyway, else in any book, else in a new one of the smallest tier that
@@ -206,13 +240,14 @@ impl<'a> FreeSlots<'a> {
         self.free.get_mut(&book)?.pop_first().map(|slot| (book, slot))
     }
 
+    /// A book under the lowest number that is not in use.
     fn new_book(&mut self, opens_left: usize) -> Option<BookId> {
         let fitting = self.sizes.iter().enumerate().filter(|(_, size)| usize::from(**size) >= opens_left).min_by_key(|(_, size)| **size);
         let largest = || self.sizes.iter().enumerate().max_by_key(|(_, size)| **size);
         let (tier, size) = fitting.or_else(largest)?;
-        let number = self.next_number.get_mut(tier)?;
-        let book = BookId::new(Tier::new(u8::try_from(tier).ok()?), *number).ok()?;
-        *number += 1;
+        let tier = Tier::new(u8::try_from(tier).ok()?);
+        let unused = |number: &u32| BookId::new(tier, *number).is_ok_and(|book| !self.free.contains_key(&book));
+        let book = BookId::new(tier, (0..1 << 24).find(unused)?).ok()?;
         self.free.insert(book, (0..*size).collect());
         Some(book)
     }
@@ -224,6 +259,8 @@ mod tests {
     use millstream_voucher::{SecretKey, VoucherBody};
 
     use super::*;
+
+    const BOUNDS: RegisterBounds<'_> = RegisterBounds { sizes: &[4, 8], overdue_before: Timestamp::from_millis(0), end: u64::MAX };
 
     fn channel(number: u8) -> ChannelId {
         ChannelId::from_uid(&[number; 31])
@@ -268,35 +305,41 @@ mod tests {
     fn a_prefix_of_the_queue_is_served() {
         use RequestKind::{Close, Open, TopUp};
         let check = |booked: &[(u8, u64, u64, u64)], queue: &[(RequestKind, u8)], served: usize| {
-            assert_eq!(plan_register(&view(booked, queue), &[4, 8], Timestamp::default()).len(), served, "{booked:?} {queue:?}");
+            assert_eq!(plan_register(&view(booked, queue), BOUNDS).len(), served, "{booked:?} {queue:?}");
         };
         check(&[], &[], 0);
         check(&[], &[(Open, 1), (TopUp, 1), (Open, 2)], 3);
         check(&[], &[(Open, 1), (Close, 1)], 2);
+        let first = RegisterBounds { end: 1, ..BOUNDS };
+        assert_eq!(plan_register(&view(&[], &[(Open, 1), (Open, 2)]), first).len(), 1);
+        // More than one transaction holds: the rest is left for the next one.
+        let many: Vec<_> = (0..=255).cycle().take(400).map(|number| (TopUp, number)).collect();
+        let booked: Vec<_> = (0..=255).map(|number| (number, 10, 0, 0)).collect();
+        assert_eq!(plan_register(&view(&booked, &many), BOUNDS).len(), 274);
         // A close waits for its settlement and holds back what comes after it.
         check(&[(1, 10, 0, 5)], &[(Close, 1), (Open, 2)], 0);
         check(&[(1, 10, 5, 5)], &[(Close, 1), (Open, 2)], 2);
         check(&[(1, 10, 0, 5)], &[(Open, 2), (Close, 1)], 1);
         // Overdue, it is served as it is: nothing can be settled before.
         let late = view(&[(1, 10, 0, 5)], &[(Close, 1), (Open, 2)]);
-        assert_eq!(plan_register(&late, &[4, 8], Timestamp::from_millis(1)).len(), 2);
+        assert_eq!(plan_register(&late, RegisterBounds { overdue_before: Timestamp::from_millis(1), ..BOUNDS }).len(), 2);
     }
 
     #[test]
     fn opens_fill_books_before_new_ones_are_made() {
         let opens: Vec<_> = (10..16).map(|number| (RequestKind::Open, number)).collect();
-        let served = plan_register(&view(&[(1, 10, 0, 0), (2, 10, 0, 0)], &opens), &[4, 8], Timestamp::default());
+        let served = plan_register(&view(&[(1, 10, 0, 0), (2, 10, 0, 0)], &opens), BOUNDS);
         let places: Vec<_> = served.iter().map(|served| (served.book.to_string(), served.slot)).collect();
         let expected = [("0:0", 2), ("0:0", 3), ("0:1", 0), ("0:1", 1), ("0:1", 2), ("0:1", 3)];
         assert_eq!(places, expected.map(|(book, slot)| (book.to_owned(), Some(slot))));
         // Six opens at once go into one book of the size that holds them.
-        let served = plan_register(&view(&[], &opens), &[4, 8], Timestamp::default());
+        let served = plan_register(&view(&[], &opens), BOUNDS);
         assert!(served.iter().all(|served| served.book.to_string() == "1:0"));
     }
 
     #[test]
     fn the_best_voucher_of_every_channel_is_settled() {
-        let plan = plan_settle(&view(&[(1, 10, 0, 5), (2, 10, 5, 5), (3, 10, 0, 0), (4, 10, 5, 11)], &[]));
+        let plan = plan_settle(&view(&[(1, 10, 0, 5), (2, 10, 5, 5), (3, 10, 0, 0), (4, 10, 5, 11)], &[]), &BTreeSet::new());
         assert_eq!(plan.books.len(), 1);
         assert_eq!(plan.books[0].vouchers.keys().copied().collect::<Vec<_>>(), [0]);
         assert_eq!(plan.books[0].total, Amount::from_nanos(5));

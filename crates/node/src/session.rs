@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use crate::core::{Core, Release, Stopped, stopped};
+use crate::follower::ChainView;
 use crate::metrics::Metrics;
 
 /// What every session needs.
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: LedgerId,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) view: Arc<ChainView>,
     /// Turns true when the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -98,6 +100,8 @@ impl Session {
     }
 
     async fn drain(&mut self) -> Result<(), SessionError> {
+        // Without a sender of its own the session sees when the core is gone.
+        (self.reply, _) = mpsc::unbounded_channel();
         while self.in_flight > 0 {
             let release = self.answers.recv().await.ok_or(Stopped)?;
             self.release(release)?;
@@ -161,6 +165,9 @@ impl Session {
         };
         if frame.channel() != attached.snapshot.channel {
             return self.reject(ErrorCode::WrongChannel, lines_total).await;
+        }
+        if !self.shared.view.is_current() {
+            return self.reject(ErrorCode::Overloaded, lines_total).await;
         }
         let Ok(voucher) = frame.voucher().verify(&attached.key) else {
             return self.reject(ErrorCode::BadSignature, lines_total).await;

@@ -3,26 +3,27 @@
 //! Nothing of a run is remembered across a crash. A transaction that landed is seen by the chain follower; one that did not is planned again, and if it lands
 //! after all, the later one's proof is stale (its book has another root) and reverts without effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use millstream_chain::{Asked, BookRegistration, BookSettlement, EpochRoot, IntentId, Operator, ServedRequest, SlotRow, TxReceipt};
+use anyhow::Context;
+use millstream_chain::{
+    Asked, BookRegistration, BookSettlement, EpochRoot, IntentId, Ledger, Operator, ProofWords, ServedRequest, SlotRow, Submitter,
+    TxReceipt,
+};
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, Slot, field_from_word, field_to_word};
 use millstream_engine::RequestKind;
-use millstream_prover::{CircuitId, InsecureDevKeys, Prover, ProverWorker};
+use millstream_prover::{CircuitId, InsecureDevKeys, Proof, Prover, ProverWorker, WorkerError};
 use millstream_types::{Amount, BookId, LedgerId, Timestamp};
 use serde::Serialize;
-use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
-use crate::core::{Core, now};
+use crate::core::Core;
+use crate::follower::ChainView;
 use crate::metrics::Metrics;
-use crate::plan::{PlannedBook, PlannedChannel, Served, SettlePlan, View, plan_register, plan_settle};
-
-/// Transactions in one run, at most: a run that needs more is a loop that makes no progress.
-const RUN_TRANSACTIONS_MAX: usize = 256;
+use crate::plan::{PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePlan, View, plan_register, plan_settle};
 
 /// Statements that wait for the prover, at most.
 const PROVER_QUEUE_MAX: usize = 4;
@@ -60,10 +61,13 @@ pub(crate) struct Report {
 pub(crate) struct Settler {
     core: Core,
     operator: Operator,
+    submitter: Submitter,
+    lane_is_free: Mutex<bool>,
     keys_dir: std::path::PathBuf,
-    prover: OnceCell<ProverWorker>,
+    prover: Mutex<Option<ProverWorker>>,
     sizes: Vec<u16>,
     metrics: Arc<Metrics>,
+    view: Arc<ChainView>,
     /// The last block that the follower applied.
     followed: watch::Receiver<u64>,
     running: Mutex<()>,
@@ -73,14 +77,18 @@ pub(crate) struct Settler {
 impl Settler {
     pub(crate) fn new(
         core: Core,
-        operator: Operator,
+        ledger: Ledger,
+        submitter: Submitter,
         keys_dir: std::path::PathBuf,
         metrics: Arc<Metrics>,
+        view: Arc<ChainView>,
         followed: watch::Receiver<u64>,
     ) -> Self {
+        let operator = Operator::new(ledger, submitter.clone());
+        let lane_is_free = Mutex::new(false);
         let sizes = operator.ledger().config().tiers.iter().map(|tier| tier.slots).collect();
-        let (prover, running, last) = (OnceCell::new(), Mutex::new(()), std::sync::Mutex::new(None));
-        Self { core, operator, keys_dir, prover, sizes, metrics, followed, running, last }
+        let (prover, running, last) = (Mutex::new(None), Mutex::new(()), std::sync::Mutex::new(None));
+        Self { core, operator, submitter, lane_is_free, keys_dir, prover, sizes, metrics, view, followed, running, last }
     }
 
     /// Whether a run is under way.
@@ -96,10 +104,11 @@ impl Settler {
     /// What a run would do first.
     pub(crate) async fn plan(&self) -> anyhow::Result<(Vec<Served>, SettlePlan)> {
         let view = self.core.query(View::of).await?;
-        Ok((plan_register(&view, &self.sizes, self.overdue_before()), plan_settle(&view)))
+        Ok((plan_register(&view, self.bounds(u64::MAX)), plan_settle(&view, &BTreeSet::new())))
     }
 
-    /// Registers and settles until nothing is left to do.
+    /// One pass: registers what is queued now, settles every book once, and serves the closes that this set free. What comes meanwhile is
+    /// left for the next pass, so that no payer can keep a run from ending.
     pub(crate) async fn run(&self) -> anyhow::Result<Report> {
         let _one_at_a_time = self.running.lock().await;
         let mut report = Report::default();
@@ -115,48 +124,61 @@ impl Settler {
     }
 
     async fn run_into(&self, report: &mut Report) -> anyhow::Result<()> {
-        while report.transactions.len() < RUN_TRANSACTIONS_MAX {
+        let end = self.core.query(|engine| engine.queue().iter().last().map_or(0, |(index, _)| index + 1)).await?;
+        self.register_all(end, report).await?;
+        let mut done = BTreeSet::new();
+        loop {
             let view = self.core.query(View::of).await?;
-            let served = plan_register(&view, &self.sizes, self.overdue_before());
-            self.warn_of_losses(&view, &served);
-            let transaction = if served.is_empty() {
-                let plan = plan_settle(&view);
-                if plan.books.is_empty() && plan.epochs.is_empty() {
-                    return Ok(());
-                }
-                self.settle(&view, plan, report).await?
-            } else {
-                self.register(&view, &served).await?
-            };
-            info!(
-                kind = transaction.kind,
-                hash = transaction.hash,
-                gas = transaction.gas_used,
-                channels = transaction.channels,
-                total_nanos = %transaction.total,
-                prove_seconds = transaction.prove_seconds,
-                "transaction confirmed"
-            );
-            self.metrics.settlement_gas.inc_by(transaction.gas_used);
-            let block = transaction.block;
-            report.transactions.push(transaction);
-            self.follow(block).await?;
-        }
-        bail!("{RUN_TRANSACTIONS_MAX} transactions in one run: it makes no progress")
-    }
-
-    /// Requests made before this moment are overdue (L-6), by this machine's clock.
-    fn overdue_before(&self) -> Timestamp {
-        let window = self.operator.ledger().config().response_window_secs.saturating_mul(1_000);
-        Timestamp::from_millis(now().as_millis().saturating_sub(window))
-    }
-
-    fn warn_of_losses(&self, view: &View, served: &[Served]) {
-        for close in served.iter().filter(|served| served.request.kind == RequestKind::Close) {
-            if let Some(lost) = view.channels.get(&close.request.channel).map(PlannedChannel::unsettled).filter(|lost| !lost.is_zero()) {
-                warn!(channel = %close.request.channel, lost_nanos = %lost, "an overdue close is served: what was not settled is lost");
+            let plan = plan_settle(&view, &done);
+            if plan.books.is_empty() && plan.epochs.is_empty() {
+                break;
             }
+            done.extend(plan.books.iter().map(|planned| planned.book));
+            let transaction = self.settle(&view, plan, report).await?;
+            self.confirmed(transaction, report).await?;
         }
+        self.register_all(end, report).await
+    }
+
+    /// Serves requests before position `end` for as long as the next one can be served.
+    async fn register_all(&self, end: u64, report: &mut Report) -> anyhow::Result<()> {
+        loop {
+            let view = self.core.query(View::of).await?;
+            let served = plan_register(&view, self.bounds(end));
+            if served.is_empty() {
+                return Ok(());
+            }
+            warn_of_losses(&view, &served);
+            let transaction = self.register(&view, &served).await?;
+            self.confirmed(transaction, report).await?;
+        }
+    }
+
+    /// Notes a transaction, and waits until the engine knows it.
+    async fn confirmed(&self, transaction: Transaction, report: &mut Report) -> anyhow::Result<()> {
+        info!(
+            kind = transaction.kind,
+            hash = transaction.hash,
+            gas = transaction.gas_used,
+            channels = transaction.channels,
+            total_nanos = %transaction.total,
+            prove_seconds = transaction.prove_seconds,
+            "transaction confirmed"
+        );
+        self.metrics.settlement_gas.inc_by(transaction.gas_used);
+        let block = transaction.block;
+        report.transactions.push(transaction);
+        let mut followed = self.followed.clone();
+        let seen = tokio::time::timeout(FOLLOW_TIMEOUT, followed.wait_for(|seen| *seen >= block)).await;
+        seen.context("the chain follower did not get to the transaction's block")?.context("the chain follower has stopped")?;
+        Ok(())
+    }
+
+    fn bounds(&self, end: u64) -> RegisterBounds<'_> {
+        // The chain's own clock: it is by block times that the ledger judges (L-6).
+        let window = self.operator.ledger().config().response_window_secs.saturating_mul(1_000);
+        let overdue_before = Timestamp::from_millis(self.view.head_time().as_millis().saturating_sub(window));
+        RegisterBounds { sizes: &self.sizes, overdue_before, end }
     }
 
     async fn register(&self, view: &View, served: &[Served]) -> anyhow::Result<Transaction> {
@@ -184,13 +206,15 @@ impl Settler {
                 proof: [[0; 32]; 8],
                 rows: slot_rows.collect(),
             };
-            let started = Instant::now();
-            registration.proof = self.prover().await?.register(statement).await?.words();
-            seconds += self.proved(started);
+            let (prover, started) = (self.prover().await?, Instant::now());
+            let (proof, took) = self.proof(started, prover.register(statement).await).await?;
+            registration.proof = proof;
+            seconds += took;
             registrations.push(registration);
         }
         let requests = served.iter().map(|served| request(view, served, &rows)).collect::<anyhow::Result<Vec<_>>>()?;
         let roots: Vec<_> = registrations.iter().map(|registration| registration.new_root).collect();
+        self.free_lane().await?;
         let receipt = self.operator.register(intent(b"register", &roots), &registrations, &requests).await?;
         self.metrics.registrations.inc_by(registrations.len() as u64);
         let books = registrations.iter().map(|registration| registration.book.to_string()).collect();
@@ -216,9 +240,10 @@ impl Settler {
                 proof: [[0; 32]; 8],
                 deltas: unpack_deltas(&statement.deltas, statement.book_after.size()),
             };
-            let started = Instant::now();
-            settlement.proof = self.prover().await?.settle(statement).await?.words();
-            seconds += self.proved(started);
+            let (prover, started) = (self.prover().await?, Instant::now());
+            let (proof, took) = self.proof(started, prover.settle(statement).await).await?;
+            settlement.proof = proof;
+            seconds += took;
             total = total.checked_add(book_total)?;
             settlements.push(settlement);
         }
@@ -229,6 +254,7 @@ impl Settler {
             .filter_map(|epoch| epoch.header(ledger).map(|header| EpochRoot { epoch: epoch.id, root: *header.root().as_bytes() }));
         let epochs: Vec<_> = roots.collect();
         let digest: Vec<_> = settlements.iter().map(|book| book.new_root).chain(epochs.iter().map(|epoch| epoch.root)).collect();
+        self.free_lane().await?;
         let receipt = self.operator.settle(intent(b"settle", &digest), &settlements, &epochs).await?;
         self.metrics.settlements.inc_by(settlements.len() as u64);
         report.settled_total = report.settled_total.checked_add(total)?;
@@ -236,6 +262,19 @@ impl Settler {
         let books = settlements.iter().map(|settlement| settlement.book.to_string()).collect();
         let epochs = epochs.iter().map(|epoch| epoch.epoch.number()).collect();
         Ok(Transaction { books, channels, total, epochs, prove_seconds: seconds, ..transaction("settle", &receipt) })
+    }
+
+    /// Replaces what an earlier process of this operator left in the pool, once: whoever would raise its fees is gone.
+    async fn free_lane(&self) -> anyhow::Result<()> {
+        let mut is_free = self.lane_is_free.lock().await;
+        if !*is_free {
+            let cancelled = self.submitter.cancel_inherited().await?;
+            if cancelled > 0 {
+                warn!(cancelled, "transactions of an earlier process were replaced");
+            }
+            *is_free = true;
+        }
+        Ok(())
     }
 
     fn place(&self, book: BookId) -> Place {
@@ -255,27 +294,24 @@ impl Settler {
     }
 
     /// The prover, with the ledger's keys loaded; the first call waits for them.
-    pub(crate) async fn prover(&self) -> anyhow::Result<&ProverWorker> {
-        let load = || async {
-            let (ledger, directory) = (self.operator.ledger().clone(), self.keys_dir.clone());
-            let prover = tokio::task::spawn_blocking(move || load_prover(ledger.id(), &ledger.config().tiers, &directory)).await??;
-            anyhow::Ok(ProverWorker::spawn(Arc::new(prover), PROVER_QUEUE_MAX))
-        };
-        self.prover.get_or_try_init(load).await
+    async fn prover(&self) -> anyhow::Result<ProverWorker> {
+        let mut prover = self.prover.lock().await;
+        if let Some(worker) = &*prover {
+            return Ok(worker.clone());
+        }
+        let (ledger, directory) = (self.operator.ledger().clone(), self.keys_dir.clone());
+        let loaded = tokio::task::spawn_blocking(move || load_prover(ledger.id(), &ledger.config().tiers, &directory)).await??;
+        Ok(prover.insert(ProverWorker::spawn(Arc::new(loaded), PROVER_QUEUE_MAX)).clone())
     }
 
-    fn proved(&self, started: Instant) -> f64 {
+    /// Takes a proof; a worker that has stopped is replaced by the next run.
+    async fn proof(&self, started: Instant, proof: Result<Proof, WorkerError>) -> anyhow::Result<(ProofWords, f64)> {
+        if matches!(proof, Err(WorkerError::Stopped)) {
+            *self.prover.lock().await = None;
+        }
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.prove_seconds.observe(seconds);
-        seconds
-    }
-
-    /// Waits until the engine knows a mined transaction.
-    async fn follow(&self, block: u64) -> anyhow::Result<()> {
-        let mut followed = self.followed.clone();
-        let seen = tokio::time::timeout(FOLLOW_TIMEOUT, followed.wait_for(|seen| *seen >= block)).await;
-        seen.context("the chain follower did not get to the transaction's block")?.context("the chain follower has stopped")?;
-        Ok(())
+        Ok((proof?.words(), seconds))
     }
 }
 
@@ -294,6 +330,15 @@ fn load_prover(ledger: LedgerId, tiers: &[millstream_chain::TierConfig], directo
     }
     info!(circuits = keys.len(), "insecure development keys loaded");
     Ok(Prover::insecure_dev(keys))
+}
+
+fn warn_of_losses(view: &View, served: &[Served]) {
+    for close in served.iter().filter(|served| served.request.kind == RequestKind::Close) {
+        let lost = view.channels.get(&close.request.channel).map(PlannedChannel::unsettled).filter(|lost| !lost.is_zero());
+        if let Some(lost) = lost {
+            warn!(channel = %close.request.channel, lost_nanos = %lost, "an overdue close is served: what was not settled is lost");
+        }
+    }
 }
 
 fn build_book(view: &View, id: BookId, size: BookSize) -> anyhow::Result<Book> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millstream_wire::{CLOSE_ORDERLY, ErrorCode};
 use quinn::{ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
@@ -36,9 +37,13 @@ impl ServerEndpoint {
     /// [`EndpointError`].
     pub fn bind(address: SocketAddr, identity: ServerIdentity, options: &TransportOptions) -> Result<Self, EndpointError> {
         let fingerprint = identity.fingerprint();
+        let (reset_key, connection_ids) = identity.reset_secrets();
+        let mut endpoint_config = options.endpoint_config()?;
+        endpoint_config.reset_key(Arc::new(reset_key));
+        endpoint_config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_ids)));
         let mut config = ServerConfig::with_crypto(server_crypto(identity)?);
         config.transport_config(options.transport_config(Side::Server)?);
-        let endpoint = bind(address, Some(config), options)?;
+        let endpoint = bind(address, endpoint_config, Some(config), options)?;
         Ok(Self { endpoint, fingerprint, handshake_timeout: options.connect_timeout })
     }
 
@@ -128,7 +133,7 @@ impl ClientEndpoint {
     /// [`EndpointError`].
     pub fn bind_for(family: SocketAddr, options: TransportOptions) -> Result<Self, EndpointError> {
         let any = if family.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0u16; 8], 0)) };
-        bind(any, None, &options).map(|endpoint| Self { endpoint, options })
+        bind(any, options.endpoint_config()?, None, &options).map(|endpoint| Self { endpoint, options })
     }
 
     /// Connects to a node. `host_name` is what its certificate is checked for; it is not looked at when the trust is pinned.
@@ -192,8 +197,12 @@ fn failure(error: quinn::ConnectionError, address: SocketAddr, after: Duration) 
     }
 }
 
-fn bind(address: SocketAddr, server: Option<ServerConfig>, options: &TransportOptions) -> Result<Endpoint, EndpointError> {
-    let config: EndpointConfig = options.endpoint_config()?;
+fn bind(
+    address: SocketAddr,
+    config: EndpointConfig,
+    server: Option<ServerConfig>,
+    options: &TransportOptions,
+) -> Result<Endpoint, EndpointError> {
     socket(address, options)
         .and_then(|socket| Endpoint::new(config, server, socket, Arc::new(TokioRuntime)))
         .map_err(|source| EndpointError::Bind { address, source })

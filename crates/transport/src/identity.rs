@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use ring::hmac;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -65,6 +66,15 @@ impl ServerIdentity {
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Secrets that a server has again after a restart, so that it can tell payers at once that their connections are gone: the key of
+    /// stateless resets (RFC 9000, section 10.3), and the one by which it knows connection ids as its own.
+    pub(crate) fn reset_secrets(&self) -> (hmac::Key, u64) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_der());
+        let ids = hmac::sign(&key, b"millstream connection ids");
+        let ids = ids.as_ref().iter().take(8).fold(0, |ids, byte| ids << 8 | u64::from(*byte));
+        (hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"millstream stateless reset").as_ref()), ids)
     }
 
     pub(crate) fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {

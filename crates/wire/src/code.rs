@@ -36,7 +36,7 @@ pub enum ErrorCode {
     DepositExceeded = 13,
     /// A close was requested or done.
     ChannelClosing = 14,
-    /// A reorganisation took back what this channel relied on.
+    /// A reorganisation took back what this channel relied on, or the chain settled more than the node accepted.
     ChannelFrozen = 15,
     /// A frame before an attach.
     NotAttached = 16,

@@ -13,6 +13,7 @@ use millstream_chain::{
     TierPlan, TokenChoice, VerifyingKeyWords, VoucherKeyWitness, deploy, mint,
 };
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
+use millstream_types::Amount;
 use serde_json::{Value, json};
 
 /// Slots of a book of the test ledger's tier 0.
@@ -76,6 +77,7 @@ pub fn plan(token: TokenChoice) -> DeployPlan {
         provider: DEV_ACCOUNTS[OPERATOR].address,
         operator: DEV_ACCOUNTS[OPERATOR].address,
         response_window_secs: RESPONSE_WINDOW_SECS,
+        deposit_min: Amount::ZERO,
         token,
         tiers: vec![TierPlan { slots: SLOTS, empty_root: EMPTY_ROOT, settle_key: verifying_key(), register_key: verifying_key() }],
     }

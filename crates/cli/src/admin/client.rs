@@ -188,7 +188,8 @@ mod tests {
     #[tokio::test]
     async fn a_problem_keeps_its_code_and_its_kind() {
         let refused = "HTTP/1.1 404 Not Found\r\ncontent-length: 41\r\n\r\n{\"code\":\"no_line\",\"message\":\"no such line\"}";
-        let refused = refused.replace("content-length: 41", &format!("content-length: {}", r#"{"code":"no_line","message":"no such line"}"#.len()));
+        let refused =
+            refused.replace("content-length: 41", &format!("content-length: {}", r#"{"code":"no_line","message":"no such line"}"#.len()));
         let (admin, _) = one_answer(refused.leak()).await;
         let error = admin.line_proof(ChannelId::from_uid(&[1; 31]), 3).await.expect_err("a problem");
         assert_eq!((error.exit, error.code.as_str()), (Exit::Refused, "no_line"));

@@ -22,7 +22,7 @@ struct OpenedView {
 pub(super) async fn run(context: &Context, args: &OpenArgs) -> CliResult<()> {
     let profile = context.profile()?;
     let wallet = context::wallet(&profile).await?;
-    let base_units = wallet.base_units(args.deposit)?;
+    let base_units = wallet.deposit(args.deposit)?;
     let state = payer::open_state(&profile)?;
     let (choice, key) = match args.key_index {
         Some(index) => (KeyChoice::Derived(index), "derived"),
@@ -42,11 +42,8 @@ pub(super) async fn run(context: &Context, args: &OpenArgs) -> CliResult<()> {
 
 impl View for OpenedView {
     fn table(&self) -> String {
-        let details = pairs([
-            ("channel", self.channel.to_string()),
-            ("deposit", self.deposit.to_tokens()),
-            ("voucher key", self.key.to_owned()),
-        ]);
+        let details =
+            pairs([("channel", self.channel.to_string()), ("deposit", self.deposit.to_tokens()), ("voucher key", self.key.to_owned())]);
         format!("{details}\n\nthe node takes payments once the opening has its confirmations: `millstream pay --amount 0.00000015`")
     }
 }

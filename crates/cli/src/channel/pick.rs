@@ -49,7 +49,9 @@ impl ChannelPick {
         let mut matching = known.into_iter().filter(|channel| channel.to_string()[2..].starts_with(&self.0));
         match (matching.next(), matching.next()) {
             (Some(channel), None) => Ok(channel),
-            (None, _) => Err(CliError::usage("channel_unknown", format!("no channel begins with {self}")).hint("see `millstream channel list`")),
+            (None, _) => {
+                Err(CliError::usage("channel_unknown", format!("no channel begins with {self}")).hint("see `millstream channel list`"))
+            }
             (Some(_), Some(_)) => {
                 Err(CliError::usage("channel_ambiguous", format!("several channels begin with {self}")).hint("give more digits"))
             }

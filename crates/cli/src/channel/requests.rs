@@ -42,7 +42,7 @@ pub(super) async fn top_up(context: &Context, args: &TopupArgs) -> CliResult<()>
     let profile = context.profile()?;
     let wallet = context::wallet(&profile).await?;
     let channel = find(&profile, &wallet, &args.channel)?;
-    let base_units = wallet.base_units(args.amount)?;
+    let base_units = wallet.deposit(args.amount)?;
     let spinner = progress::spinner(&context.output, "raising the deposit");
     let topped_up = async {
         wallet.approve(base_units).await?;
@@ -62,12 +62,9 @@ pub(super) async fn close(context: &Context, args: &CloseArgs) -> CliResult<()> 
     spinner.finish_and_clear();
     let receipt = receipt?;
     let response_window_secs = wallet.ledger().config().response_window_secs;
-    context.output.show(&ClosingView {
-        channel,
-        transaction: receipt.transaction,
-        block: receipt.block.height(),
-        response_window_secs,
-    })
+    context
+        .output
+        .show(&ClosingView { channel, transaction: receipt.transaction, block: receipt.block.height(), response_window_secs })
 }
 
 pub(super) async fn withdraw(context: &Context) -> CliResult<()> {
@@ -102,11 +99,7 @@ fn find(profile: &Profile, wallet: &Wallet, pick: &ChannelPick) -> CliResult<Cha
 
 impl View for ToppedUpView {
     fn table(&self) -> String {
-        pairs([
-            ("channel", self.channel.to_string()),
-            ("added", self.added.to_tokens()),
-            ("deposit", self.deposit.to_tokens()),
-        ])
+        pairs([("channel", self.channel.to_string()), ("added", self.added.to_tokens()), ("deposit", self.deposit.to_tokens())])
     }
 }
 

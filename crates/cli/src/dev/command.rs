@@ -66,7 +66,9 @@ pub async fn run(context: &Context, args: &DevArgs) -> CliResult<()> {
     let stop = stop_signal().map_err(failed)?;
     let mut dev = Dev::start(options, |step| context.output.note(&format!("{step} ..."))).await.map_err(failed)?;
     context.output.show(&dev.info())?;
-    context.output.note("running; stop it with Ctrl-C. In another terminal: millstream replay --channels 8 --payments 20000 --settle");
+    context
+        .output
+        .note("running; stop it with Ctrl-C. In another terminal: millstream replay --channels 8 --payments 20000 --settle");
     tokio::pin!(stop);
     loop {
         tokio::select! {

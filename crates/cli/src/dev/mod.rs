@@ -14,9 +14,10 @@ use millstream_chain::{
     mint,
 };
 use millstream_circuit::{Book, BookSize, field_to_word};
-use millstream_node::{BillingSection, ChainSection, LimitsSection, NodeConfig, NodeSection, SettlementSection};
+use millstream_node::{BillingSection, ChainSection, LimitsSection, NodeConfig, ServerSection, SettlementSection};
 use millstream_prover::{CircuitId, InsecureDevKeys};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS, DevAccount};
+use millstream_types::Amount;
 use serde::Serialize;
 
 use crate::profile::{self, Profile};
@@ -31,6 +32,8 @@ const BUYER: &DevAccount = &DEV_ACCOUNTS[3];
 
 /// What the buyer gets: a million tokens of six decimals.
 const BUYER_BASE_UNITS: u128 = 1_000_000_000_000;
+/// What an opening or a top-up must deposit: a thousandth of a token.
+const DEPOSIT_MIN: Amount = Amount::from_nanos(1_000_000);
 
 /// How to set a development network up.
 #[derive(Clone, Debug)]
@@ -127,6 +130,7 @@ impl Dev {
             provider: PROVIDER.address,
             operator: OPERATOR.address,
             response_window_secs: options.response_window_secs,
+            deposit_min: DEPOSIT_MIN,
             token: TokenChoice::TestUsdc,
             tiers,
         };
@@ -201,7 +205,7 @@ fn tier_plans(sizes: &[usize], keys_dir: &Path) -> anyhow::Result<Vec<TierPlan>>
 
 fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, keys_dir: PathBuf) -> anyhow::Result<NodeConfig> {
     Ok(NodeConfig {
-        node: NodeSection {
+        server: ServerSection {
             data_dir: directory.join("node"),
             // Ports that stay the same when the node starts again.
             listen: UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?,

@@ -91,7 +91,8 @@ impl<R: Read> LineReader<R> {
     }
 
     fn wrong(&self, what: &str) -> CliError {
-        CliError::usage("input_line", format!("line {} of the input: {what}", self.number)).hint("each line is amount[,reference], such as 0.00000015")
+        CliError::usage("input_line", format!("line {} of the input: {what}", self.number))
+            .hint("each line is amount[,reference], such as 0.00000015")
     }
 }
 

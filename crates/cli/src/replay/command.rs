@@ -8,9 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use millstream_billing::FRAME_LINES_MAX;
 
-use super::{
-    CHANNELS_MAX, Prices, ReplayOptions, ReplayProgress, ReplaySession, ReplaySnapshot, Source, Trace, Workload, WorkloadOptions,
-};
+use super::{CHANNELS_MAX, Prices, ReplayOptions, ReplayProgress, ReplaySession, ReplaySnapshot, Source, Trace, Workload, WorkloadOptions};
 use crate::context::Context;
 use crate::error::{CliError, CliResult, chain_of};
 use crate::{progress, values};
@@ -70,7 +68,8 @@ impl ReplayArgs {
     pub fn options(&self) -> CliResult<ReplayOptions> {
         let prices = Prices::per_million(&self.price_context, &self.price_generated);
         let prices = prices.map_err(|error| {
-            CliError::usage("price", chain_of(&error)).hint("prices are per million tokens; a generated token costs whole nanos, so a multiple of 0.001")
+            CliError::usage("price", chain_of(&error))
+                .hint("prices are per million tokens; a generated token costs whole nanos, so a multiple of 0.001")
         })?;
         let (source, payments_max) = match &self.trace {
             Some(file) => {
@@ -151,8 +150,10 @@ mod tests {
     fn a_trace_is_replayed_whole_or_cut() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("trace.csv");
-        std::fs::write(&file, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,10,5\n2023-11-16 18:15:47,1,3\n").expect("written");
-        let payments = |more: &str| options(&format!("--trace {} --channels 2 {more}", file.display())).map(|options| options.workload.payments());
+        std::fs::write(&file, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,10,5\n2023-11-16 18:15:47,1,3\n")
+            .expect("written");
+        let payments =
+            |more: &str| options(&format!("--trace {} --channels 2 {more}", file.display())).map(|options| options.workload.payments());
         assert_eq!(payments(""), Ok(10));
         assert_eq!(payments("--payments 8"), Ok(8));
         std::fs::write(&file, "TIMESTAMP,ContextTokens,GeneratedTokens\nx,10,5\n").expect("written");

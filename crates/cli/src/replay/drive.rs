@@ -101,7 +101,10 @@ fn bring_up_to_date(progress: &ReplayProgress, clients: &[Client], lanes: &[Lane
 
 fn plan(workload: &Workload, index: u32) -> CliResult<&ChannelPlan> {
     let position = usize::try_from(index).unwrap_or(usize::MAX);
-    workload.channels.get(position).ok_or_else(|| CliError::failed("internal", format!("no channel {index} in the workload")))
+    workload
+        .channels
+        .get(position)
+        .ok_or_else(|| CliError::failed("internal", format!("no channel {index} in the workload")))
 }
 
 /// A channel that stands at a line must have paid what the workload costs up to there.

@@ -62,7 +62,7 @@ impl Generator {
             }
             if run % 2 == 1 {
                 // Below 2^28 · 2^32.
-                return whole * MEAN_GAP_NANOS + (MEAN_GAP_NANOS * u64::from(first) >> 32);
+                return whole * MEAN_GAP_NANOS + ((MEAN_GAP_NANOS * u64::from(first)) >> 32);
             }
             whole += 1;
         }

@@ -38,8 +38,8 @@ enum Need {
     TopUp(ChannelId, u128),
 }
 
-/// Finds or opens the channels that pay anything. A deposit is what its channel pays, up to whole base units, and nothing else; that of a
-/// channel of a shorter run is topped up.
+/// Finds or opens the channels that pay anything. A deposit is what its channel pays, up to whole base units and to the least that
+/// the ledger takes, and nothing else; that of a channel of a shorter run is topped up.
 pub(super) async fn prepare(wallet: &Arc<Wallet>, state: &StateDb, workload: &Workload) -> CliResult<Prepared> {
     let mut channels = Vec::new();
     let mut looks = JoinSet::new();
@@ -61,7 +61,7 @@ pub(super) async fn prepare(wallet: &Arc<Wallet>, state: &StateDb, workload: &Wo
 
 fn need(wallet: &Wallet, channel: PreparedChannel, deposit: Amount, record: Option<ChannelRecord>) -> CliResult<Option<Need>> {
     let Some(record) = record else {
-        let base_units = wallet.base_units_up(deposit)?;
+        let base_units = wallet.deposit_up(deposit)?;
         return Ok(Some(Need::Open(Box::new(channel), base_units)));
     };
     if record.closed || record.close_requested {
@@ -69,7 +69,7 @@ fn need(wallet: &Wallet, channel: PreparedChannel, deposit: Amount, record: Opti
             .hint("a closed channel is never opened again: choose another --seed"));
     }
     match deposit.checked_sub(record.deposit) {
-        Ok(missing) if !missing.is_zero() => Ok(Some(Need::TopUp(channel.channel, wallet.base_units_up(missing)?))),
+        Ok(missing) if !missing.is_zero() => Ok(Some(Need::TopUp(channel.channel, wallet.deposit_up(missing)?))),
         Ok(_) | Err(_) => Ok(None),
     }
 }

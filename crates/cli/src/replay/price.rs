@@ -30,7 +30,9 @@ pub enum PriceError {
         source: ParseAmountError,
     },
     /// A generated token is a payment of its own, so its price must be whole nanos and not zero.
-    #[error("the price of a generated token is a payment of its own and must be a whole number of nanos above 0: {quote} per million is not")]
+    #[error(
+        "the price of a generated token is a payment of its own and must be a whole number of nanos above 0: {quote} per million is not"
+    )]
     NotWholeNanos {
         /// The price, in nanos per million tokens.
         quote: Amount,

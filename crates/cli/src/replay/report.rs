@@ -92,14 +92,18 @@ impl SettlementCheck {
             self.settled_on_channels.to_tokens(),
             price.to_tokens()
         );
-        Err(CliError::check_failed("settlement_differs", message).hint("did another settlement or transfer of the provider run at the same time?"))
+        Err(CliError::check_failed("settlement_differs", message)
+            .hint("did another settlement or transfer of the provider run at the same time?"))
     }
 }
 
 impl View for ReplayReport {
     fn table(&self) -> String {
         let mut rows = vec![
-            ("payments", format!("{} ({} for context, {} for generated tokens)", self.payments, self.context_payments, self.generated_payments)),
+            (
+                "payments",
+                format!("{} ({} for context, {} for generated tokens)", self.payments, self.context_payments, self.generated_payments),
+            ),
             ("channels", format!("{}, {} opened now", self.channels, self.channels_opened)),
             ("time", format!("{:.2} s, {:.0} payments/s", self.seconds, self.payments_per_second)),
             ("ack", format!("p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms", self.ack_p50_ms, self.ack_p99_ms, self.ack_p999_ms)),
@@ -114,7 +118,14 @@ impl View for ReplayReport {
             let gas: u64 = settlement.run.transactions.iter().map(|transaction| transaction.gas_used).sum();
             let verdict = if settlement.holds { "equal to the price" } else { "NOT equal to the price" };
             rows.push(("settled", format!("{}, {verdict}", settlement.settled_on_channels.to_tokens())));
-            rows.push(("on-chain", format!("{} earned in {} transactions, {gas} gas", settlement.earned_on_chain.to_tokens(), settlement.run.transactions.len())));
+            rows.push((
+                "on-chain",
+                format!(
+                    "{} earned in {} transactions, {gas} gas",
+                    settlement.earned_on_chain.to_tokens(),
+                    settlement.run.transactions.len()
+                ),
+            ));
         }
         pairs(rows)
     }

@@ -246,7 +246,10 @@ mod tests {
     fn a_header_is_needed() {
         let check = |text: &str, expected: &str| assert_eq!(Trace::read(text.as_bytes()).expect_err(text).to_string(), expected);
         check("", "line 1: expected the header TIMESTAMP,ContextTokens,GeneratedTokens, found \"\"");
-        check("TIMESTAMP,ContextTokens\n", "line 1: expected the header TIMESTAMP,ContextTokens,GeneratedTokens, found \"TIMESTAMP,ContextTokens\"");
+        check(
+            "TIMESTAMP,ContextTokens\n",
+            "line 1: expected the header TIMESTAMP,ContextTokens,GeneratedTokens, found \"TIMESTAMP,ContextTokens\"",
+        );
         check("a,b,c\n", "line 1: expected the header TIMESTAMP,ContextTokens,GeneratedTokens, found \"a,b,c\"");
         check("TIMESTAMP,ContextTokens,GeneratedTokens\r\n", "the trace has no requests");
         let not_text = Trace::read(&b"TIMESTAMP,ContextTokens,GeneratedTokens\n\xff,1,1\n"[..]).expect_err("not UTF-8");

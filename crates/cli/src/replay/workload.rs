@@ -287,7 +287,8 @@ fn workload_id(options: &WorkloadOptions) -> Hash256 {
 
 /// Eight bytes that belong to one channel of one workload and one purpose.
 fn first_eight(id: &Hash256, purpose: &str, index: u32) -> [u8; 8] {
-    let digest: [u8; 32] = Sha256::new().chain_update(id.as_bytes()).chain_update(purpose).chain_update(index.to_be_bytes()).finalize().into();
+    let digest: [u8; 32] =
+        Sha256::new().chain_update(id.as_bytes()).chain_update(purpose).chain_update(index.to_be_bytes()).finalize().into();
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&digest[..8]);
     bytes

@@ -11,7 +11,8 @@ use crate::state::lock;
 use crate::{ChannelError, PayError, Position, Totals};
 
 /// Pays on one channel. A clone is the same channel; when the last one is dropped, what is signed and not acked stays in the state and goes out
-/// when the channel is attached again. Lines that are not signed by then are dropped: [`flush`](Self::flush) first.
+/// when the channel is attached again. Lines that are not signed by then are dropped: [`flush`](Self::flush) first. A channel that is only
+/// dropped is free for another attach a moment later; one that was [closed](Self::close), at once.
 #[derive(Clone)]
 pub struct ChannelHandle {
     channel: Arc<Channel>,

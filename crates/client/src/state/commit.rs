@@ -27,15 +27,11 @@ pub(crate) struct Put {
     pub(crate) release: Box<dyn FnOnce(Result<(), StateError>) + Send>,
 }
 
-enum Work {
-    Put(Put),
-    Stop,
-}
-
 /// The way to the writing thread. Puts are written in the order they are queued.
 #[derive(Clone)]
 pub(crate) struct CommitQueue {
-    sender: mpsc::Sender<Work>,
+    /// `None` ends the thread, after what was queued before.
+    sender: mpsc::Sender<Option<Put>>,
 }
 
 impl CommitQueue {
@@ -44,7 +40,7 @@ impl CommitQueue {
     /// # Errors
     /// [`StateError::Closed`] when the thread is gone; the put is dropped unreleased.
     pub(crate) fn put(&self, put: Put) -> Result<(), StateError> {
-        self.sender.send(Work::Put(put)).map_err(|_| StateError::Closed)
+        self.sender.send(Some(put)).map_err(|_| StateError::Closed)
     }
 }
 
@@ -71,7 +67,7 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         // A send fails only when the thread has ended, which is what is wanted.
-        let _ = self.queue.sender.send(Work::Stop);
+        let _ = self.queue.sender.send(None);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -81,20 +77,20 @@ impl Drop for Committer {
     }
 }
 
-fn run(database: &Database, queue: &mpsc::Receiver<Work>) {
+fn run(database: &Database, queue: &mpsc::Receiver<Option<Put>>) {
     let mut lost: Option<StateError> = None;
     let mut deleted = BTreeMap::new();
-    while let Ok(Work::Put(first)) = queue.recv() {
+    while let Ok(Some(first)) = queue.recv() {
         let mut bytes = first.frame.as_ref().map_or(0, Bytes::len);
         let mut batch = vec![first];
         let mut stop = false;
         while bytes < BATCH_BYTES_MAX && !stop {
             match queue.try_recv() {
-                Ok(Work::Put(put)) => {
+                Ok(Some(put)) => {
                     bytes += put.frame.as_ref().map_or(0, Bytes::len);
                     batch.push(put);
                 }
-                Ok(Work::Stop) => stop = true,
+                Ok(None) => stop = true,
                 Err(mpsc::TryRecvError::Empty | mpsc::TryRecvError::Disconnected) => break,
             }
         }

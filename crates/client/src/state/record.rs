@@ -16,6 +16,7 @@ const TOTALS_BYTES: usize = 1 + 1 + VOUCHER_BYTES + 8 + 8 + 32;
 
 /// Where the secret of a channel's voucher key lives.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one for a channel, for a moment")]
 pub enum StoredKey {
     /// In the state file, which its owner alone can read.
     Stored(SecretKey),

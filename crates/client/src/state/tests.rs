@@ -88,7 +88,7 @@ fn what_was_released_is_there_after_a_restart_and_what_was_acked_is_not() {
     let last: Vec<u8> = frame(first[4].body()).1.to_vec();
     assert_eq!(frames[2], last, "byte for byte");
 
-    let loaded = opened.take(one.uid(), None).ok().expect("taken");
+    let loaded = opened.take(one.uid(), None).expect("taken");
     assert_eq!((loaded.signed, loaded.acked, loaded.frames), (Some(more[0]), *first[2].body(), frames));
 }
 
@@ -99,7 +99,7 @@ fn the_file_and_each_channel_have_one_owner() {
     let again = StateDb::open(opened.path());
     assert!(matches!(again, Err(StateError::InUse { .. })), "{again:?}");
     let channel = opened.add_channel(&terms(1), &StoredKey::Stored(secret())).expect("added");
-    let loaded = opened.take(channel, None).ok().expect("taken");
+    let loaded = opened.take(channel, None).expect("taken");
     assert!(matches!(opened.take(channel, None), Err(StateError::ChannelInUse { .. })));
     drop(loaded);
     assert!(opened.take(channel, None).is_ok());
