@@ -44,7 +44,7 @@ async fn accepted_lines(net: &Net) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_in_the_middle_of_a_replay_ends_with_the_same_totals() {
-    const PAYMENTS: u64 = 400_000;
+    const PAYMENTS: u64 = 1_500_000;
     let mut net = Net::start().await;
     let profile = net.dev.profile.clone();
     let replaying = tokio::spawn(async move { replay_all(&profile, PAYMENTS).await });
@@ -64,7 +64,7 @@ async fn a_node_killed_in_the_middle_of_a_replay_ends_with_the_same_totals() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_killed_in_the_middle_of_a_replay_resumes_where_it_was() {
-    const PAYMENTS: u64 = 300_000;
+    const PAYMENTS: u64 = 1_000_000;
     let net = Net::start().await;
     let arguments = ["--quiet", "--json", "replay", "--channels", "8", "--sign-every", "64", "--payments"];
     let start = || {

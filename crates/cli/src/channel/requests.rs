@@ -73,9 +73,9 @@ pub(super) async fn withdraw(context: &Context) -> CliResult<()> {
     let unit = wallet.ledger().config().unit;
     let (whole, _) = unit.base_units_down(credit).map_err(|error| CliError::failed("amount", error.to_string()))?;
     if whole == 0 {
-        let message = format!("the account has no credit to withdraw: {} tokens are below what the token can pay", credit.to_tokens());
+        let message = format!("there is nothing to withdraw: the account's credit is {}", credit.to_tokens());
         return Err(CliError::refused("nothing_to_withdraw", message)
-            .hint("a channel's rest becomes credit when the provider has served its close"));
+            .hint("a channel's rest becomes credit when the provider has served its close; less than a base unit of the token stays"));
     }
     let spinner = progress::spinner(&context.output, "withdrawing");
     let withdrawn = wallet.account().withdraw().await;

@@ -24,7 +24,7 @@ const GENERATED_PAYMENTS: u64 = 1_000_000;
 #[command(after_long_help = "\
 Each request pays for its context with one payment and for each generated token with one. Requests are dealt to the channels in turn.
 A channel's payments are a fixed sequence made from the trace, the seed, the number of channels and the prices; run the same command again
-and the replay goes on where each channel stopped, with nothing paid twice. Channels are opened with what they will pay as deposit.
+and the replay goes on where each channel stopped, with nothing paid twice. A channel is opened with what it will pay as its deposit.
 
 Without --trace, requests of the shape of production chat traffic are generated from the seed: about 5.4 a second, with contexts of about
 1,190 tokens and answers of about 200.")]
@@ -113,6 +113,10 @@ pub async fn command(context: &Context, args: &ReplayArgs) -> CliResult<()> {
 
 fn draw(bar: &indicatif::ProgressBar, now: &ReplaySnapshot) {
     bar.set_position(now.payments_before.saturating_add(now.payments));
+    if now.is_paid {
+        bar.set_message(format!("{} paid; settling", now.paid.to_tokens()));
+        return;
+    }
     bar.set_message(format!(
         "{:.0}/s, {} paid, ack p50 {:.1} ms p99 {:.1} ms, {} reconnects",
         now.payments_per_second,

@@ -23,20 +23,29 @@ pub struct ReplayProgress {
     acked_nanos: AtomicU64,
     reconnects: AtomicU64,
     resent_frames: AtomicU64,
-    started: Mutex<Option<Instant>>,
+    span: Mutex<Span>,
     latency: Mutex<Histogram<u64>>,
+}
+
+/// When the payments began, and how long they took once they ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    started: Option<Instant>,
+    took: Option<Duration>,
 }
 
 /// A look at the counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReplaySnapshot {
+    /// Whether everything is paid and acked.
+    pub is_paid: bool,
     /// Payments of earlier runs.
     pub payments_before: u64,
     /// Payments of this run that are durable at the node.
     pub payments: u64,
     /// What they paid.
     pub paid: Amount,
-    /// Seconds since the first payment.
+    /// Seconds since the first payment; to the last ack, once all is paid.
     pub seconds: f64,
     /// Payments a second so far.
     pub payments_per_second: f64,
@@ -66,7 +75,7 @@ impl ReplayProgress {
             acked_nanos: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             resent_frames: AtomicU64::new(0),
-            started: Mutex::new(None),
+            span: Mutex::default(),
             latency: Mutex::new(latency),
         })
     }
@@ -75,10 +84,12 @@ impl ReplayProgress {
     #[must_use]
     pub fn snapshot(&self) -> ReplaySnapshot {
         let payments = self.acked_lines.load(Ordering::Relaxed);
-        let seconds = lock(&self.started).map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let Span { started, took } = *lock(&self.span);
+        let seconds = took.or_else(|| started.map(|started| started.elapsed())).unwrap_or_default().as_secs_f64();
         let latency = lock(&self.latency);
         let quantile = |quantile| millis(latency.value_at_quantile(quantile));
         ReplaySnapshot {
+            is_paid: took.is_some(),
             payments_before: self.lines_before.load(Ordering::Relaxed),
             payments,
             paid: Amount::from_nanos(self.acked_nanos.load(Ordering::Relaxed)),
@@ -94,7 +105,12 @@ impl ReplayProgress {
 
     pub(super) fn start(&self, lines_before: u64) {
         self.lines_before.store(lines_before, Ordering::Relaxed);
-        *lock(&self.started) = Some(Instant::now());
+        *lock(&self.span) = Span { started: Some(Instant::now()), took: None };
+    }
+
+    pub(super) fn finish(&self) {
+        let mut span = lock(&self.span);
+        span.took = span.started.map(|started| started.elapsed());
     }
 
     pub(super) fn acked(&self, lines: u64, since_sent: Option<Duration>) {

@@ -77,6 +77,7 @@ pub async fn run(session: &ReplaySession, options: &ReplayOptions, progress: &Ar
     let payments_before = lanes.iter().map(|lane| lane.before.lines_total).sum();
     progress.start(payments_before);
     drive(workload, &clients, &lanes, options.speed, progress).await?;
+    progress.finish();
     let done = progress.snapshot();
 
     let ends: Vec<_> = lanes.iter().map(|lane| (lane, lane.handle.position().acked)).collect();
