@@ -7,7 +7,7 @@ use millstream_client::{
     ServerTrust, StateDb, StateError, TransportOptions,
 };
 use millstream_transport::ConnectError;
-use millstream_types::ChannelId;
+use millstream_types::{Amount, ChannelId};
 use millstream_voucher::SecretKey;
 use millstream_wire::Retry;
 
@@ -16,6 +16,12 @@ use crate::profile::Profile;
 
 /// The longest pause between attempts to reach the node again: somebody waits.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often the node is asked whether it counts a deposit.
+const DEPOSIT_POLL: Duration = Duration::from_millis(250);
+
+/// What to do about a deposit that is used up.
+const TOP_UP_HINT: &str = "raise the deposit with `millstream channel topup`; one that was just raised counts when it is confirmed";
 
 /// Opens the payer's durable state; makes it when it is not there.
 ///
@@ -83,6 +89,26 @@ pub async fn attach(
     }
 }
 
+/// Waits until the node counts a deposit of at least `needed` on a channel, as after a top-up, but no longer than `wait`.
+///
+/// # Errors
+/// The node refuses the channel, or does not see the deposit in time.
+pub async fn await_deposit(handle: &ChannelHandle, needed: Amount, wait: Duration) -> CliResult<()> {
+    let counts = async {
+        let mut deposit = handle.position().deposit;
+        while deposit < needed {
+            tokio::time::sleep(DEPOSIT_POLL).await;
+            deposit = handle.refresh().await?.deposit;
+        }
+        CliResult::Ok(())
+    };
+    tokio::time::timeout(wait, counts).await.unwrap_or_else(|_| {
+        let (channel, seconds) = (handle.id(), wait.as_secs());
+        let message = format!("the node did not count a deposit of {} on channel {channel} within {seconds} seconds", needed.to_tokens());
+        Err(CliError::unavailable("deposit_not_confirmed", message).hint("the top-up may need more confirmations; try again later"))
+    })
+}
+
 /// `host:port`, where the host may be an IPv6 address in brackets.
 fn host_and_port(address: &str) -> CliResult<(String, u16)> {
     let parsed = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
@@ -134,7 +160,7 @@ impl From<ChannelError> for CliError {
             ChannelError::Rejected { code, .. } => {
                 let (exit, hint) = match code.retry() {
                     Retry::No => (Exit::Refused, None),
-                    Retry::AfterTopUp => (Exit::Refused, Some("raise the deposit: `millstream channel topup`")),
+                    Retry::AfterTopUp => (Exit::Refused, Some(TOP_UP_HINT)),
                     Retry::Later => (Exit::Unavailable, Some("try again later")),
                 };
                 let failed = Self::new(exit, code.name(), message);
@@ -162,9 +188,7 @@ impl From<PayError> for CliError {
     fn from(error: PayError) -> Self {
         let message = chain_of(&error);
         match error {
-            PayError::DepositExceeded { .. } => {
-                Self::refused("deposit_exceeded", message).hint("raise the deposit: `millstream channel topup`")
-            }
+            PayError::DepositExceeded { .. } => Self::refused("deposit_exceeded", message).hint(TOP_UP_HINT),
             PayError::SpendLimit { .. } => Self::refused("spend_limit", message),
             PayError::ZeroAmount { .. } | PayError::Amount { .. } | PayError::TooManyLines { .. } => Self::usage("line", message),
             PayError::Stopped(error) => error.into(),

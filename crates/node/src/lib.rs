@@ -121,7 +121,7 @@ impl Node {
         let certificate_sha256 = endpoint.fingerprint().to_string();
         let admin_listener = TcpListener::bind(config.server.admin_listen)
             .await
-            .with_context(|| format!("cannot listen on {} (node.admin_listen)", config.server.admin_listen))?;
+            .with_context(|| format!("cannot listen on {} (server.admin_listen)", config.server.admin_listen))?;
         let admin_listen = admin_listener.local_addr()?;
 
         let indexer =

@@ -14,6 +14,8 @@ mod settlement;
 mod timestamp;
 mod trace;
 mod workload;
+#[cfg(test)]
+mod workload_tests;
 
 pub use command::{ReplayArgs, command};
 pub use price::{PriceError, Prices};

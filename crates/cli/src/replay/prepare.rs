@@ -23,6 +23,8 @@ pub(super) struct Ready {
     pub(super) channel: ChannelId,
     /// Its voucher key.
     pub(super) key: SecretKey,
+    /// What it must be able to pay in all.
+    pub(super) deposit: Amount,
 }
 
 /// The channels of a workload, in order.
@@ -45,8 +47,8 @@ pub(super) async fn prepare(wallet: &Arc<Wallet>, state: &StateDb, workload: &Wo
     let mut looks = JoinSet::new();
     for plan in workload.paying() {
         let channel = wallet.account().prepare(state, KeyChoice::Derived(workload.key_index(plan.index)))?;
-        channels.push(Ready { index: plan.index, channel: channel.channel, key: channel.key.clone() });
         let (ledger, deposit) = (wallet.ledger().clone(), Amount::from_nanos(plan.total_nanos));
+        channels.push(Ready { index: plan.index, channel: channel.channel, key: channel.key.clone(), deposit });
         looks.spawn(async move { ledger.channel(channel.channel).await.map(|record| (channel, deposit, record)) });
     }
     let mut needs = Vec::new();

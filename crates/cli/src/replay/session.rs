@@ -128,13 +128,14 @@ async fn attach_all(
     let options = PayOptions { frame_lines: lines_per_signature, ..PayOptions::default() };
     let per_client = usize::try_from(CHANNELS_PER_CONNECTION).unwrap_or(usize::MAX);
     let (mut clients, mut attaches) = (Vec::new(), JoinSet::new());
-    for (position, Ready { index, channel, key }) in channels.into_iter().enumerate() {
+    for (position, Ready { index, channel, key, deposit }) in channels.into_iter().enumerate() {
         if position % per_client == 0 {
             clients.push(payer::connect(&session.profile, session.state.clone(), Some(observer(progress))).await?);
         }
         let Some(client) = clients.last().cloned() else { continue };
         attaches.spawn(async move {
             let handle = payer::attach(&client, channel, Some(key), options, CONFIRM_MAX).await?;
+            payer::await_deposit(&handle, deposit, CONFIRM_MAX).await?;
             let before = handle.position().signed;
             CliResult::Ok(Lane { handle, index, before })
         });
