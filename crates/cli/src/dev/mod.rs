@@ -99,7 +99,8 @@ pub struct Dev {
     /// The buyer's lane to the chain.
     pub buyer: Submitter,
     info: DevInfo,
-    _anvil: Anvil,
+    /// The chain.
+    pub anvil: Anvil,
 }
 
 impl Dev {
@@ -161,7 +162,7 @@ impl Dev {
             profile: profile_path.clone(),
         };
         let ledger = Ledger::attach(rpc.clone(), deployment.ledger).await?;
-        Ok(Self { node, profile: profile::find(Some(&profile_path))?, ledger, buyer: lane(BUYER)?, info, _anvil: anvil })
+        Ok(Self { node, profile: profile::find(Some(&profile_path))?, ledger, buyer: lane(BUYER)?, info, anvil })
     }
 
     /// What to know about it.
