@@ -11,7 +11,11 @@ use serde_json::Value;
 /// Runs `millstream ARGUMENTS` with the network's profile and gives back its exit status and its JSON: the result, or the error.
 fn run(net: &Net, arguments: &str, input: &str) -> (i32, Value) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-    command.arg("--profile").arg(net.dev.info().profile).args(arguments.split_whitespace()).current_dir(net.directory.path());
+    command
+        .arg("--profile")
+        .arg(net.dev.info().profile)
+        .args(arguments.split_whitespace())
+        .current_dir(net.directory.path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the command starts");
     // A command that reads nothing may have closed its input.
@@ -20,7 +24,10 @@ fn run(net: &Net, arguments: &str, input: &str) -> (i32, Value) {
     let status = output.status.code().expect("an exit status");
     let text = if status == 0 { output.stdout } else { output.stderr };
     let text = String::from_utf8(text).expect("text");
-    let json = text.lines().position(|line| line.starts_with(['{', '['])).map(|start| text.lines().skip(start).collect::<Vec<_>>().join("\n"));
+    let json = text
+        .lines()
+        .position(|line| line.starts_with(['{', '[']))
+        .map(|start| text.lines().skip(start).collect::<Vec<_>>().join("\n"));
     let json = json.unwrap_or_else(|| panic!("{arguments}: no JSON in {text}"));
     (status, serde_json::from_str(&json).unwrap_or_else(|error| panic!("{arguments}: {error} in {json}")))
 }
@@ -84,7 +91,8 @@ async fn from_opening_a_channel_to_its_refund() {
 
     // Closing refunds what was not paid.
     succeeds(&net, &format!("channel close {channel}"), "");
-    net.wait_for("the node to see the close", async || net.admin.channels().await.expect("channels")[0].status == "closing").await;
+    net.wait_for("the node to see the close", async || net.admin.channels().await.expect("channels")[0].status == "closing")
+        .await;
     succeeds(&net, "settle run", "");
     let withdrawn = succeeds(&net, "channel withdraw", "");
     // 3 USDC less 0.75015, in nanos.

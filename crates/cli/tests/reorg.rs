@@ -25,7 +25,8 @@ async fn a_deposit_that_the_chain_takes_back_freezes_its_channel() {
 
     // The block of the opening is gone.
     net.dev.anvil.reorg(1).expect("anvil reorganises");
-    net.wait_for("the node to freeze the channel", async || net.admin.status().await.expect("status").channels.frozen == 1).await;
+    net.wait_for("the node to freeze the channel", async || net.admin.status().await.expect("status").channels.frozen == 1)
+        .await;
     assert_eq!(status(&mut payer).await, ChannelStatus::Frozen);
     let frame = payer.frame(&[1], |_| {});
     match payer.say(&PayerMessage::Frame(frame)).await {
@@ -41,7 +42,8 @@ async fn a_deposit_that_the_chain_takes_back_freezes_its_channel() {
     let key = VoucherKeyWitness { x: secret(1).public_key().x(), qx: witness.x, qy: witness.y };
     let again = buyer.open(&OpenRequest { key, salt: [1; 32], deposit_base_units: 1_000_000 }).await.expect("the channel opens again");
     assert_eq!(again.channel, opening.channel);
-    net.wait_for("the node to thaw the channel", async || net.admin.status().await.expect("status").channels.frozen == 0).await;
+    net.wait_for("the node to thaw the channel", async || net.admin.status().await.expect("status").channels.frozen == 0)
+        .await;
     assert_eq!(status(&mut payer).await, ChannelStatus::Open);
     payer.pay(&[1]).await;
     let run = net.admin.settle_run().await.expect("the settlement runs");

@@ -34,8 +34,12 @@ impl ChainView {
 
     /// Whether payments may rest on the view.
     pub(crate) fn is_current(&self) -> bool {
+        self.is_current_at(now())
+    }
+
+    fn is_current_at(&self, now: Timestamp) -> bool {
         let caught_up_at = Timestamp::from_millis(self.caught_up_at.load(Ordering::Relaxed));
-        caught_up_at.as_millis() > 0 && now().millis_since(caught_up_at) <= self.stale_after_millis
+        caught_up_at.as_millis() > 0 && now.millis_since(caught_up_at) <= self.stale_after_millis
     }
 
     /// The time of the chain's newest block, as last seen.
@@ -43,9 +47,9 @@ impl ChainView {
         Timestamp::from_millis(self.head_time.load(Ordering::Relaxed))
     }
 
-    fn seen(&self, head_time: Timestamp) {
+    fn seen(&self, now: Timestamp, head_time: Timestamp) {
         self.head_time.store(head_time.as_millis(), Ordering::Relaxed);
-        self.caught_up_at.store(now().as_millis(), Ordering::Relaxed);
+        self.caught_up_at.store(now.as_millis(), Ordering::Relaxed);
     }
 }
 
@@ -109,7 +113,7 @@ impl Follower {
         };
         match self.indexer.poll(at).await? {
             Poll::Idle(head) => {
-                self.view.seen(head.timestamp);
+                self.view.seen(now(), head.timestamp);
                 Ok(false)
             }
             Poll::Batch(batch) => {
@@ -171,4 +175,19 @@ fn fact(position: EventPosition, event: LedgerEvent) -> anyhow::Result<Option<Ch
         LedgerEvent::EpochAnchored { epoch, root } => ChainFact::EpochAnchored { epoch, root },
         LedgerEvent::Withdrawn { .. } | LedgerEvent::OperatorChanged { .. } => return Ok(None),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_current_once_it_caught_up_and_until_it_is_too_old() {
+        let (view, at) = (ChainView::new(Duration::from_secs(10)), Timestamp::from_millis);
+        assert!(!view.is_current_at(at(5_000)));
+        view.seen(at(5_000), at(4_000));
+        assert_eq!(view.head_time(), at(4_000));
+        assert!(view.is_current_at(at(5_000)) && view.is_current_at(at(15_000)));
+        assert!(!view.is_current_at(at(15_001)));
+    }
 }

@@ -26,6 +26,11 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, connectio
             incoming.refuse();
             continue;
         }
+        // Under load a payer first shows that it is where it says, so that invented addresses take no places.
+        if connections.len() >= connections_max / 4 && !incoming.is_validated() {
+            incoming.ask_to_validate();
+            continue;
+        }
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let from = incoming.remote_address();

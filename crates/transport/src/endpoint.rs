@@ -98,6 +98,20 @@ impl Incoming {
         self.incoming.remote_address()
     }
 
+    /// Whether the payer has shown that it is where it says.
+    #[must_use]
+    pub fn is_validated(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
+    /// Asks the payer to show that it is where it says (RFC 9000, section 8.1.2): it comes back validated, after one more round trip and
+    /// with nothing kept for it here. A payer that has shown it is turned away.
+    pub fn ask_to_validate(self) {
+        if let Err(validated) = self.incoming.retry() {
+            validated.into_incoming().refuse();
+        }
+    }
+
     /// Turns the payer away.
     pub fn refuse(self) {
         self.incoming.refuse();

@@ -236,3 +236,76 @@ async fn settings_that_cannot_work_are_refused() {
     let error = ServerEndpoint::bind(address, identity(), &TransportOptions::default()).expect_err("taken");
     assert!(matches!(error, EndpointError::Bind { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_payer_that_is_asked_to_validate_comes_back_validated() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (server, address) = server_in(directory.path());
+    let client = ClientEndpoint::bind_for(address, options()).expect("binds");
+    let trust = ServerTrust::Pinned(server.fingerprint());
+    let accept = async {
+        let first = server.accept().await.expect("a payer");
+        assert!(!first.is_validated());
+        first.ask_to_validate();
+        let second = server.accept().await.expect("the same payer");
+        assert!(second.is_validated());
+        second.handshake().await.expect("shakes hands")
+    };
+    let (connected, _accepted) = tokio::join!(client.connect(address, "ignored", &trust), accept);
+    connected.expect("connects");
+}
+
+/// Passes datagrams between a payer and whichever server is behind it now, so that a server can vanish without a goodbye.
+async fn relay(socket: tokio::net::UdpSocket, server: tokio::sync::watch::Receiver<Option<SocketAddr>>) {
+    let (mut payer, mut buffer) = (None, vec![0; 65_536]);
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { return };
+        let behind = *server.borrow();
+        let to = if Some(from) == behind {
+            payer
+        } else if from != LOOPBACK && payer.is_none_or(|payer| payer == from) {
+            payer = Some(from);
+            behind
+        } else {
+            // A server that is no longer behind the relay.
+            None
+        };
+        if let Some(to) = to {
+            // A lost datagram is what networks do.
+            let _ = socket.send_to(&buffer[..length], to).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_starts_again_tells_payers_that_their_connections_are_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plain = TransportOptions { mtu_upper_bound: None, ..options() };
+    let start = || {
+        let identity = ServerIdentity::load_or_generate(directory.path()).expect("an identity");
+        let server = ServerEndpoint::bind(LOOPBACK, identity, &plain).expect("binds");
+        let address = server.local_address().expect("an address");
+        (server, address)
+    };
+    let (first, first_address) = start();
+    let middle = tokio::net::UdpSocket::bind(LOOPBACK).await.expect("binds");
+    let address = middle.local_addr().expect("an address");
+    let (behind, watched) = tokio::sync::watch::channel(Some(first_address));
+    tokio::spawn(relay(middle, watched));
+
+    let client = ClientEndpoint::bind_for(address, plain).expect("binds");
+    let trust = ServerTrust::Pinned(first.fingerprint());
+    let accept = async { first.accept().await.expect("a payer").handshake().await.expect("shakes hands") };
+    let (payer, _node) = tokio::join!(client.connect(address, "ignored", &trust), accept);
+    let payer = payer.expect("connects");
+
+    // The first one is cut off, and another process with the same identity takes its place.
+    let (_second, second_address) = start();
+    behind.send_replace(Some(second_address));
+    let mut stream = payer.open_channel().await.expect("a stream");
+    stream.writer.queue_encoded(message(200, 7));
+    // The payer notices while it waits for an answer.
+    let _ = stream.writer.flush().await;
+    let lost = tokio::time::timeout(std::time::Duration::from_secs(5), payer.closed()).await.expect("long before the idle timeout");
+    assert_eq!(lost, ConnectionLost::Reset);
+}
