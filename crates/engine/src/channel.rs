@@ -202,6 +202,11 @@ impl Channel {
         }))
     }
 
+    /// Whether a frozen channel may take payments again: the chain has its deposit, and its totals are in order.
+    pub(crate) fn may_thaw(&self) -> bool {
+        self.status == ChannelStatus::Frozen && !self.deposit.is_zero() && self.is_ordered()
+    }
+
     /// Whether `settled ≤ charged ≤ accepted ≤ confirmed deposit`.
     pub(crate) fn is_ordered(&self) -> bool {
         self.settled <= self.charged && self.charged <= self.accepted_total() && self.accepted_total().as_amount() <= self.deposit

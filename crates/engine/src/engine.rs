@@ -493,7 +493,7 @@ impl Engine {
         if self.retelling.is_some_and(|until| cursor.block >= until) {
             self.retelling = None;
             effects.push(Effect::Delete(Key::Retelling));
-            for channel in self.channels.values_mut().filter(|channel| channel.status == ChannelStatus::Frozen && channel.is_ordered()) {
+            for channel in self.channels.values_mut().filter(|channel| channel.may_thaw()) {
                 channel.status = ChannelStatus::Open;
                 self.changed_channels.insert(channel.id);
             }
@@ -510,7 +510,7 @@ impl Engine {
     fn changed(&mut self, id: ChannelId) -> Result<(), Fault> {
         let told = self.retelling.is_none();
         let channel = self.known(id)?;
-        if told && channel.status == ChannelStatus::Frozen && channel.is_ordered() {
+        if told && channel.may_thaw() {
             channel.status = ChannelStatus::Open;
         }
         self.changed_channels.insert(id);

@@ -286,6 +286,22 @@ fn a_reorganisation_freezes_what_relied_on_it_until_the_chain_tells_it_again() {
 }
 
 #[test]
+fn a_channel_whose_opening_was_taken_back_can_be_opened_again() {
+    // Nothing was paid on it, so its totals are in order even without a deposit.
+    let mut house = House::with_channel(100);
+    let seen = |block| Input::ChainSeen(ChainCursor { block: BlockNumber::new(block), state: vec![1] });
+    house.apply(seen(9));
+    house.chain(ChainFact::Reset);
+    house.apply(seen(9));
+    assert_eq!(house.the_channel().status(), ChannelStatus::Frozen);
+    house.restart();
+    house.chain(opened(1, 70, 0));
+    house.apply(seen(10));
+    assert_eq!((house.the_channel().status(), house.the_channel().deposit()), (ChannelStatus::Open, nanos(70)));
+    assert_eq!(house.pay(Payer::new(channel(1)).pay(&[70])), Ok(1));
+}
+
+#[test]
 fn anchors_that_a_reorganisation_took_back_are_sent_again() {
     let mut house = House::with_channel(100);
     let mut payer = Payer::new(channel(1));

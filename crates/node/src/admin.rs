@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, status, settlement and proofs as JSON over HTTP. Loopback only; see `docs/operating/`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub(crate) struct Admin {
     pub(crate) view: Arc<ChainView>,
     pub(crate) followed: watch::Receiver<u64>,
     pub(crate) started: Instant,
-    pub(crate) listen: std::net::SocketAddr,
+    pub(crate) listen: SocketAddr,
     pub(crate) certificate_sha256: String,
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -91,14 +92,20 @@ type Shared = State<Arc<Admin>>;
 /// `Origin`, nor under a name that was made to point here.
 async fn refuse_browsers(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let is_local = matches!(name, "127.0.0.1" | "localhost" | "[::1]");
-    if is_local && !request.headers().contains_key(header::ORIGIN) {
+    if is_local(host) && !request.headers().contains_key(header::ORIGIN) {
         next.run(request).await
     } else {
         let message = "the admin listener answers programs on this machine, not browsers".to_owned();
         Problem { status: StatusCode::FORBIDDEN, code: "not_local", message }.into_response()
     }
+}
+
+/// Whether a `Host` header, with or without a port, names this machine.
+fn is_local(host: &str) -> bool {
+    let with_port = host.parse::<SocketAddr>().map(|address| address.ip());
+    let without = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    with_port.or(without).map_or(name == "localhost", |address| address.is_loopback())
 }
 
 async fn livez(State(admin): Shared) -> Response {
@@ -299,6 +306,21 @@ async fn proof(State(admin): Shared, Query(query): Query<ProofQuery>) -> Result<
         }
         Err(failure @ ProofFailure::Records(_)) => {
             Err(Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "records", message: failure.to_string() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_this_machine_are_local() {
+        for host in ["127.0.0.1", "127.0.0.1:80", "127.0.0.2:80", "localhost", "localhost:8433", "[::1]", "[::1]:80"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["", "example.org", "example.org:80", "127.0.0.1.example.org", "10.0.0.1:80", "[2001:db8::1]:80"] {
+            assert!(!is_local(host), "{host}");
         }
     }
 }

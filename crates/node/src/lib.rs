@@ -144,6 +144,7 @@ impl Node {
             view: Arc::clone(&view),
             stopping: stopping.clone(),
         });
+        let due_view = Arc::clone(&view);
         let admin = Arc::new(Admin {
             core: core.clone(),
             ledger: ledger.clone(),
@@ -160,7 +161,7 @@ impl Node {
         });
         let background = vec![
             tokio::spawn(errands::run(core.clone(), reader, ledger.id(), errands_queue)),
-            tokio::spawn(settle_when_due(settler, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
+            tokio::spawn(settle_when_due(settler, due_view, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
         ];
         info!(%listen, %admin_listen, certificate_sha256, ledger = %config.chain.ledger, "node started");
         Ok(Self {
@@ -256,6 +257,7 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 /// Settles at the configured interval, and serves the queue before its oldest request is overdue.
 async fn settle_when_due(
     settler: Arc<Settler>,
+    view: Arc<ChainView>,
     core: Core,
     ledger: Ledger,
     config: SettlementSection,
@@ -272,7 +274,9 @@ async fn settle_when_due(
             () = tokio::time::sleep(pause) => {}
         }
         let Ok(oldest) = core.query(|engine| engine.queue().iter().next().map(|(_, request)| request.requested_at)).await else { return };
-        let queue_is_due = oldest.is_some_and(|at| core::now().millis_since(at) >= serve_after);
+        // Whichever clock is ahead: to serve early costs nothing, to serve late may cost what was not settled.
+        let now = core::now().max(view.head_time());
+        let queue_is_due = oldest.is_some_and(|at| now.millis_since(at) >= serve_after);
         let interval_is_over = config.interval_secs > 0 && settled_at.elapsed() >= Duration::from_secs(config.interval_secs);
         // A failure was logged and counted; the next round tries again.
         if (queue_is_due || interval_is_over) && settler.run().await.is_ok() {
