@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_billing::{EPOCH_FRAMES_MAX, EpochHeader};
-use millstream_types::{Amount, BlockNumber, BookId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Timestamp};
+use millstream_types::{Amount, BlockNumber, BookId, ChannelId, EpochId, LedgerId, Timestamp};
 
-use crate::channel::Location;
-use crate::input::{Ack, Answer, ChainCursor, ChainFact, Effect, FrameInput, Input, ReplyId, Snapshot};
-use crate::queue::{Request, RequestKind, RequestQueue};
-use crate::record::{Key, LeafRecord, Record};
-use crate::{Channel, ChannelStatus, EpochRecord, OpenEpoch, Rejection};
+use crate::input::{Ack, Answer, ChainCursor, Effect, FrameInput, Input, ReplyId, Snapshot};
+use crate::queue::RequestQueue;
+use crate::record::{LeafRecord, Record};
+use crate::{Channel, ChannelStatus, EpochRecord, Fault, OpenEpoch, Rejection};
 
 /// What the operator decides.
 #[derive(Clone, Copy, Debug)]
@@ -20,69 +19,6 @@ pub struct EngineConfig {
     pub epoch_frames_max: u32,
     /// And when its first frame is this old.
     pub epoch_millis_max: u64,
-}
-
-/// The engine's own invariant broke, or the chain told a story that cannot be: the caller stops.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A channel's totals are out of order.
-    #[error("channel {channel}: settled <= charged <= accepted <= deposit does not hold")]
-    Totals {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The chain speaks of a channel that it never opened.
-    #[error("the chain speaks of channel {channel}, which it never opened")]
-    UnknownChannel {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The chain opened a channel twice.
-    #[error("the chain opened channel {channel} twice")]
-    OpenedTwice {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// A book was settled in a slot that holds no channel.
-    #[error("book {book} was settled in slot {slot}, which holds no channel")]
-    EmptySlot {
-        /// The book.
-        book: BookId,
-        /// The slot.
-        slot: usize,
-    },
-    /// Paid and refunded are not what was deposited.
-    #[error("channel {channel} closed with {settled} settled and {refund} refunded of {deposit}")]
-    Refund {
-        /// The channel.
-        channel: ChannelId,
-        /// Paid to the provider.
-        settled: CumulativeAmount,
-        /// Paid back.
-        refund: Amount,
-        /// What had been deposited.
-        deposit: Amount,
-    },
-    /// An amount overflowed.
-    #[error("an amount of channel {channel} overflowed")]
-    Overflow {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The tree of an epoch is not the one that was cut.
-    #[error("epoch {epoch} was sealed with another number of frames than it has, or was never cut")]
-    Sealed {
-        /// The epoch.
-        epoch: EpochId,
-    },
-    /// The chain holds another root for an epoch.
-    #[error("epoch {epoch} is anchored with the root {anchored}, which is not ours")]
-    Anchored {
-        /// The epoch.
-        epoch: EpochId,
-        /// The root on the chain.
-        anchored: Hash256,
-    },
 }
 
 /// Figures over all channels. Amounts in nanos.
@@ -109,18 +45,18 @@ pub struct Summary {
 /// All channels of one ledger. See the crate's documentation.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    config: EngineConfig,
-    channels: BTreeMap<ChannelId, Channel>,
-    books: BTreeMap<BookId, BTreeMap<u16, ChannelId>>,
-    queue: RequestQueue,
-    cursor: Option<ChainCursor>,
-    /// Set by a [`ChainFact::Reset`]: the block up to which the chain tells everything again. Until then frozen channels stay frozen.
-    retelling: Option<BlockNumber>,
-    open_epoch: OpenEpoch,
+    pub(crate) config: EngineConfig,
+    pub(crate) channels: BTreeMap<ChannelId, Channel>,
+    pub(crate) books: BTreeMap<BookId, BTreeMap<u16, ChannelId>>,
+    pub(crate) queue: RequestQueue,
+    pub(crate) cursor: Option<ChainCursor>,
+    /// Set by a [`crate::ChainFact::Reset`]: the block up to which the chain tells everything again. Until then frozen channels stay frozen.
+    pub(crate) retelling: Option<BlockNumber>,
+    pub(crate) open_epoch: OpenEpoch,
     /// Epochs that were cut.
-    epochs: BTreeMap<EpochId, EpochRecord>,
-    changed_channels: BTreeSet<ChannelId>,
-    open_epoch_changed: bool,
+    pub(crate) epochs: BTreeMap<EpochId, EpochRecord>,
+    pub(crate) changed_channels: BTreeSet<ChannelId>,
+    pub(crate) open_epoch_changed: bool,
 }
 
 impl Engine {
@@ -177,7 +113,7 @@ impl Engine {
         match input {
             Input::Attach { reply, channel } => self.attach(reply, channel, effects),
             Input::Frame(frame) => return self.frame(now, frame, effects),
-            Input::Chain(fact) => return self.chain(fact, effects),
+            Input::Chain(fact) => return self.chain_fact(fact, effects),
             Input::ChainSeen(cursor) => self.chain_seen(cursor, effects),
             Input::Tick => {
                 if let Some(at) = self.open_epoch.first_frame_at {
@@ -345,181 +281,6 @@ impl Engine {
         record.top = Some(header.top);
         effects.push(Effect::Put(Record::Epoch(*record)));
         Ok(())
-    }
-
-    fn chain(&mut self, fact: ChainFact, effects: &mut Vec<Effect>) -> Result<(), Fault> {
-        match fact {
-            ChainFact::Opened { channel: id, payer, key_x, deposit, request, at } => {
-                self.opened(Channel::opened(id, payer, key_x, deposit))?;
-                self.enqueue(request, Request { kind: RequestKind::Open, channel: id, amount: deposit, requested_at: at }, effects);
-                self.changed(id)
-            }
-            ChainFact::ToppedUp { channel: id, amount, request, at } => {
-                let channel = self.known(id)?;
-                channel.deposit = channel.deposit.checked_add(amount).map_err(|_| Fault::Overflow { channel: id })?;
-                self.enqueue(request, Request { kind: RequestKind::TopUp, channel: id, amount, requested_at: at }, effects);
-                self.changed(id)
-            }
-            ChainFact::CloseRequested { channel: id, request, at } => {
-                self.known(id)?.status = ChannelStatus::Closing;
-                let close = Request { kind: RequestKind::Close, channel: id, amount: Amount::ZERO, requested_at: at };
-                self.enqueue(request, close, effects);
-                self.changed(id)
-            }
-            ChainFact::Included { channel: id, book, slot } => {
-                self.known(id)?.location = Some(Location { book, slot });
-                self.books.entry(book).or_default().insert(slot, id);
-                self.changed(id)
-            }
-            ChainFact::Closed { channel: id, refund } => self.closed(id, refund),
-            ChainFact::QueueServed { head } => self.queue_served(head, effects),
-            ChainFact::Settled { book, deltas } => self.settled(book, &deltas),
-            ChainFact::EpochAnchored { epoch, root } => self.epoch_anchored(epoch, root, effects),
-            ChainFact::Reset => {
-                self.reset(effects);
-                Ok(())
-            }
-        }
-    }
-
-    /// A new channel, or one that the chain tells again after a [`ChainFact::Reset`].
-    fn opened(&mut self, new: Channel) -> Result<(), Fault> {
-        let id = new.id;
-        match self.channels.get_mut(&id) {
-            None => {
-                self.channels.insert(id, new);
-                Ok(())
-            }
-            Some(known) if known.status == ChannelStatus::Frozen && known.deposit.is_zero() => {
-                known.deposit = new.deposit;
-                Ok(())
-            }
-            Some(_) => Err(Fault::OpenedTwice { channel: id }),
-        }
-    }
-
-    fn closed(&mut self, id: ChannelId, refund: Amount) -> Result<(), Fault> {
-        let channel = self.known(id)?;
-        let (settled, deposit) = (channel.settled, channel.deposit);
-        if settled.as_amount().checked_add(refund) != Ok(deposit) {
-            return Err(Fault::Refund { channel: id, settled, refund, deposit });
-        }
-        channel.status = ChannelStatus::Closed;
-        channel.refunded = refund;
-        let location = channel.location.take();
-        if let Some(slots) = location.and_then(|location| self.books.get_mut(&location.book)) {
-            slots.retain(|_, occupant| *occupant != id);
-        }
-        self.changed(id)
-    }
-
-    fn queue_served(&mut self, head: u64, effects: &mut Vec<Effect>) -> Result<(), Fault> {
-        let unserved = self.queue.requests.split_off(&head);
-        for (index, request) in core::mem::replace(&mut self.queue.requests, unserved) {
-            effects.push(Effect::Delete(Key::Request(index)));
-            let channel = self.known(request.channel)?;
-            channel.registered =
-                channel.registered.checked_add(request.amount).map_err(|_| Fault::Overflow { channel: request.channel })?;
-            self.changed(request.channel)?;
-        }
-        Ok(())
-    }
-
-    fn settled(&mut self, book: BookId, deltas: &[Amount]) -> Result<(), Fault> {
-        for (slot, delta) in deltas.iter().enumerate().filter(|(_, delta)| !delta.is_zero()) {
-            let occupant = u16::try_from(slot).ok().and_then(|slot| self.books.get(&book)?.get(&slot).copied());
-            let id = occupant.ok_or(Fault::EmptySlot { book, slot })?;
-            let channel = self.known(id)?;
-            channel.settled = channel.settled.checked_add(*delta).map_err(|_| Fault::Overflow { channel: id })?;
-            if channel.settled > channel.charged {
-                // The chain has a later voucher than we do: our records are behind, and the payer must show us its last one first.
-                channel.status = ChannelStatus::Frozen;
-            }
-            self.changed(id)?;
-        }
-        Ok(())
-    }
-
-    fn epoch_anchored(&mut self, epoch: EpochId, root: Hash256, effects: &mut Vec<Effect>) -> Result<(), Fault> {
-        let mismatch = Fault::Anchored { epoch, anchored: root };
-        match self.epochs.get_mut(&epoch) {
-            Some(record) => {
-                if record.header(self.config.ledger).is_some_and(|header| header.root() != root) {
-                    return Err(mismatch);
-                }
-                record.anchored = true;
-                effects.push(Effect::Put(Record::Epoch(*record)));
-            }
-            // Anchored by a node whose records are gone: carry on after it.
-            None if self.open_epoch.id <= epoch => {
-                if self.open_epoch.frames > 0 {
-                    return Err(mismatch);
-                }
-                self.open_epoch = OpenEpoch::starting(epoch.next());
-                self.open_epoch_changed = true;
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn reset(&mut self, effects: &mut Vec<Effect>) {
-        for channel in self.channels.values_mut() {
-            channel.status = ChannelStatus::Frozen;
-            channel.deposit = Amount::ZERO;
-            channel.registered = Amount::ZERO;
-            channel.location = None;
-            channel.settled = CumulativeAmount::ZERO;
-            channel.refunded = Amount::ZERO;
-        }
-        self.changed_channels.extend(self.channels.keys().copied());
-        self.books.clear();
-        effects.extend(self.queue.requests.keys().map(|index| Effect::Delete(Key::Request(*index))));
-        self.queue.requests.clear();
-        // What the chain holds of our anchors it will tell again as well; the others have to be sent again.
-        for epoch in self.epochs.values_mut().filter(|epoch| epoch.anchored) {
-            epoch.anchored = false;
-            effects.push(Effect::Put(Record::Epoch(*epoch)));
-        }
-        if let Some(cursor) = self.cursor.take() {
-            let until = self.retelling.map_or(cursor.block, |until| until.max(cursor.block));
-            self.retelling = Some(until);
-            effects.push(Effect::Put(Record::Retelling(until)));
-        }
-        effects.push(Effect::Delete(Key::Cursor));
-    }
-
-    fn chain_seen(&mut self, cursor: ChainCursor, effects: &mut Vec<Effect>) {
-        if self.retelling.is_some_and(|until| cursor.block >= until) {
-            self.retelling = None;
-            effects.push(Effect::Delete(Key::Retelling));
-            for channel in self.channels.values_mut().filter(|channel| channel.may_thaw()) {
-                channel.status = ChannelStatus::Open;
-                self.changed_channels.insert(channel.id);
-            }
-        }
-        self.cursor = Some(cursor.clone());
-        effects.push(Effect::Put(Record::Cursor(cursor)));
-    }
-
-    fn known(&mut self, id: ChannelId) -> Result<&mut Channel, Fault> {
-        self.channels.get_mut(&id).ok_or(Fault::UnknownChannel { channel: id })
-    }
-
-    /// Marks a channel for [`Engine::end_tick`], and thaws it when its totals are in order again.
-    fn changed(&mut self, id: ChannelId) -> Result<(), Fault> {
-        let told = self.retelling.is_none();
-        let channel = self.known(id)?;
-        if told && channel.may_thaw() {
-            channel.status = ChannelStatus::Open;
-        }
-        self.changed_channels.insert(id);
-        Ok(())
-    }
-
-    fn enqueue(&mut self, index: u64, request: Request, effects: &mut Vec<Effect>) {
-        self.queue.requests.insert(index, request);
-        effects.push(Effect::Put(Record::Request(index, request)));
     }
 }
 

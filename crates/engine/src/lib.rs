@@ -13,14 +13,17 @@ mod channel;
 mod codec;
 mod engine;
 mod epoch;
+mod facts;
+mod fault;
 mod input;
 mod queue;
 mod record;
 mod rejection;
 
 pub use channel::{Channel, ChannelStatus, Location};
-pub use engine::{Engine, EngineConfig, Fault, Summary};
+pub use engine::{Engine, EngineConfig, Summary};
 pub use epoch::{EpochRecord, OpenEpoch};
+pub use fault::Fault;
 pub use input::{Ack, Answer, ChainCursor, ChainFact, Effect, FrameInput, Input, ReplyId, Snapshot};
 pub use queue::{Request, RequestKind, RequestQueue};
 pub use record::{Key, LeafRecord, Record, RecordError, StoredFrame, Table};

@@ -1,0 +1,188 @@
+//! What the chain says, applied: the part of the state that is a function of the ledger's logs.
+
+use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, EpochId, Hash256};
+
+use crate::channel::Location;
+use crate::engine::Engine;
+use crate::input::{ChainCursor, ChainFact, Effect};
+use crate::queue::{Request, RequestKind};
+use crate::record::{Key, Record};
+use crate::{Channel, ChannelStatus, Fault, OpenEpoch};
+
+impl Engine {
+    /// Applies what the ledger's logs say.
+    pub(crate) fn chain_fact(&mut self, fact: ChainFact, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        match fact {
+            ChainFact::Opened { channel: id, payer, key_x, deposit, request, at } => {
+                self.opened(Channel::opened(id, payer, key_x, deposit))?;
+                self.enqueue(request, Request { kind: RequestKind::Open, channel: id, amount: deposit, requested_at: at }, effects);
+                self.changed(id)
+            }
+            ChainFact::ToppedUp { channel: id, amount, request, at } => {
+                let channel = self.known(id)?;
+                channel.deposit = channel.deposit.checked_add(amount).map_err(|_| Fault::Overflow { channel: id })?;
+                self.enqueue(request, Request { kind: RequestKind::TopUp, channel: id, amount, requested_at: at }, effects);
+                self.changed(id)
+            }
+            ChainFact::CloseRequested { channel: id, request, at } => {
+                self.known(id)?.status = ChannelStatus::Closing;
+                let close = Request { kind: RequestKind::Close, channel: id, amount: Amount::ZERO, requested_at: at };
+                self.enqueue(request, close, effects);
+                self.changed(id)
+            }
+            ChainFact::Included { channel: id, book, slot } => {
+                self.known(id)?.location = Some(Location { book, slot });
+                self.books.entry(book).or_default().insert(slot, id);
+                self.changed(id)
+            }
+            ChainFact::Closed { channel: id, refund } => self.closed(id, refund),
+            ChainFact::QueueServed { head } => self.queue_served(head, effects),
+            ChainFact::Settled { book, deltas } => self.settled(book, &deltas),
+            ChainFact::EpochAnchored { epoch, root } => self.epoch_anchored(epoch, root, effects),
+            ChainFact::Reset => {
+                self.reset(effects);
+                Ok(())
+            }
+        }
+    }
+
+    /// A new channel, or one that the chain tells again after a [`ChainFact::Reset`].
+    fn opened(&mut self, new: Channel) -> Result<(), Fault> {
+        let id = new.id;
+        match self.channels.get_mut(&id) {
+            None => {
+                self.channels.insert(id, new);
+                Ok(())
+            }
+            Some(known) if known.status == ChannelStatus::Frozen && known.deposit.is_zero() => {
+                known.deposit = new.deposit;
+                Ok(())
+            }
+            Some(_) => Err(Fault::OpenedTwice { channel: id }),
+        }
+    }
+
+    fn closed(&mut self, id: ChannelId, refund: Amount) -> Result<(), Fault> {
+        let channel = self.known(id)?;
+        let (settled, deposit) = (channel.settled, channel.deposit);
+        if settled.as_amount().checked_add(refund) != Ok(deposit) {
+            return Err(Fault::Refund { channel: id, settled, refund, deposit });
+        }
+        channel.status = ChannelStatus::Closed;
+        channel.refunded = refund;
+        let location = channel.location.take();
+        if let Some(slots) = location.and_then(|location| self.books.get_mut(&location.book)) {
+            slots.retain(|_, occupant| *occupant != id);
+        }
+        self.changed(id)
+    }
+
+    fn queue_served(&mut self, head: u64, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let unserved = self.queue.requests.split_off(&head);
+        for (index, request) in core::mem::replace(&mut self.queue.requests, unserved) {
+            effects.push(Effect::Delete(Key::Request(index)));
+            let channel = self.known(request.channel)?;
+            channel.registered =
+                channel.registered.checked_add(request.amount).map_err(|_| Fault::Overflow { channel: request.channel })?;
+            self.changed(request.channel)?;
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, book: BookId, deltas: &[Amount]) -> Result<(), Fault> {
+        for (slot, delta) in deltas.iter().enumerate().filter(|(_, delta)| !delta.is_zero()) {
+            let occupant = u16::try_from(slot).ok().and_then(|slot| self.books.get(&book)?.get(&slot).copied());
+            let id = occupant.ok_or(Fault::EmptySlot { book, slot })?;
+            let channel = self.known(id)?;
+            channel.settled = channel.settled.checked_add(*delta).map_err(|_| Fault::Overflow { channel: id })?;
+            if channel.settled > channel.charged {
+                // The chain has a later voucher than we do: our records are behind, and the payer must show us its last one first.
+                channel.status = ChannelStatus::Frozen;
+            }
+            self.changed(id)?;
+        }
+        Ok(())
+    }
+
+    fn epoch_anchored(&mut self, epoch: EpochId, root: Hash256, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let mismatch = Fault::Anchored { epoch, anchored: root };
+        match self.epochs.get_mut(&epoch) {
+            Some(record) => {
+                if record.header(self.config.ledger).is_some_and(|header| header.root() != root) {
+                    return Err(mismatch);
+                }
+                record.anchored = true;
+                effects.push(Effect::Put(Record::Epoch(*record)));
+            }
+            // Anchored by a node whose records are gone: carry on after it.
+            None if self.open_epoch.id <= epoch => {
+                if self.open_epoch.frames > 0 {
+                    return Err(mismatch);
+                }
+                self.open_epoch = OpenEpoch::starting(epoch.next());
+                self.open_epoch_changed = true;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, effects: &mut Vec<Effect>) {
+        for channel in self.channels.values_mut() {
+            channel.status = ChannelStatus::Frozen;
+            channel.deposit = Amount::ZERO;
+            channel.registered = Amount::ZERO;
+            channel.location = None;
+            channel.settled = CumulativeAmount::ZERO;
+            channel.refunded = Amount::ZERO;
+        }
+        self.changed_channels.extend(self.channels.keys().copied());
+        self.books.clear();
+        effects.extend(self.queue.requests.keys().map(|index| Effect::Delete(Key::Request(*index))));
+        self.queue.requests.clear();
+        // What the chain holds of our anchors it will tell again as well; the others have to be sent again.
+        for epoch in self.epochs.values_mut().filter(|epoch| epoch.anchored) {
+            epoch.anchored = false;
+            effects.push(Effect::Put(Record::Epoch(*epoch)));
+        }
+        if let Some(cursor) = self.cursor.take() {
+            let until = self.retelling.map_or(cursor.block, |until| until.max(cursor.block));
+            self.retelling = Some(until);
+            effects.push(Effect::Put(Record::Retelling(until)));
+        }
+        effects.push(Effect::Delete(Key::Cursor));
+    }
+
+    pub(crate) fn chain_seen(&mut self, cursor: ChainCursor, effects: &mut Vec<Effect>) {
+        if self.retelling.is_some_and(|until| cursor.block >= until) {
+            self.retelling = None;
+            effects.push(Effect::Delete(Key::Retelling));
+            for channel in self.channels.values_mut().filter(|channel| channel.may_thaw()) {
+                channel.status = ChannelStatus::Open;
+                self.changed_channels.insert(channel.id);
+            }
+        }
+        self.cursor = Some(cursor.clone());
+        effects.push(Effect::Put(Record::Cursor(cursor)));
+    }
+
+    fn known(&mut self, id: ChannelId) -> Result<&mut Channel, Fault> {
+        self.channels.get_mut(&id).ok_or(Fault::UnknownChannel { channel: id })
+    }
+
+    /// Marks a channel for [`Engine::end_tick`], and thaws it when its totals are in order again.
+    fn changed(&mut self, id: ChannelId) -> Result<(), Fault> {
+        let told = self.retelling.is_none();
+        let channel = self.known(id)?;
+        if told && channel.may_thaw() {
+            channel.status = ChannelStatus::Open;
+        }
+        self.changed_channels.insert(id);
+        Ok(())
+    }
+
+    fn enqueue(&mut self, index: u64, request: Request, effects: &mut Vec<Effect>) {
+        self.queue.requests.insert(index, request);
+        effects.push(Effect::Put(Record::Request(index, request)));
+    }
+}
