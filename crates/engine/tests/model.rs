@@ -203,12 +203,15 @@ impl World {
         let root = FrameTree::new(&lines).expect("lines").root();
         let paid: u64 = amounts.iter().map(|amount| u64::from(*amount)).sum();
         let (mut lines_total, mut cumulative) = (naive.lines + amounts.len() as u64, naive.accepted + paid);
-        let mut head = next_head(&self.heads[index], &root, lines_total, cumulative);
         match lie {
-            Lie::None => {}
+            Lie::None | Lie::Head => {}
             Lie::Total(by) => cumulative = cumulative.saturating_add_signed(by.into()),
             Lie::Lines(by) => lines_total = lines_total.saturating_add_signed(by.into()),
-            Lie::Head => head = BillHead::from_bytes([0; 32]),
+        }
+        // A careful liar: the head fits the totals that it claims.
+        let mut head = next_head(&self.heads[index], &root, lines_total, cumulative);
+        if matches!(lie, Lie::Head) {
+            head = BillHead::from_bytes([0; 32]);
         }
         let honest = matches!(lie, Lie::None | Lie::Total(0) | Lie::Lines(0));
         let body = VoucherBody { channel: id(channel), lines_total, cumulative: CumulativeAmount::from_nanos(cumulative), bill_head: head };
