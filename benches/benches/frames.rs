@@ -1,0 +1,23 @@
+//! Decode and hash: what a frame costs before its signature is looked at.
+#![allow(missing_docs, reason = "criterion's macros")]
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use millstream_benches::{LINES_PER_FRAME, Payer, on_the_wire};
+use millstream_wire::FrameMessage;
+
+fn frames(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frame");
+    for lines in LINES_PER_FRAME {
+        let bytes = on_the_wire(&Payer::new(0).frame(lines));
+        group.throughput(Throughput::Elements(lines as u64));
+        group.bench_function(BenchmarkId::new("decode", lines), |bencher| {
+            bencher.iter_batched(|| bytes.clone(), |bytes| FrameMessage::decode(bytes).expect("a frame"), BatchSize::SmallInput);
+        });
+        let frame = FrameMessage::decode(bytes).expect("a frame");
+        group.bench_function(BenchmarkId::new("root", lines), |bencher| bencher.iter(|| frame.root().expect("lines")));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, frames);
+criterion_main!(benches);

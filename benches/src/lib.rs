@@ -1,0 +1,224 @@
+//! Workloads of the payment path, shared by the benches and run tiny under test so that they cannot rot.
+//!
+//! Each stage alone: decode, hash, verify, apply, commit, seal, prove inclusion. The whole path is measured by `cargo xtask demo` and
+//! `millstream replay`, against a real node. `cargo bench --package millstream-benches` runs all; `cargo test` runs each once.
+
+use bytes::{Bytes, BytesMut};
+use millstream_billing::{FrameLeaf, FrameRoot, Line, genesis_head, next_head};
+use millstream_engine::{ChainFact, Effect, Engine, EngineConfig, FrameInput, Input, Key, ReplyId, StoredFrame};
+use millstream_store::Batch;
+use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference, Timestamp};
+use millstream_voucher::{SecretKey, VoucherBody};
+use millstream_wire::{FrameMessage, LENGTH_BYTES};
+
+/// Lines under one signature: each line, a few, and the sizes that are recommended.
+pub const LINES_PER_FRAME: [usize; 4] = [1, 16, 64, 256];
+
+/// A deposit that no bench exhausts.
+const DEPOSIT: Amount = Amount::from_units(u64::MAX as u128);
+
+/// The ledger of the workloads.
+#[must_use]
+pub fn ledger() -> LedgerId {
+    LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([0x11; 20]) }
+}
+
+/// The voucher key of every channel.
+///
+/// # Panics
+/// Never: the entropy is fixed.
+#[must_use]
+pub fn secret() -> SecretKey {
+    SecretKey::from_entropy(&[7; 64]).expect("fixed entropy makes a key")
+}
+
+/// The channel with a number.
+#[must_use]
+pub fn channel(number: u32) -> ChannelId {
+    let mut uid = [0; 31];
+    uid[..4].copy_from_slice(&number.to_be_bytes());
+    ChannelId::from_uid(&uid)
+}
+
+/// A payer that signs frames on one channel.
+pub struct Payer {
+    channel: ChannelId,
+    secret: SecretKey,
+    lines_total: u64,
+    cumulative: u64,
+    head: BillHead,
+}
+
+impl Payer {
+    /// A payer that has paid nothing.
+    #[must_use]
+    pub fn new(number: u32) -> Self {
+        let channel = channel(number);
+        Self { channel, secret: secret(), lines_total: 0, cumulative: 0, head: genesis_head(&channel) }
+    }
+
+    /// The next frame, of `lines` payments of 600 nanos.
+    ///
+    /// # Panics
+    /// For a number of lines that no frame has.
+    pub fn frame(&mut self, lines: usize) -> FrameMessage {
+        let lines: Vec<Line> = (0..lines as u64)
+            .map(|index| {
+                let mut reference = [0; 16];
+                reference[8..].copy_from_slice(&(self.lines_total + index).to_be_bytes());
+                Line { amount: Amount::from_nanos(600), reference: Reference::from_bytes(reference), digest: None }
+            })
+            .collect();
+        let mut root = FrameRoot::default();
+        for line in &lines {
+            root.push(line.leaf().expect("64 bits")).expect("within the limit");
+        }
+        self.lines_total += lines.len() as u64;
+        self.cumulative += 600 * lines.len() as u64;
+        let root = root.finish().expect("at least one line");
+        self.head = next_head(&self.head, &root, self.lines_total, self.cumulative);
+        let body = VoucherBody {
+            channel: self.channel,
+            lines_total: self.lines_total,
+            cumulative: CumulativeAmount::from_nanos(self.cumulative),
+            bill_head: self.head,
+        };
+        let voucher = *self.secret.sign(body).expect("64 bits").signed();
+        FrameMessage::new(voucher, &lines).expect("a frame")
+    }
+}
+
+/// A frame as it arrives: kind and body.
+///
+/// # Panics
+/// Never: the frame encodes.
+#[must_use]
+pub fn on_the_wire(frame: &FrameMessage) -> Bytes {
+    let mut bytes = BytesMut::new();
+    frame.encode(&mut bytes).expect("a frame encodes");
+    bytes.freeze().slice(LENGTH_BYTES..)
+}
+
+/// What a session makes of a frame: decoded, hashed, and taken as verified.
+///
+/// # Panics
+/// For bytes that are no frame of an honest payer.
+#[must_use]
+pub fn verified(bytes: Bytes) -> FrameInput {
+    let frame = FrameMessage::decode(bytes).expect("a frame");
+    let voucher = frame.voucher().verify(&secret().public_key()).expect("honest");
+    FrameInput {
+        reply: ReplyId(0),
+        voucher,
+        root: frame.root().expect("at least one line"),
+        lines: u32::from(frame.count()),
+        amount: frame.amount(),
+        bytes: frame.into_bytes(),
+    }
+}
+
+/// An engine with so many open channels.
+///
+/// # Panics
+/// Never: the chain's story is a plain one.
+#[must_use]
+pub fn engine(channels: u32) -> Engine {
+    let config = EngineConfig { ledger: ledger(), epoch_frames_max: 1 << 20, epoch_millis_max: 3_600_000 };
+    let mut engine = Engine::restore(config, [], &mut Vec::new());
+    let key_x = secret().public_key().x();
+    for number in 0..channels {
+        let payer = Address::from_bytes([0x22; 20]);
+        let opened = ChainFact::Opened {
+            channel: channel(number),
+            payer,
+            key_x,
+            deposit: DEPOSIT,
+            request: number.into(),
+            at: Timestamp::default(),
+        };
+        engine.apply(Timestamp::default(), Input::Chain(opened), &mut Vec::new()).expect("opened once");
+    }
+    engine.end_tick(&mut Vec::new());
+    engine
+}
+
+/// Applies one tick of frames, and gives back its effects.
+///
+/// # Panics
+/// When the engine faults.
+pub fn tick(engine: &mut Engine, frames: Vec<FrameInput>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for frame in frames {
+        engine.apply(Timestamp::from_millis(1), Input::Frame(frame), &mut effects).expect("honest frames");
+    }
+    engine.end_tick(&mut effects);
+    effects
+}
+
+/// The batch that a node commits for a tick's effects.
+#[must_use]
+pub fn batch(effects: &[Effect]) -> Batch {
+    let mut batch = Batch::new();
+    for effect in effects {
+        match effect {
+            Effect::Put(record) => batch.put(table(&record.key()), &record.key().to_bytes(), &record.encode()),
+            Effect::PutFrame { leaf, epoch, index, bytes } => {
+                let key = Key::Frame(leaf.channel, leaf.lines_before);
+                let stored = StoredFrame { epoch: *epoch, index: *index, bytes: bytes.clone() };
+                batch.put(table(&key), &key.to_bytes(), &stored.encode());
+            }
+            Effect::Delete(key) => batch.delete(table(key), &key.to_bytes()),
+            Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::WakeAt(_) => {}
+        }
+    }
+    batch
+}
+
+const fn table(key: &Key) -> millstream_store::Table {
+    match key.table() {
+        millstream_engine::Table::Meta => millstream_store::Table::Meta,
+        millstream_engine::Table::Channels => millstream_store::Table::Channels,
+        millstream_engine::Table::Frames => millstream_store::Table::Frames,
+        millstream_engine::Table::Leaves => millstream_store::Table::Leaves,
+        millstream_engine::Table::Epochs => millstream_store::Table::Epochs,
+        millstream_engine::Table::Requests => millstream_store::Table::Chain,
+    }
+}
+
+/// The leaves of an epoch of so many frames.
+#[must_use]
+pub fn leaves(frames: u64) -> Vec<FrameLeaf> {
+    let leaf = |index: u64| FrameLeaf {
+        channel: channel(u32::try_from(index % 96).unwrap_or_default()),
+        lines_before: index * 256,
+        lines_after: (index + 1) * 256,
+        cumulative_before: index * 153_600,
+        cumulative_after: (index + 1) * 153_600,
+        bill_head: BillHead::from_bytes([3; 32]),
+        frame_root: Hash256::from_bytes([4; 32]),
+    };
+    (0..frames).map(leaf).collect()
+}
+
+/// The number of the epoch of [`leaves`].
+#[must_use]
+pub const fn epoch() -> EpochId {
+    EpochId::new(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workloads_are_honest() {
+        for lines in LINES_PER_FRAME {
+            let (mut payer, mut engine) = (Payer::new(0), engine(2));
+            let frames = (0..3).map(|_| verified(on_the_wire(&payer.frame(lines)))).collect();
+            let effects = tick(&mut engine, frames);
+            assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::PutFrame { .. })).count(), 3);
+            assert!(batch(&effects).size_bytes() > 3 * 24 * lines);
+        }
+        assert!(millstream_billing::EpochTree::new(ledger(), epoch(), &leaves(5)).is_ok());
+    }
+}
