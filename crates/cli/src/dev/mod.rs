@@ -226,7 +226,8 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
         },
         billing: BillingSection::default(),
         settlement: SettlementSection::default(),
-        limits: LimitsSection::default(),
+        // There is no distance to fill on one machine: more frames in flight would only wait in line.
+        limits: LimitsSection { frames_in_flight_max: 4, ..LimitsSection::default() },
     })
 }
 
