@@ -92,3 +92,36 @@ async fn a_payer_killed_in_the_middle_of_a_replay_resumes_where_it_was() {
     assert_eq!(amount("voucher_total"), amount("priced_total"));
     assert_settled_exactly(&net, amount("priced_total"), number("payments_before") + number("payments")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_in_the_middle_of_a_settlement_settles_everything_once() {
+    const PAYMENTS: u64 = 20_000;
+    let mut net = Net::start().await;
+    let report = replay_all(&net.dev.profile, PAYMENTS).await.expect("the replay ends");
+    let provider = net.dev.info().provider;
+
+    // Once while it proves, once with the channels registered, once with the settlement mined and perhaps not yet seen.
+    for moment in 0..3 {
+        let admin = net.admin.clone();
+        let running = tokio::spawn(async move { admin.settle_run().await });
+        net.wait_for("the settlement to get there", async || {
+            let there = match moment {
+                0 => net.admin.status().await.expect("status").settlement.running,
+                1 => net.admin.status().await.expect("status").queue.unserved == 0,
+                _ => !net.dev.ledger.credit(provider).await.expect("a credit").is_zero(),
+            };
+            there || running.is_finished()
+        })
+        .await;
+        net.dev.node.kill().expect("the node dies");
+        // It ended with the node, or before it.
+        let _ = running.await.expect("no panic");
+        net.dev.node.restart().expect("the node starts again");
+    }
+    net.admin.settle_run().await.expect("the rest is settled");
+    let credit = net.dev.ledger.credit(provider).await.expect("a credit");
+    assert_eq!(credit, report.priced_total);
+    let status = net.admin.status().await.expect("status");
+    assert_eq!((status.channels.settled, status.channels.accepted), (report.priced_total, report.priced_total));
+    assert!(status.unanchored_epochs.is_empty());
+}
