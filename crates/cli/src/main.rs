@@ -49,7 +49,7 @@ const fn default_log_level(command: &Command) -> &'static str {
 
 async fn run(context: &Context, command: &Command) -> CliResult<()> {
     match command {
-        Command::Node(args) => node::run(&args.config).await,
+        Command::Node(args) => node::run(args).await,
         Command::Dev(args) => dev::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Channel(command) => channel::run(context, command).await,

@@ -1,6 +1,6 @@
 //! `millstream node`: a settlement node until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use millstream_node::{Node, NodeConfig, stop_signal};
@@ -27,15 +27,23 @@ pub struct NodeArgs {
     /// The node's configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Do not run: declare the database to be all there is, although more was acknowledged. What is missing is lost; reconcile first
+    #[arg(long)]
+    pub accept_database_head: bool,
 }
 
 /// Runs a node until SIGTERM, SIGINT or a failure.
 ///
 /// # Errors
 /// What is wrong with the configuration, or what failed.
-pub async fn run(config: &Path) -> CliResult<()> {
+pub async fn run(args: &NodeArgs) -> CliResult<()> {
     let failed = |error: anyhow::Error| CliError::failed("node_failed", format!("{error:#}"));
-    let config = NodeConfig::load(config).map_err(|error| CliError::usage("node_config", format!("{error:#}")))?;
+    let config = NodeConfig::load(&args.config).map_err(|error| CliError::usage("node_config", format!("{error:#}")))?;
+    if args.accept_database_head {
+        let commit = millstream_node::accept_database_head(&config).map_err(failed)?;
+        println!("{}", serde_json::json!({ "accepted_commit": commit }));
+        return Ok(());
+    }
     let stop = stop_signal().map_err(failed)?;
     let node = Node::start(&config).await.map_err(failed)?;
     let listening = Listening {

@@ -16,7 +16,7 @@ mod session;
 mod settle;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ impl Node {
         );
 
         std::fs::create_dir_all(&config.server.data_dir).with_context(|| format!("cannot create {}", config.server.data_dir.display()))?;
-        let store = RocksStore::open(&config.server.data_dir.join("db"), &StoreOptions::new(SCHEMA))?;
+        let store = RocksStore::open(&database(config), &StoreOptions::new(SCHEMA))?;
         let reader = store.reader();
         let metrics = Arc::new(Metrics::new());
         let engine = EngineConfig {
@@ -238,6 +238,20 @@ impl Node {
         let core = tokio::task::spawn_blocking(move || self.core_thread.join()).await?;
         core.and(outcome)
     }
+}
+
+/// Declares a node's database to be all there is, where the acknowledged head says that more was acknowledged. Returns the number of its
+/// last batch; what came after it counts as lost. The node must not run.
+///
+/// # Errors
+/// The store is in use, there is no database, or it cannot be read.
+pub fn accept_database_head(config: &NodeConfig) -> anyhow::Result<u64> {
+    let head = millstream_store::accept_database_head(&database(config), &StoreOptions::new(SCHEMA))?;
+    Ok(head.seq.as_u64())
+}
+
+fn database(config: &NodeConfig) -> PathBuf {
+    config.server.data_dir.join("db")
 }
 
 /// A future that ends at the first SIGINT or SIGTERM. From now on neither ends the process by itself.

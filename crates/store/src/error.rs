@@ -19,7 +19,7 @@ pub enum StoreError {
     /// RocksDB recovered less than was acknowledged: a synced write was lost.
     #[error(
         "the store recovered up to batch {found}, but batch {acknowledged} was acknowledged as durable: the disk lost synced writes, or files were \
-         changed from outside; do not delete anything; restore the newest backup, or accept the loss with the repair command after reconciling with \
+         changed from outside; do not delete anything; restore the newest backup, or accept the loss with `millstream node --accept-database-head` after reconciling with \
          the payers"
     )]
     AcknowledgedLost {
@@ -39,7 +39,7 @@ pub enum StoreError {
     /// The database is there, the record of what was acknowledged is not.
     #[error(
         "{} is missing or damaged in both copies, so it cannot be shown that no acknowledged batch is lost; restore it from the same backup as the \
-         database, or accept the database as it is with the repair command", path.display()
+         database, or accept the database as it is with `millstream node --accept-database-head`", path.display()
     )]
     HeadUnreadable {
         /// The file.
