@@ -8,7 +8,7 @@ use anyhow::Context;
 use millstream_chain::{ChainBatch, ChainError, Cursor, ErrorKind, EventPosition, Indexer, LedgerEvent, Poll};
 use millstream_engine::{ChainCursor, ChainFact, Input};
 use millstream_types::{Amount, BlockNumber, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::core::{Core, now, stopped};
@@ -24,12 +24,13 @@ pub(crate) struct ChainView {
     caught_up_at: AtomicU64,
     /// The time of the chain's newest block then, in milliseconds.
     head_time: AtomicU64,
+    changed: Notify,
 }
 
 impl ChainView {
     pub(crate) fn new(stale_after: Duration) -> Self {
         let stale_after_millis = u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX);
-        Self { stale_after_millis, caught_up_at: AtomicU64::new(0), head_time: AtomicU64::new(0) }
+        Self { stale_after_millis, caught_up_at: AtomicU64::new(0), head_time: AtomicU64::new(0), changed: Notify::new() }
     }
 
     /// Whether payments may rest on the view.
@@ -42,14 +43,27 @@ impl ChainView {
         caught_up_at.as_millis() > 0 && now.millis_since(caught_up_at) <= self.stale_after_millis
     }
 
+    /// Waits until the engine knows everything that the chain had at this moment.
+    pub(crate) async fn caught_up(&self, at: Timestamp) {
+        loop {
+            let changed = self.changed.notified();
+            if self.caught_up_at.load(Ordering::Relaxed) >= at.as_millis() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The time of the chain's newest block, as last seen.
     pub(crate) fn head_time(&self) -> Timestamp {
         Timestamp::from_millis(self.head_time.load(Ordering::Relaxed))
     }
 
-    fn seen(&self, now: Timestamp, head_time: Timestamp) {
+    /// There was nothing new at `asked_at`.
+    fn seen(&self, asked_at: Timestamp, head_time: Timestamp) {
         self.head_time.store(head_time.as_millis(), Ordering::Relaxed);
-        self.caught_up_at.store(now.as_millis(), Ordering::Relaxed);
+        self.caught_up_at.store(asked_at.as_millis(), Ordering::Relaxed);
+        self.changed.notify_waiters();
     }
 }
 
@@ -111,9 +125,10 @@ impl Follower {
             Some(cursor) => cursor,
             None => cursor.insert(self.indexer.start(self.start_block).await?),
         };
+        let asked_at = now();
         match self.indexer.poll(at).await? {
             Poll::Idle(head) => {
-                self.view.seen(now(), head.timestamp);
+                self.view.seen(asked_at, head.timestamp);
                 Ok(false)
             }
             Poll::Batch(batch) => {

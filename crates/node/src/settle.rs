@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
-use crate::core::Core;
+use crate::core::{Core, now};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
 use crate::plan::{PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePlan, View, plan_register, plan_settle};
@@ -28,7 +28,7 @@ use crate::plan::{PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePla
 /// Statements that wait for the prover, at most.
 const PROVER_QUEUE_MAX: usize = 4;
 
-/// How long a run waits for the follower to see a mined transaction.
+/// How long a run waits for the follower to see what is on the chain.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// One transaction of a run.
@@ -111,6 +111,9 @@ impl Settler {
     /// left for the next pass, so that no payer can keep a run from ending.
     pub(crate) async fn run(&self) -> anyhow::Result<Report> {
         let _one_at_a_time = self.running.lock().await;
+        // Somebody may have changed a book just now: an earlier process of this node, or a payer that was served by a stranger.
+        let caught_up = tokio::time::timeout(FOLLOW_TIMEOUT, self.view.caught_up(now())).await;
+        caught_up.context("the chain cannot be read")?;
         let mut report = Report::default();
         let outcome = self.run_into(&mut report).await;
         if let Err(fault) = &outcome {
