@@ -133,7 +133,7 @@ impl Admin {
             format!("the admin listener {} does not answer: {}", self.base, chain_of(error))
         };
         CliError::unavailable("admin_unavailable", message)
-            .hint("is the node running? check node.admin_url in the profile against node.admin_listen in the node's configuration")
+            .hint("is the node running? check node.admin_url in the profile against server.admin_listen in the node's configuration")
     }
 }
 
