@@ -35,7 +35,6 @@ pub(crate) struct Admin {
     pub(crate) settler: Arc<Settler>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: Arc<ChainView>,
-    pub(crate) followed: watch::Receiver<u64>,
     pub(crate) started: Instant,
     pub(crate) listen: SocketAddr,
     pub(crate) certificate_sha256: String,
@@ -180,7 +179,7 @@ async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
         "certificate_sha256": admin.certificate_sha256,
         "uptime_secs": admin.started.elapsed().as_secs(),
         "commit": admin.core.commit(),
-        "chain": { "block": *admin.followed.borrow() },
+        "chain": { "block": admin.view.block() },
         "settlement": { "running": admin.settler.is_running(), "last": admin.settler.last() },
     });
     if let (Some(status), Value::Object(state)) = (status.as_object_mut(), state.await?) {

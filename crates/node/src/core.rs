@@ -145,9 +145,11 @@ impl Core {
         self.commit.load(Ordering::Acquire)
     }
 
-    /// Asks for a channel's state; the answer comes through `reply`.
-    pub(crate) async fn attach(&self, channel: ChannelId, reply: mpsc::UnboundedSender<Release>) -> Result<(), Stopped> {
-        self.commands.send(Command::Attach { channel, reply }).await.map_err(|_| Stopped)
+    /// A channel's durable state: a snapshot, or the rejection of a channel that is not known.
+    pub(crate) async fn attach(&self, channel: ChannelId) -> Result<Answer, Stopped> {
+        let (reply, mut answers) = mpsc::unbounded_channel();
+        self.commands.send(Command::Attach { channel, reply }).await.map_err(|_| Stopped)?;
+        answers.recv().await.map(|release| release.answer).ok_or(Stopped)
     }
 
     /// Applies a frame; the answer comes through `reply` once it is durable. Waits while the queue is full. The reply id is the core's to set.
@@ -307,7 +309,7 @@ impl<S: Backend> Ticker<S> {
     fn finish_tick(&mut self, effects: Vec<Effect>) -> anyhow::Result<()> {
         self.batch.clear();
         let mut rest = Vec::with_capacity(effects.len());
-        let (mut frames, mut lines, mut rejected) = (0u64, 0u64, 0u64);
+        let (mut frames, mut lines) = (0u64, 0u64);
         for effect in effects {
             match effect {
                 Effect::Put(record) => self.put(record.key(), &record.encode()),
@@ -330,7 +332,6 @@ impl<S: Backend> Ticker<S> {
         let mut errands = Vec::new();
         for effect in rest {
             if let Effect::Answer { reply, answer } = effect {
-                rejected += u64::from(matches!(answer, Answer::Reject { .. }));
                 let waiting = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get(index));
                 if let Some(waiting) = waiting {
                     // A payer that left learns the same from its next attach.
@@ -341,7 +342,6 @@ impl<S: Backend> Ticker<S> {
             }
         }
         self.waiting.clear();
-        self.metrics.rejected(rejected);
         self.run_errands(errands);
         Ok(())
     }

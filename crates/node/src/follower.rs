@@ -20,6 +20,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How current the engine's view of the chain is. Payments on a view that is too old are not taken: a payer could have closed meanwhile.
 pub(crate) struct ChainView {
     stale_after_millis: u64,
+    /// The last block that the engine knows; 0 for none.
+    block: watch::Receiver<u64>,
     /// When the engine last knew everything that was deep enough, by this machine's clock; 0 for never.
     caught_up_at: AtomicU64,
     /// The time of the chain's newest block then, in milliseconds.
@@ -28,9 +30,12 @@ pub(crate) struct ChainView {
 }
 
 impl ChainView {
-    pub(crate) fn new(stale_after: Duration) -> Self {
+    /// A view that is not current yet, and where its follower says which block the engine knows.
+    pub(crate) fn new(stale_after: Duration) -> (Self, watch::Sender<u64>) {
         let stale_after_millis = u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX);
-        Self { stale_after_millis, caught_up_at: AtomicU64::new(0), head_time: AtomicU64::new(0), changed: Notify::new() }
+        let (followed, block) = watch::channel(0);
+        let (caught_up_at, head_time) = (AtomicU64::new(0), AtomicU64::new(0));
+        (Self { stale_after_millis, block, caught_up_at, head_time, changed: Notify::new() }, followed)
     }
 
     /// Whether payments may rest on the view.
@@ -41,6 +46,18 @@ impl ChainView {
     fn is_current_at(&self, now: Timestamp) -> bool {
         let caught_up_at = Timestamp::from_millis(self.caught_up_at.load(Ordering::Relaxed));
         caught_up_at.as_millis() > 0 && now.millis_since(caught_up_at) <= self.stale_after_millis
+    }
+
+    /// The last block that the engine knows; 0 for none.
+    pub(crate) fn block(&self) -> u64 {
+        *self.block.borrow()
+    }
+
+    /// Waits until the engine knows a block.
+    pub(crate) async fn reached(&self, block: u64) -> anyhow::Result<()> {
+        let mut known = self.block.clone();
+        known.wait_for(|known| *known >= block).await.context("the chain follower has stopped")?;
+        Ok(())
     }
 
     /// Waits until the engine knows everything that the chain had at this moment.
@@ -198,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_view_is_current_once_it_caught_up_and_until_it_is_too_old() {
-        let (view, at) = (ChainView::new(Duration::from_secs(10)), Timestamp::from_millis);
+        let ((view, _followed), at) = (ChainView::new(Duration::from_secs(10)), Timestamp::from_millis);
         assert!(!view.is_current_at(at(5_000)));
         view.seen(at(5_000), at(4_000));
         assert_eq!(view.head_time(), at(4_000));

@@ -98,7 +98,6 @@ impl Node {
         let (errands, errands_queue) = mpsc::unbounded_channel();
         let (core, core_thread) = Core::start(engine, store, Arc::clone(&metrics), errands)?;
         let (stop, stopping) = watch::channel(false);
-        let (followed, followed_by) = watch::channel(0);
 
         let submitter = Submitter::new(rpc, key, submitter_options(config));
         let keys_dir = match &config.chain.keys_dir {
@@ -106,9 +105,9 @@ impl Node {
             None => millstream_prover::default_keys_dir()?,
         };
         let stale_after = Duration::from_secs((ledger.config().response_window_secs / 10).max(STALE_AFTER_SECS_MIN));
-        let view = Arc::new(ChainView::new(stale_after));
-        let settler =
-            Settler::new(core.clone(), ledger.clone(), submitter, keys_dir, Arc::clone(&metrics), Arc::clone(&view), followed_by.clone());
+        let (view, followed) = ChainView::new(stale_after);
+        let view = Arc::new(view);
+        let settler = Settler::new(core.clone(), ledger.clone(), submitter, keys_dir, Arc::clone(&metrics), Arc::clone(&view));
         let settler = Arc::new(settler);
 
         let options = transport_options(config);
@@ -153,7 +152,6 @@ impl Node {
             settler: Arc::clone(&settler),
             metrics,
             view,
-            followed: followed_by,
             started,
             listen,
             certificate_sha256: certificate_sha256.clone(),

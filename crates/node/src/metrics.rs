@@ -86,10 +86,6 @@ impl Metrics {
         self.lines.inc_by(lines);
     }
 
-    pub(crate) fn rejected(&self, count: u64) {
-        self.rejects.inc_by(count);
-    }
-
     pub(crate) fn state(&self, summary: &Summary) {
         let gauge = |units: u128| i64::try_from(units).unwrap_or(i64::MAX);
         self.channels.set(gauge(summary.channels.into()));

@@ -130,12 +130,10 @@ impl Session {
         if attach.ledger.contract != self.shared.ledger.contract {
             return self.reject(ErrorCode::WrongLedger, 0).await;
         }
-        let (reply, mut answer) = mpsc::unbounded_channel();
-        self.shared.core.attach(attach.channel(), reply).await?;
-        let release = answer.recv().await.ok_or(Stopped)?;
+        let answer = self.shared.core.attach(attach.channel()).await?;
         // Frames sent before this attach were judged before it, and their answers go first.
         self.release_ready()?;
-        let Answer::Snapshot(snapshot) = release.answer else {
+        let Answer::Snapshot(snapshot) = answer else {
             return self.reject(ErrorCode::UnknownChannel, 0).await;
         };
         // The ledger checked the key when the channel opened, so a key that does not parse holds no signature either.
@@ -207,6 +205,7 @@ impl Session {
             }
             Answer::Reject { rejection, lines_total, snapshot } => {
                 debug!(%rejection, lines_total, "frame rejected");
+                self.shared.metrics.rejects.inc();
                 if let (Some(attached), Some(snapshot)) = (&mut self.attached, snapshot) {
                     attached.snapshot = snapshot;
                 }
@@ -234,12 +233,10 @@ impl Session {
 
     /// Reads the attached channel's state again, so that a rejection names what is accepted now.
     async fn refresh(&mut self) -> Result<(), SessionError> {
-        if let Some(attached) = &mut self.attached {
-            let (reply, mut answer) = mpsc::unbounded_channel();
-            self.shared.core.attach(attached.snapshot.channel, reply).await?;
-            if let Answer::Snapshot(snapshot) = answer.recv().await.ok_or(Stopped)?.answer {
-                attached.snapshot = snapshot;
-            }
+        if let Some(attached) = &mut self.attached
+            && let Answer::Snapshot(snapshot) = self.shared.core.attach(attached.snapshot.channel).await?
+        {
+            attached.snapshot = snapshot;
         }
         Ok(())
     }

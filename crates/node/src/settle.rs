@@ -17,7 +17,7 @@ use millstream_engine::RequestKind;
 use millstream_prover::{CircuitId, InsecureDevKeys, Proof, Prover, ProverWorker, WorkerError};
 use millstream_types::{Amount, BookId, LedgerId, Timestamp};
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::core::{Core, now};
@@ -68,8 +68,6 @@ pub(crate) struct Settler {
     sizes: Vec<u16>,
     metrics: Arc<Metrics>,
     view: Arc<ChainView>,
-    /// The last block that the follower applied.
-    followed: watch::Receiver<u64>,
     running: Mutex<()>,
     last: std::sync::Mutex<Option<Report>>,
 }
@@ -82,13 +80,12 @@ impl Settler {
         keys_dir: std::path::PathBuf,
         metrics: Arc<Metrics>,
         view: Arc<ChainView>,
-        followed: watch::Receiver<u64>,
     ) -> Self {
         let operator = Operator::new(ledger, submitter.clone());
         let lane_is_free = Mutex::new(false);
         let sizes = operator.ledger().config().tiers.iter().map(|tier| tier.slots).collect();
         let (prover, running, last) = (Mutex::new(None), Mutex::new(()), std::sync::Mutex::new(None));
-        Self { core, operator, submitter, lane_is_free, keys_dir, prover, sizes, metrics, view, followed, running, last }
+        Self { core, operator, submitter, lane_is_free, keys_dir, prover, sizes, metrics, view, running, last }
     }
 
     /// Whether a run is under way.
@@ -111,9 +108,6 @@ impl Settler {
     /// left for the next pass, so that no payer can keep a run from ending.
     pub(crate) async fn run(&self) -> anyhow::Result<Report> {
         let _one_at_a_time = self.running.lock().await;
-        // Somebody may have changed a book just now: an earlier process of this node, or a payer that was served by a stranger.
-        let caught_up = tokio::time::timeout(FOLLOW_TIMEOUT, self.view.caught_up(now())).await;
-        caught_up.context("the chain cannot be read")?;
         let mut report = Report::default();
         let outcome = self.run_into(&mut report).await;
         if let Err(fault) = &outcome {
@@ -127,6 +121,9 @@ impl Settler {
     }
 
     async fn run_into(&self, report: &mut Report) -> anyhow::Result<()> {
+        // Somebody may have changed a book just now: an earlier process of this node, or a payer that was served by a stranger.
+        let caught_up = tokio::time::timeout(FOLLOW_TIMEOUT, self.view.caught_up(now())).await;
+        caught_up.context("the chain cannot be read")?;
         let end = self.core.query(|engine| engine.queue().iter().last().map_or(0, |(index, _)| index + 1)).await?;
         self.register_all(end, report).await?;
         let mut done = BTreeSet::new();
@@ -171,10 +168,8 @@ impl Settler {
         self.metrics.settlement_gas.inc_by(transaction.gas_used);
         let block = transaction.block;
         report.transactions.push(transaction);
-        let mut followed = self.followed.clone();
-        let seen = tokio::time::timeout(FOLLOW_TIMEOUT, followed.wait_for(|seen| *seen >= block)).await;
-        seen.context("the chain follower did not get to the transaction's block")?.context("the chain follower has stopped")?;
-        Ok(())
+        let seen = tokio::time::timeout(FOLLOW_TIMEOUT, self.view.reached(block)).await;
+        seen.context("the chain follower did not get to the transaction's block")?
     }
 
     fn bounds(&self, end: u64) -> RegisterBounds<'_> {

@@ -134,14 +134,6 @@ impl Amount {
         self.0.checked_mul(right).map(Self).ok_or(AmountError::ProductOverflow { left: self.0, right })
     }
 
-    /// Quotient and remainder; the caller decides what the remainder is.
-    #[must_use]
-    #[allow(clippy::arithmetic_side_effects, reason = "the divisor is not zero")]
-    pub fn div_rem(self, divisor: core::num::NonZeroU64) -> (Self, Self) {
-        let divisor = u128::from(divisor.get());
-        (Self(self.0 / divisor), Self(self.0 % divisor))
-    }
-
     /// Reads whole tokens with at most nine fractional digits, such as `12` or `0.15`, as nanos.
     ///
     /// # Errors
