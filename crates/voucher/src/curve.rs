@@ -17,21 +17,21 @@ use crate::residue::{Element, SecretScalar};
 /// The `s` of the isomorphism.
 const TO_MINUS_ONE: Fr = MontFp!("6360561867910373094066688120553762416144456282423235903351243436111059670888");
 /// `1 / s`.
-const FROM_MINUS_ONE: Fr = MontFp!("19976260017534050147865154401153945156910754191401137453807035910720341838527");
+pub(crate) const FROM_MINUS_ONE: Fr = MontFp!("19976260017534050147865154401153945156910754191401137453807035910720341838527");
 /// `2·d'`.
-const TWICE_D: Fr = MontFp!("2475045175004185027501911298141836274980133961483913877536377848625489762075");
+pub(crate) const TWICE_D: Fr = MontFp!("2475045175004185027501911298141836274980133961483913877536377848625489762075");
 
 /// `(X : Y : Z)`: what a doubling needs.
 #[derive(Clone, Copy)]
-struct Projective {
-    x: Element,
-    y: Element,
-    z: Element,
+pub(crate) struct Projective {
+    pub(crate) x: Element,
+    pub(crate) y: Element,
+    pub(crate) z: Element,
 }
 
 /// `(X : Y : Z : T)` with `T = X·Y / Z`: what an addition needs.
 #[derive(Clone, Copy)]
-struct Extended {
+pub(crate) struct Extended {
     x: Element,
     y: Element,
     z: Element,
@@ -39,24 +39,24 @@ struct Extended {
 }
 
 /// A result before its last products: `X = E·F`, `Y = G·H`, `Z = F·G`, `T = E·H`.
-struct Completed {
-    e: Element,
-    f: Element,
-    g: Element,
-    h: Element,
+pub(crate) struct Completed {
+    pub(crate) e: Element,
+    pub(crate) f: Element,
+    pub(crate) g: Element,
+    pub(crate) h: Element,
 }
 
 /// An affine operand of an addition: `(y - x, y + x, 2·d'·x·y)`.
 #[derive(Clone, Copy)]
-struct AffineOperand {
-    difference: Element,
-    sum: Element,
-    product: Element,
+pub(crate) struct AffineOperand {
+    pub(crate) difference: Element,
+    pub(crate) sum: Element,
+    pub(crate) product: Element,
 }
 
 /// An operand of an addition: `(Y - X, Y + X, 2·Z, 2·d'·T)`.
 #[derive(Clone, Copy)]
-struct Operand {
+pub(crate) struct Operand {
     difference: Element,
     sum: Element,
     twice_z: Element,
@@ -71,7 +71,7 @@ pub(crate) struct AffinePoint {
 }
 
 impl Projective {
-    fn double(self) -> Completed {
+    pub(crate) fn double(self) -> Completed {
         let (xx, yy) = (self.x.square(), self.y.square());
         let h = xx + yy;
         let g = xx - yy;
@@ -87,7 +87,7 @@ impl Projective {
     }
 
     /// The x-coordinate on the curve of the spec; the time depends on `Z`.
-    fn public_x(self) -> Fr {
+    pub(crate) fn public_x(self) -> Fr {
         let inverse = Fr::from(self.z).inverse().expect("the formulas are complete: Z is never zero");
         Fr::from(self.x) * inverse * FROM_MINUS_ONE
     }
@@ -97,7 +97,7 @@ impl Extended {
     const IDENTITY: Self = Self { x: Element::ZERO, y: Element::ONE, z: Element::ONE, t: Element::ZERO };
 
     #[inline(always)]
-    fn add_affine(self, other: &AffineOperand) -> Completed {
+    pub(crate) fn add_affine(self, other: &AffineOperand) -> Completed {
         let a = (self.y - self.x) * other.difference;
         let b = (self.y + self.x) * other.sum;
         let c = self.t * other.product;
@@ -106,7 +106,7 @@ impl Extended {
     }
 
     #[inline(always)]
-    fn add(self, other: &Operand) -> Completed {
+    pub(crate) fn add(self, other: &Operand) -> Completed {
         let a = (self.y - self.x) * other.difference;
         let b = (self.y + self.x) * other.sum;
         let c = self.t * other.product;
@@ -114,31 +114,31 @@ impl Extended {
         Completed { e: b - a, f: d - c, g: d + c, h: b + a }
     }
 
-    fn operand(self) -> Operand {
+    pub(crate) fn operand(self) -> Operand {
         Operand { difference: self.y - self.x, sum: self.y + self.x, twice_z: self.z.double(), product: self.t * Element::from(TWICE_D) }
     }
 
-    fn projective(self) -> Projective {
+    pub(crate) fn projective(self) -> Projective {
         Projective { x: self.x, y: self.y, z: self.z }
     }
 }
 
 impl Completed {
     #[inline(always)]
-    fn projective(self) -> Projective {
+    pub(crate) fn projective(self) -> Projective {
         Projective { x: self.e * self.f, y: self.g * self.h, z: self.f * self.g }
     }
 
     #[inline(always)]
-    fn extended(self) -> Extended {
+    pub(crate) fn extended(self) -> Extended {
         Extended { x: self.e * self.f, y: self.g * self.h, z: self.f * self.g, t: self.e * self.h }
     }
 }
 
 impl AffineOperand {
-    const IDENTITY: Self = Self { difference: Element::ONE, sum: Element::ONE, product: Element::ZERO };
+    pub(crate) const IDENTITY: Self = Self { difference: Element::ONE, sum: Element::ONE, product: Element::ZERO };
 
-    fn negated(self) -> Self {
+    pub(crate) fn negated(self) -> Self {
         Self { difference: self.sum, sum: self.difference, product: -self.product }
     }
 
@@ -152,12 +152,16 @@ impl AffineOperand {
 }
 
 impl Operand {
-    fn negated(self) -> Self {
+    pub(crate) fn negated(self) -> Self {
         Self { difference: self.sum, sum: self.difference, product: -self.product, ..self }
     }
 }
 
 impl AffinePoint {
+    pub(crate) const fn new(x: Element, y: Element) -> Self {
+        Self { x, y }
+    }
+
     pub(crate) fn from_point(point: &Point) -> Self {
         Self { x: Element::from(point.x * TO_MINUS_ONE), y: Element::from(point.y) }
     }
@@ -175,11 +179,11 @@ impl AffinePoint {
         point.to_affine()
     }
 
-    fn extended(self) -> Extended {
+    pub(crate) fn extended(self) -> Extended {
         Extended { x: self.x, y: self.y, z: Element::ONE, t: self.x * self.y }
     }
 
-    fn operand(self) -> AffineOperand {
+    pub(crate) fn operand(self) -> AffineOperand {
         let product = self.x * self.y * Element::from(TWICE_D);
         AffineOperand { difference: self.y - self.x, sum: self.y + self.x, product }
     }

@@ -7,6 +7,7 @@ use ark_ff::{BigInteger, PrimeField, Zero};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::babyjubjub::{self, BabyJubJub, Point};
+use crate::comb::KeyComb;
 use crate::curve::{self, AffinePoint, CHECKING_LIMB_BITS};
 use crate::residue::SecretScalar;
 
@@ -59,6 +60,13 @@ pub struct PublicKey {
     point: Point,
     /// `A` and `2^65·A` in the form that checking computes with.
     halves: [AffinePoint; 2],
+}
+
+/// A payer's voucher key with tables that make checks cheaper: 3.3 KiB, made once for many checks with the key, in about the time of one.
+#[derive(Clone)]
+pub struct CheckingKey {
+    public: PublicKey,
+    comb: KeyComb,
 }
 
 impl SecretKey {
@@ -174,6 +182,30 @@ impl PublicKey {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({})", millstream_types::Hash256::from_bytes(self.x()))
+    }
+}
+
+impl CheckingKey {
+    /// Makes the tables of a key.
+    #[must_use]
+    pub fn new(key: &PublicKey) -> Self {
+        Self { public: *key, comb: KeyComb::new(key.halves[0]) }
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    pub(crate) const fn comb(&self) -> &KeyComb {
+        &self.comb
+    }
+}
+
+impl fmt::Debug for CheckingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CheckingKey").field(&self.public).finish()
     }
 }
 

@@ -8,14 +8,17 @@
 
 pub mod babyjubjub;
 mod checker;
+mod comb;
 mod curve;
 mod keys;
+mod lanes;
 pub mod poseidon;
 mod residue;
 mod terms;
 mod voucher;
 
-pub use checker::{ScalarChecker, VoucherChecker};
-pub use keys::{KeyError, KeyWitness, PublicKey, SecretKey};
+pub use checker::{ScalarChecker, VoucherChecker, best_checker};
+pub use keys::{CheckingKey, KeyError, KeyWitness, PublicKey, SecretKey};
+pub use lanes::LaneChecker;
 pub use terms::{ChannelTerms, UID_TYPE};
 pub use voucher::{Message, SIGNATURE_BYTES, Signature, SignedVoucher, VOUCHER_BYTES, VerifiedVoucher, VoucherBody, VoucherError};

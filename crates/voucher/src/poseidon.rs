@@ -285,7 +285,7 @@ fn split<const T: usize>(matrix: &[[Fr; T]; T]) -> (SparseLayer<T>, [[Fr; T]; T]
 
 /// The `x` with `x·M̂ = v`, for `v` the first row of the matrix and `M̂` its block, both without index 0. Gauss-Jordan on the
 /// transposed system; the block of an MDS matrix is invertible, and so is a product of such blocks.
-fn solve_left<const T: usize>(matrix: &[[Fr; T]; T]) -> [Fr; T] {
+pub(crate) fn solve_left<const T: usize>(matrix: &[[Fr; T]; T]) -> [Fr; T] {
     // Row i of the system is column i of the block, with v_i as its right side in place 0.
     let mut system: [[Fr; T]; T] = core::array::from_fn(|i| core::array::from_fn(|j| matrix[j][i]));
     for pivot in 1..T {

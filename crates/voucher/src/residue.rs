@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use core::ops::{Add, Mul, Neg, Sub};
 
 use ark_bn254::Fr;
-use ark_ff::{BigInt, MontConfig};
+use ark_ff::{BigInt, Field, MontConfig};
 use zeroize::DefaultIsZeroes;
 
 use crate::babyjubjub::ScalarConfig;
@@ -37,6 +37,10 @@ impl Modulus for Base {
     const LIMBS: [u64; 4] = <ark_bn254::FrConfig as MontConfig<4>>::MODULUS.0;
 }
 
+impl millstream_lanes::Modulus for Base {
+    const LIMBS: [u64; 4] = <Self as Modulus>::LIMBS;
+}
+
 impl Modulus for Order {
     const LIMBS: [u64; 4] = <ScalarConfig as MontConfig<4>>::MODULUS.0;
 }
@@ -58,7 +62,8 @@ impl<M: Modulus> Residue<M> {
     pub(crate) const ZERO: Self = Self([0; 4], PhantomData);
     pub(crate) const ONE: Self = Self(M::R, PhantomData);
 
-    const fn from_montgomery(limbs: [u64; 4]) -> Self {
+    /// From the value times 2^256, reduced, least significant limb first.
+    pub(crate) const fn from_montgomery(limbs: [u64; 4]) -> Self {
         Self(limbs, PhantomData)
     }
 
@@ -84,6 +89,12 @@ impl<M: Modulus> Residue<M> {
         let limbs = core::array::from_fn(limb);
         let (_, below) = subtract(limbs, M::LIMBS);
         below.then(|| Self::from_limbs(limbs))
+    }
+
+    /// The value times 2^256, least significant limb first.
+    #[inline(always)]
+    pub(crate) const fn montgomery_limbs(&self) -> &[u64; 4] {
+        &self.0
     }
 
     /// The integer, least significant limb first.
@@ -204,6 +215,21 @@ impl From<Fr> for Element {
 impl From<Element> for Fr {
     fn from(value: Element) -> Self {
         Self::new_unchecked(BigInt(value.0))
+    }
+}
+
+/// Replaces each value by `factor / value`, with one inversion for all of them; if one of them is zero, all become zero. The time depends
+/// on the values.
+pub(crate) fn public_inverses(values: &mut [Element], factor: Element) {
+    let mut product = Element::ONE;
+    let mut before = Vec::with_capacity(values.len());
+    for value in values.iter() {
+        before.push(product);
+        product = product * *value;
+    }
+    let mut inverse = Fr::from(product).inverse().map_or(Element::ZERO, Element::from) * factor;
+    for (value, before) in values.iter_mut().zip(before).rev() {
+        (*value, inverse) = (inverse * before, inverse * *value);
     }
 }
 

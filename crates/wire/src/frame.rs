@@ -3,7 +3,7 @@
 use core::slice::ChunksExact;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use millstream_billing::{FRAME_LINES_MAX, FrameRoot, LINE_BYTES, Line, LinesError};
+use millstream_billing::{FRAME_LINES_MAX, LINE_BYTES, LINE_WITH_DIGEST_BYTES, Line, LinesError, raw_frame_root};
 use millstream_types::{Amount, ChannelId, Hash256, Reference};
 use millstream_voucher::SignedVoucher;
 
@@ -114,8 +114,7 @@ impl FrameMessage {
         FrameLines { raw: self.raw_lines() }
     }
 
-    /// The lines in their wire form, `amount ‖ reference [‖ digest]`, in order: what
-    /// [`Line::leaf_of_bytes`] takes.
+    /// The lines in their wire form, `amount ‖ reference [‖ digest]`, in order.
     pub fn raw_lines(&self) -> ChunksExact<'_, u8> {
         raw_lines(&self.bytes, self.with_digests)
     }
@@ -125,11 +124,12 @@ impl FrameMessage {
     /// # Errors
     /// None for a frame of this type: its count is within the limits.
     pub fn root(&self) -> Result<Hash256, LinesError> {
-        let mut root = FrameRoot::default();
-        for line in self.raw_lines() {
-            root.push(Line::leaf_of_bytes(line))?;
+        let lines = self.bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        if self.with_digests {
+            raw_frame_root::<LINE_WITH_DIGEST_BYTES>(lines.as_chunks().0)
+        } else {
+            raw_frame_root::<LINE_BYTES>(lines.as_chunks().0)
         }
-        root.finish()
     }
 
     /// Kind and body, without the length: what a store keeps and [`FrameMessage::decode`] reads.

@@ -12,10 +12,10 @@ use crate::shell;
 const OURS: &str = "millstream-";
 
 /// No async, no I/O, no clock.
-const PURE: &[&str] = &["types", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire"];
+const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire"];
 /// Each knows one outside thing, and none of the others.
 const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
-const APPLICATIONS: &[&str] = &["node", "gateway", "client", "cli"];
+const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "cli"];
 /// Nobody builds upon these.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];
 
@@ -23,14 +23,17 @@ const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];
 const IMPURE: &[&str] = &["tokio", "quinn", "rocksdb", "alloy", "axum", "reqwest"];
 /// What the payer's side must not reach: it runs without a server.
 const SERVER: &[&str] = &["node", "gateway", "store", "engine", "prover"];
+/// What the load generator must not reach: it meets a node on the wire, as any payer does.
+const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "store", "engine", "chain"];
 /// Crates of ours that may use `anyhow`; the others have errors of their own.
 const ANYHOW: &[&str] = &["node", "cli", "xtask"];
 
 /// The only crates of ours that these may depend on directly.
 const DIRECT: &[(&str, &[&str])] = &[
     ("types", &[]),
-    ("voucher", &["types"]),
-    ("billing", &["types"]),
+    ("lanes", &[]),
+    ("voucher", &["types", "lanes"]),
+    ("billing", &["types", "lanes"]),
     ("policy", &["types"]),
     ("tariff", &["types"]),
     ("wire", &["types", "voucher", "billing"]),
@@ -125,6 +128,7 @@ pub fn problems(graph: &Graph) -> Vec<String> {
         APPLICATIONS.iter().for_each(|crate_| forbid(adapter, crate_, "an adapter reaches upwards"));
     }
     SERVER.iter().for_each(|crate_| forbid("client", crate_, "the client needs the server"));
+    BEHIND_THE_WIRE.iter().for_each(|crate_| forbid("load", crate_, "the load generator knows what it measures"));
     // `millstream dev` starts a development chain, so the one binary may know the testkit; no library may.
     for crate_ in [PURE, ADAPTERS, APPLICATIONS].concat().into_iter().filter(|crate_| *crate_ != "cli") {
         DEVELOPMENT.iter().for_each(|tool| forbid(crate_, tool, "a library uses a development crate"));
@@ -206,6 +210,7 @@ mod tests {
             (&[("chain", "prover")], "an adapter knows another: chain -> prover"),
             (&[("prover", "node")], "an adapter reaches upwards: prover -> node"),
             (&[("client", "engine")], "the client needs the server: client -> engine"),
+            (&[("load", "store")], "the load generator knows what it measures: load -> store"),
             (&[("node", "testkit")], "a library uses a development crate: node -> testkit"),
             (&[("chain", "anyhow")], "errors of a library are typed: chain -> anyhow"),
             (&[("voucher", "types"), ("billing", "voucher")], "a crate of its level may not know the other: billing -> voucher"),

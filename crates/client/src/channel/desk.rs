@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use millstream_billing::{FrameRoot, Line, next_head};
+use millstream_billing::{FRAME_LINES_MAX, Line, LinesError, frame_root, next_head};
 use millstream_types::{Amount, CumulativeAmount};
 use millstream_voucher::{SecretKey, SignedVoucher, VoucherBody};
-use millstream_wire::{FrameMessage, LENGTH_BYTES, Limits, frame_bytes, frame_lines_max};
+use millstream_wire::{EncodeError, FrameMessage, LENGTH_BYTES, Limits, frame_bytes, frame_lines_max};
 
 use crate::options::LINES_PER_CALL_MAX;
 use crate::{ChannelError, PayError, PayOptions, Totals};
@@ -34,7 +34,6 @@ pub(crate) struct Desk {
     signed: SignedVoucher,
     /// Lines of the frame under way: all with digests or all without.
     pending: Vec<Line>,
-    root: FrameRoot,
     /// The cumulative amount with the pending lines, in nanos.
     taken: u64,
     frame_lines: FrameLines,
@@ -60,7 +59,6 @@ impl Desk {
             options,
             signed,
             pending: Vec::with_capacity(options.frame_lines),
-            root: FrameRoot::default(),
             taken: 0,
             frame_lines,
             deposit: 0,
@@ -120,12 +118,10 @@ impl Desk {
     pub(crate) fn take(&mut self, lines: &[Line], mut seal: impl FnMut(SealedFrame)) -> Result<(), PayError> {
         self.check(lines)?;
         for line in lines {
-            let leaf = line.leaf().map_err(|source| PayError::Amount { index: 0, source })?;
             let with_digests = line.digest.is_some();
             if self.pending.first().is_some_and(|first| first.digest.is_some() != with_digests) {
                 self.seal_into(&mut seal)?;
             }
-            self.root.push(leaf).map_err(|_| stopped_by_count())?;
             // The check has made sure that this fits.
             self.taken = self.taken.saturating_add(nanos(CumulativeAmount::from_units(line.amount.units())));
             self.pending.push(*line);
@@ -173,9 +169,10 @@ impl Desk {
     /// # Errors
     /// [`ChannelError::Sign`] or [`ChannelError::Encode`]: the channel has to be stopped.
     pub(crate) fn seal(&mut self) -> Result<Option<SealedFrame>, ChannelError> {
-        let Ok(root) = self.root.finish() else {
+        if self.pending.is_empty() {
             return Ok(None);
-        };
+        }
+        let root = frame_root(&self.pending).map_err(no_frame)?;
         let before = self.signed.body();
         let taken = self.taken();
         let body = VoucherBody {
@@ -191,7 +188,6 @@ impl Desk {
         let lines = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
         self.signed = voucher;
         self.pending.clear();
-        self.root = FrameRoot::default();
         self.generation += 1;
         Ok(Some(SealedFrame { voucher, bytes: bytes.freeze(), lines, signed_at: Instant::now() }))
     }
@@ -202,10 +198,12 @@ fn nanos(total: CumulativeAmount) -> u64 {
     total.to_u64().unwrap_or(u64::MAX)
 }
 
-/// A frame is sealed before it has too many lines, so its root never refuses one.
-fn stopped_by_count() -> PayError {
-    let max = millstream_billing::FRAME_LINES_MAX;
-    PayError::Stopped(ChannelError::Encode(millstream_wire::EncodeError::LineCount { max, actual: max + 1 }))
+/// Pending lines are checked when they are taken, and sealed before they are too many, so their root is never refused.
+fn no_frame(error: LinesError) -> ChannelError {
+    ChannelError::Encode(match error {
+        LinesError::Amount { source, .. } => EncodeError::Amount { field: "amount", source },
+        LinesError::Count { count } | LinesError::Index { count, .. } => EncodeError::LineCount { max: FRAME_LINES_MAX, actual: count },
+    })
 }
 
 #[cfg(test)]
