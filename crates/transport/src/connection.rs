@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use millstream_wire::ErrorCode;
+use quinn::VarInt;
 use tokio::time::timeout;
 
 use crate::endpoint::close_number;
@@ -51,6 +52,11 @@ impl Connection {
             Ok(Err(error)) => Err(StreamError::Lost(error.into())),
             Err(_) => Err(StreamError::TooManyStreams),
         }
+    }
+
+    /// Allows the payer so many channel streams at a time; never fewer than before.
+    pub fn allow_channels(&self, channels: u32) {
+        self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(channels));
     }
 
     /// The next stream that the payer opened. Losing the wait loses no stream.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use millstream_wire::{CLOSE_ORDERLY, ErrorCode};
 use quinn::{ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
+use crate::connection_id::KeyedIds;
 use crate::options::{Side, TransportOptions};
 use crate::tls::{client_crypto, server_crypto};
 use crate::trust::{Distrust, NodeVerifier};
@@ -40,7 +40,7 @@ impl ServerEndpoint {
         let (reset_key, connection_ids) = identity.reset_secrets();
         let mut endpoint_config = options.endpoint_config()?;
         endpoint_config.reset_key(Arc::new(reset_key));
-        endpoint_config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_ids)));
+        endpoint_config.cid_generator(move || Box::new(KeyedIds::new(connection_ids.clone())));
         let mut config = ServerConfig::with_crypto(server_crypto(identity)?);
         config.transport_config(options.transport_config(Side::Server)?);
         let endpoint = bind(address, endpoint_config, Some(config), options)?;

@@ -70,11 +70,10 @@ impl ServerIdentity {
 
     /// Secrets that a server has again after a restart, so that it can tell payers at once that their connections are gone: the key of
     /// stateless resets (RFC 9000, section 10.3), and the one by which it knows connection ids as its own.
-    pub(crate) fn reset_secrets(&self) -> (hmac::Key, u64) {
+    pub(crate) fn reset_secrets(&self) -> (hmac::Key, hmac::Key) {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_der());
-        let ids = hmac::sign(&key, b"millstream connection ids");
-        let ids = ids.as_ref().iter().take(8).fold(0, |ids, byte| ids << 8 | u64::from(*byte));
-        (hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"millstream stateless reset").as_ref()), ids)
+        let derived = |purpose: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, purpose).as_ref());
+        (derived(b"millstream stateless reset"), derived(b"millstream connection ids"))
     }
 
     pub(crate) fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {

@@ -7,6 +7,7 @@
 //! that a network can replay is ever read. Memory of a connection is bounded by its windows, and an idle one holds no buffers of ours.
 
 mod connection;
+mod connection_id;
 mod endpoint;
 mod error;
 mod fingerprint;
@@ -23,8 +24,8 @@ pub use error::{CloseCode, ConnectError, ConnectionLost, EndpointError, Identity
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{IDENTITY_FILE, ServerIdentity};
 pub use options::{
-    CHANNELS_PER_CONNECTION, CONNECT_TIMEOUT, IDLE_TIMEOUT, INITIAL_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, LOOPBACK_MTU, RECEIVE_WINDOW_BYTES,
-    SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, TransportOptions,
+    CHANNELS_AT_FIRST, CHANNELS_PER_CONNECTION, CONNECT_TIMEOUT, IDLE_TIMEOUT, INITIAL_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, LOOPBACK_MTU,
+    RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, TransportOptions,
 };
 pub use reader::MessageReader;
 pub use trust::{ServerTrust, TrustedRoots};

@@ -8,9 +8,12 @@ use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, Va
 
 use crate::EndpointError;
 
-/// Channel streams that a server allows on one connection. quinn prepares state for every allowed stream of every connection, so this is
-/// what is needed and not more.
+/// Channel streams that a server allows on one connection, at most.
 pub const CHANNELS_PER_CONNECTION: u32 = 128;
+
+/// Channel streams that a server allows on a new connection. quinn prepares state for every allowed stream, so this is what most payers need; see
+/// [`crate::Connection::allow_channels`] for the others.
+pub const CHANNELS_AT_FIRST: u32 = 4;
 
 /// A connection without traffic for so long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,7 +47,7 @@ pub const LOOPBACK_MTU: u16 = 6_500;
 /// Settings of an endpoint. [`Default`] is for any network; [`TransportOptions::loopback`] for one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportOptions {
-    /// Channel streams that a server allows on one connection.
+    /// Channel streams that a server allows on one connection; it starts with at most [`CHANNELS_AT_FIRST`].
     pub channels_per_connection: u32,
     /// A connection without traffic for so long is closed; the smaller of both ends' values counts.
     pub idle_timeout: Duration,
@@ -116,7 +119,7 @@ impl TransportOptions {
         congestion.initial_window(self.initial_window_bytes);
 
         let mut config = TransportConfig::default();
-        let channels = if side == Side::Server { self.channels_per_connection } else { 0 };
+        let channels = if side == Side::Server { self.channels_per_connection.min(CHANNELS_AT_FIRST) } else { 0 };
         config
             .max_concurrent_bidi_streams(VarInt::from_u32(channels))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
