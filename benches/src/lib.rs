@@ -5,10 +5,10 @@
 
 use bytes::{Bytes, BytesMut};
 use millstream_billing::{FrameLeaf, FrameRoot, Line, genesis_head, next_head};
-use millstream_engine::{ChainFact, Effect, Engine, EngineConfig, FrameInput, Input, Key, ReplyId, StoredFrame};
+use millstream_engine::{ChainFact, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring};
 use millstream_store::Batch;
 use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference, Timestamp};
-use millstream_voucher::{SecretKey, VoucherBody};
+use millstream_voucher::{SecretKey, SignedVoucher, VerifiedVoucher, VoucherBody};
 use millstream_wire::{FrameMessage, LENGTH_BYTES};
 
 /// Lines under one signature: each line, a few, and the sizes that are recommended.
@@ -117,27 +117,88 @@ pub fn verified(bytes: Bytes) -> FrameInput {
     }
 }
 
+/// Whether this run measures; under test every workload runs once, and the large ones are left out.
+#[must_use]
+pub fn is_measured() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
+}
+
+/// Numbers of channels: those of a small provider up to a large one; a few under test.
+#[must_use]
+pub fn channel_counts() -> &'static [u32] {
+    if is_measured() { &[10_000, 100_000, 1_000_000] } else { &[100] }
+}
+
+/// Puts so many open channels into an empty store, every other one with an accepted voucher.
+///
+/// # Errors
+/// The store refuses.
+///
+/// # Panics
+/// When the engine faults.
+pub fn fill(store: &mut impl millstream_store::Backend, channels: u32) -> Result<(), millstream_store::StoreError> {
+    // The signature is not looked at again, so one payer's will do for all.
+    let mut frame = verified(on_the_wire(&Payer::new(0).frame(1)));
+    let signature = *frame.voucher.signature();
+    for first in (0..channels).step_by(4_096) {
+        let (mut engine, numbers) = (Engine::restore(config(), [], &mut Vec::new()), first..channels.min(first + 4_096));
+        for number in numbers {
+            open(&mut engine, number);
+            if number % 2 == 0 {
+                let mut body = *frame.voucher.body();
+                body.channel = channel(number);
+                body.bill_head = next_head(&genesis_head(&body.channel), &frame.root, 1, 600);
+                let voucher = SignedVoucher::new(body, signature).expect("64 bits");
+                frame.voucher = VerifiedVoucher::assume_verified(voucher);
+                engine.apply(Timestamp::default(), Input::Frame(frame.clone()), &mut Vec::new()).expect("honest");
+            }
+        }
+        let mut effects = Vec::new();
+        engine.end_tick(&mut effects);
+        effects.retain(|effect| matches!(effect, Effect::Put(Record::Channel(_))));
+        store.commit(&batch(&effects))?;
+    }
+    Ok(())
+}
+
+/// The engine from the channels of a store, as a node reads them at its start.
+///
+/// # Panics
+/// When the store holds what an engine did not write.
+pub fn recover(store: &impl millstream_store::Read) -> Engine {
+    let mut restoring = Restoring::new(config());
+    let visit = &mut |key: &[u8], value: &[u8]| {
+        restoring.record(Record::decode(millstream_engine::Table::Channels, key, value).expect("an engine wrote it"));
+        std::ops::ControlFlow::Continue(())
+    };
+    store.scan(millstream_store::Table::Channels, &millstream_store::KeyRange::all(), visit).expect("reads");
+    restoring.finish(&mut Vec::new())
+}
+
+fn config() -> EngineConfig {
+    EngineConfig { ledger: ledger(), epoch_frames_max: 1 << 20, epoch_millis_max: 3_600_000, retention_millis: None }
+}
+
+fn open(engine: &mut Engine, number: u32) {
+    let (payer, key_x) = (Address::from_bytes([0x22; 20]), secret_x());
+    let (request, at) = (number.into(), Timestamp::default());
+    let opened = ChainFact::Opened { channel: channel(number), payer, key_x, deposit: DEPOSIT, request, at };
+    engine.apply(at, Input::Chain(opened), &mut Vec::new()).expect("opened once");
+}
+
+fn secret_x() -> [u8; 32] {
+    static X: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(|| secret().public_key().x());
+    *X
+}
+
 /// An engine with so many open channels.
 ///
 /// # Panics
 /// Never: the chain's story is a plain one.
 #[must_use]
 pub fn engine(channels: u32) -> Engine {
-    let config = EngineConfig { ledger: ledger(), epoch_frames_max: 1 << 20, epoch_millis_max: 3_600_000 };
-    let mut engine = Engine::restore(config, [], &mut Vec::new());
-    let key_x = secret().public_key().x();
-    for number in 0..channels {
-        let payer = Address::from_bytes([0x22; 20]);
-        let opened = ChainFact::Opened {
-            channel: channel(number),
-            payer,
-            key_x,
-            deposit: DEPOSIT,
-            request: number.into(),
-            at: Timestamp::default(),
-        };
-        engine.apply(Timestamp::default(), Input::Chain(opened), &mut Vec::new()).expect("opened once");
-    }
+    let mut engine = Engine::restore(config(), [], &mut Vec::new());
+    (0..channels).for_each(|number| open(&mut engine, number));
     engine.end_tick(&mut Vec::new());
     engine
 }
@@ -155,6 +216,20 @@ pub fn tick(engine: &mut Engine, frames: Vec<FrameInput>) -> Vec<Effect> {
     effects
 }
 
+/// A tick's effects as they would be in another epoch.
+#[must_use]
+pub fn billed_in(effects: &[Effect], epoch: EpochId) -> Vec<Effect> {
+    let mut effects = effects.to_vec();
+    for effect in &mut effects {
+        match effect {
+            Effect::PutFrame { epoch: of, .. } => *of = epoch,
+            Effect::Put(Record::Leaves(leaves)) => leaves.epoch = epoch,
+            _ => {}
+        }
+    }
+    effects
+}
+
 /// The batch that a node commits for a tick's effects.
 #[must_use]
 pub fn batch(effects: &[Effect]) -> Batch {
@@ -162,13 +237,13 @@ pub fn batch(effects: &[Effect]) -> Batch {
     for effect in effects {
         match effect {
             Effect::Put(record) => batch.put(table(&record.key()), &record.key().to_bytes(), &record.encode()),
-            Effect::PutFrame { leaf, epoch, index, bytes } => {
-                let key = Key::Frame(leaf.channel, leaf.lines_before);
-                let stored = StoredFrame { epoch: *epoch, index: *index, bytes: bytes.clone() };
-                batch.put(table(&key), &key.to_bytes(), &stored.encode());
+            Effect::PutFrame { epoch, index, bytes, .. } => {
+                let key = Key::Frame(*epoch, *index);
+                batch.put(table(&key), &key.to_bytes(), bytes);
             }
             Effect::Delete(key) => batch.delete(table(key), &key.to_bytes()),
-            Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::WakeAt(_) => {}
+            Effect::DeleteThrough(_) | Effect::ReclaimThrough(_) | Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::WakeAt(_) => {
+            }
         }
     }
     batch
@@ -182,6 +257,7 @@ const fn table(key: &Key) -> millstream_store::Table {
         millstream_engine::Table::Leaves => millstream_store::Table::Leaves,
         millstream_engine::Table::Epochs => millstream_store::Table::Epochs,
         millstream_engine::Table::Requests => millstream_store::Table::Chain,
+        millstream_engine::Table::Index => millstream_store::Table::Index,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use millstream_billing::{FrameLeaf, genesis_head, next_head};
 use millstream_types::{Address, Amount, BillHead, BookId, ChannelId, CumulativeAmount};
-use millstream_voucher::VerifiedVoucher;
+use millstream_voucher::{SignedVoucher, VOUCHER_BYTES, VerifiedVoucher};
 
 use crate::codec::Reader;
 use crate::input::FrameInput;
@@ -30,7 +30,7 @@ pub struct Location {
     pub slot: u16,
 }
 
-/// The state of one channel. Amounts in nanos.
+/// The state of one channel. Amounts in nanos: 64 bits each, as on the ledger, because there is one of these in memory for every channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     pub(crate) id: ChannelId,
@@ -38,31 +38,32 @@ pub struct Channel {
     pub(crate) key_x: [u8; 32],
     pub(crate) status: ChannelStatus,
     /// Everything deposited, at the confirmation depth.
-    pub(crate) deposit: Amount,
+    pub(crate) deposit: u64,
     /// The part of the deposit that the channel's slot has: what was registered.
-    pub(crate) registered: Amount,
+    pub(crate) registered: u64,
     pub(crate) location: Option<Location>,
-    pub(crate) accepted: Option<VerifiedVoucher>,
-    pub(crate) charged: CumulativeAmount,
-    pub(crate) settled: CumulativeAmount,
+    /// The best voucher in its stored form; it was verified before it came here.
+    accepted: Option<[u8; VOUCHER_BYTES]>,
+    pub(crate) charged: u64,
+    pub(crate) settled: u64,
     /// Paid back to the payer when the channel closed.
-    pub(crate) refunded: Amount,
+    pub(crate) refunded: u64,
 }
 
 impl Channel {
-    pub(crate) fn opened(id: ChannelId, payer: Address, key_x: [u8; 32], deposit: Amount) -> Self {
+    pub(crate) fn opened(id: ChannelId, payer: Address, key_x: [u8; 32], deposit: u64) -> Self {
         Self {
             id,
             payer,
             key_x,
             status: ChannelStatus::Open,
             deposit,
-            registered: Amount::ZERO,
+            registered: 0,
             location: None,
             accepted: None,
-            charged: CumulativeAmount::ZERO,
-            settled: CumulativeAmount::ZERO,
-            refunded: Amount::ZERO,
+            charged: 0,
+            settled: 0,
+            refunded: 0,
         }
     }
 
@@ -93,13 +94,13 @@ impl Channel {
     /// The deposit that counts: confirmed by the chain.
     #[must_use]
     pub const fn deposit(&self) -> Amount {
-        self.deposit
+        Amount::from_nanos(self.deposit)
     }
 
     /// The part of the deposit that is in the channel's slot: no settlement can take more.
     #[must_use]
     pub const fn registered(&self) -> Amount {
-        self.registered
+        Amount::from_nanos(self.registered)
     }
 
     /// Its book and slot, once included.
@@ -110,50 +111,67 @@ impl Channel {
 
     /// The best voucher.
     #[must_use]
-    pub const fn accepted(&self) -> Option<&VerifiedVoucher> {
-        self.accepted.as_ref()
+    pub fn accepted(&self) -> Option<VerifiedVoucher> {
+        self.accepted.map(|bytes| VerifiedVoucher::assume_verified(SignedVoucher::from_bytes(self.id, &bytes)))
+    }
+
+    /// Takes a better voucher, and charges it: a streamed line is delivered by being accepted.
+    pub(crate) fn accept(&mut self, voucher: &VerifiedVoucher) {
+        self.accepted = Some(voucher.signed().to_bytes());
+        self.charged = self.accepted_nanos();
+    }
+
+    /// Eight bytes of the best voucher as an integer; 0 without one.
+    fn accepted_integer(&self, start: usize) -> u64 {
+        let bytes = self.accepted.as_ref().and_then(|voucher| voucher.get(start..)?.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
+    pub(crate) fn accepted_nanos(&self) -> u64 {
+        self.accepted_integer(8)
     }
 
     /// The cumulative amount of the best voucher.
     #[must_use]
     pub fn accepted_total(&self) -> CumulativeAmount {
-        self.accepted.as_ref().map_or(CumulativeAmount::ZERO, |voucher| voucher.body().cumulative)
+        CumulativeAmount::from_nanos(self.accepted_nanos())
     }
 
     /// Lines under the best voucher.
     #[must_use]
     pub fn lines_total(&self) -> u64 {
-        self.accepted.as_ref().map_or(0, |voucher| voucher.body().lines_total)
+        self.accepted_integer(0)
     }
 
     /// The accepted bill head.
     #[must_use]
     pub fn bill_head(&self) -> BillHead {
-        self.accepted.as_ref().map_or_else(|| genesis_head(&self.id), |voucher| voucher.body().bill_head)
+        let head = self.accepted.as_ref().and_then(|voucher| voucher.get(16..)?.first_chunk());
+        head.map_or_else(|| genesis_head(&self.id), |head| BillHead::from_bytes(*head))
     }
 
     /// What was captured. Streamed lines are charged when they are accepted.
     #[must_use]
     pub const fn charged(&self) -> CumulativeAmount {
-        self.charged
+        CumulativeAmount::from_nanos(self.charged)
     }
 
     /// What was taken on-chain.
     #[must_use]
     pub const fn settled(&self) -> CumulativeAmount {
-        self.settled
+        CumulativeAmount::from_nanos(self.settled)
     }
 
     /// What went back to the payer at the close.
     #[must_use]
     pub const fn refunded(&self) -> Amount {
-        self.refunded
+        Amount::from_nanos(self.refunded)
     }
 
     /// Charged and not yet settled: what the provider has at risk.
     #[must_use]
     pub fn unsettled(&self) -> Amount {
-        self.charged.delta_since(self.settled).unwrap_or(Amount::ZERO)
+        Amount::from_nanos(self.charged.saturating_sub(self.settled))
     }
 
     /// Judges a frame against the accepted state (spec W-7). `Ok(None)` is the accepted voucher again (W-6).
@@ -182,13 +200,13 @@ impl Channel {
         if voucher.cumulative != expected {
             return Err(Rejection::AmountMismatch { expected, actual: voucher.cumulative });
         }
-        let over = Rejection::DepositExceeded { deposit: self.deposit, actual: voucher.cumulative };
+        let over = Rejection::DepositExceeded { deposit: self.deposit(), actual: voucher.cumulative };
         let (before, after) = (accepted.to_u64().map_err(|_| over)?, voucher.cumulative.to_u64().map_err(|_| over)?);
         let expected = next_head(&self.bill_head(), &frame.root, voucher.lines_total, after);
         if voucher.bill_head != expected {
             return Err(Rejection::BrokenBillHead { expected, actual: voucher.bill_head });
         }
-        if voucher.cumulative.as_amount() > self.deposit {
+        if after > self.deposit {
             return Err(over);
         }
         Ok(Some(FrameLeaf {
@@ -204,16 +222,16 @@ impl Channel {
 
     /// Whether a frozen channel may take payments again: the chain has its deposit, and its totals are in order.
     pub(crate) fn may_thaw(&self) -> bool {
-        self.status == ChannelStatus::Frozen && !self.deposit.is_zero() && self.is_ordered()
+        self.status == ChannelStatus::Frozen && self.deposit > 0 && self.is_ordered()
     }
 
     /// Whether `settled ≤ charged ≤ accepted ≤ confirmed deposit`.
     pub(crate) fn is_ordered(&self) -> bool {
-        self.settled <= self.charged && self.charged <= self.accepted_total() && self.accepted_total().as_amount() <= self.deposit
+        self.settled <= self.charged && self.charged <= self.accepted_nanos() && self.accepted_nanos() <= self.deposit
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(280);
+        let mut bytes = Vec::with_capacity(198);
         bytes.push(1);
         bytes.extend_from_slice(self.payer.as_bytes());
         bytes.extend_from_slice(&self.key_x);
@@ -223,7 +241,7 @@ impl Channel {
             ChannelStatus::Closed => 3,
             ChannelStatus::Frozen => 4,
         });
-        for amount in [self.deposit.units(), self.registered.units(), self.charged.units(), self.settled.units(), self.refunded.units()] {
+        for amount in [self.deposit, self.registered, self.charged, self.settled, self.refunded] {
             bytes.extend_from_slice(&amount.to_be_bytes());
         }
         match self.location {
@@ -238,7 +256,7 @@ impl Channel {
             None => bytes.push(0),
             Some(voucher) => {
                 bytes.push(1);
-                bytes.extend_from_slice(&voucher.signed().to_bytes());
+                bytes.extend_from_slice(voucher);
             }
         }
         bytes
@@ -255,11 +273,7 @@ impl Channel {
             4 => ChannelStatus::Frozen,
             _ => return Err(reader.invalid()),
         };
-        let deposit = Amount::from_units(reader.u128()?);
-        let registered = Amount::from_units(reader.u128()?);
-        let charged = CumulativeAmount::from_units(reader.u128()?);
-        let settled = CumulativeAmount::from_units(reader.u128()?);
-        let refunded = Amount::from_units(reader.u128()?);
+        let (deposit, registered, charged, settled, refunded) = (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
         let location = match reader.u8()? {
             0 => None,
             1 => Some(Location { book: BookId::from_u32(reader.u32()?), slot: reader.u16()? }),
@@ -267,11 +281,8 @@ impl Channel {
         };
         let accepted = match reader.u8()? {
             0 => None,
-            1 => {
-                let voucher = millstream_voucher::SignedVoucher::from_bytes(id, &reader.bytes()?);
-                // The record was written from a voucher that had been verified, and the store vouches for its bytes.
-                Some(VerifiedVoucher::assume_verified(voucher))
-            }
+            // The record was written from a voucher that had been verified, and the store vouches for its bytes.
+            1 => Some(reader.bytes()?),
             _ => return Err(reader.invalid()),
         };
         reader.finish()?;

@@ -39,6 +39,10 @@ impl<'a> Reader<'a> {
         self.bytes().map(u64::from_be_bytes)
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     pub(crate) fn u128(&mut self) -> Result<u128, RecordError> {
         self.bytes().map(u128::from_be_bytes)
     }

@@ -1,14 +1,16 @@
 //! The one entry: inputs in, effects out.
 
+use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_billing::{EPOCH_FRAMES_MAX, EpochHeader};
+use millstream_billing::{EPOCH_FRAMES_MAX, EpochHeader, FrameLeaf};
 use millstream_types::{Amount, BlockNumber, BookId, ChannelId, EpochId, LedgerId, Timestamp};
 
+use crate::channels::Channels;
 use crate::input::{Ack, Answer, ChainCursor, Effect, FrameInput, Input, ReplyId, Snapshot};
 use crate::queue::RequestQueue;
-use crate::record::{LeafRecord, Record};
-use crate::{Channel, ChannelStatus, EpochRecord, Fault, OpenEpoch, Rejection};
+use crate::record::{LEAVES_PER_RECORD_MAX, LeavesRecord, Record};
+use crate::{Channel, EpochRecord, Fault, IndexRecord, OpenEpoch, Rejection};
 
 /// What the operator decides.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,8 @@ pub struct EngineConfig {
     pub epoch_frames_max: u32,
     /// And when its first frame is this old.
     pub epoch_millis_max: u64,
+    /// The bill of an epoch is deleted when the epoch was anchored for so long; `None` keeps it for ever.
+    pub retention_millis: Option<u64>,
 }
 
 /// Figures over all channels. Amounts in nanos.
@@ -46,7 +50,7 @@ pub struct Summary {
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) config: EngineConfig,
-    pub(crate) channels: BTreeMap<ChannelId, Channel>,
+    pub(crate) channels: Channels,
     pub(crate) books: BTreeMap<BookId, BTreeMap<u16, ChannelId>>,
     pub(crate) queue: RequestQueue,
     pub(crate) cursor: Option<ChainCursor>,
@@ -55,8 +59,89 @@ pub struct Engine {
     pub(crate) open_epoch: OpenEpoch,
     /// Epochs that were cut.
     pub(crate) epochs: BTreeMap<EpochId, EpochRecord>,
+    /// Those of them that are not anchored.
+    pub(crate) unanchored: BTreeSet<EpochId>,
+    /// The newest epoch that was pruned, with every one before it.
+    pub(crate) pruned: Option<EpochId>,
+    /// When the next [`Input::Tick`] was asked for.
+    pub(crate) waking_at: Option<Timestamp>,
+    /// Counts what the chain said since the start.
+    pub(crate) facts: u64,
     pub(crate) changed_channels: BTreeSet<ChannelId>,
     pub(crate) open_epoch_changed: bool,
+    /// Leaves of the open epoch that no effect has carried out yet; the last one is at its last position.
+    new_leaves: Vec<FrameLeaf>,
+}
+
+/// An engine that is given its records one by one; see [`Engine::restore`].
+#[derive(Debug)]
+pub struct Restoring(Engine);
+
+impl Restoring {
+    /// An engine of a new ledger.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self(Engine {
+            config,
+            channels: Channels::default(),
+            books: BTreeMap::new(),
+            queue: RequestQueue::default(),
+            cursor: None,
+            retelling: None,
+            open_epoch: OpenEpoch::starting(EpochId::new(0)),
+            epochs: BTreeMap::new(),
+            unanchored: BTreeSet::new(),
+            pruned: None,
+            waking_at: None,
+            facts: 0,
+            changed_channels: BTreeSet::new(),
+            open_epoch_changed: false,
+            new_leaves: Vec::new(),
+        })
+    }
+
+    /// Takes a record, each key once. Leaves and index are not state of the engine and are passed over.
+    pub fn record(&mut self, record: Record) {
+        let engine = &mut self.0;
+        match record {
+            Record::Cursor(cursor) => engine.cursor = Some(cursor),
+            Record::Retelling(until) => engine.retelling = Some(until),
+            Record::OpenEpoch(epoch) => engine.open_epoch = epoch,
+            Record::Channel(channel) => {
+                if let Some(location) = channel.location {
+                    engine.books.entry(location.book).or_default().insert(location.slot, channel.id);
+                }
+                engine.channels.insert(*channel);
+            }
+            Record::Epoch(epoch) => {
+                if epoch.anchored_at.is_none() {
+                    engine.unanchored.insert(epoch.id);
+                }
+                engine.pruned = engine.pruned.max(epoch.pruned_at.map(|_| epoch.id));
+                engine.epochs.insert(epoch.id, epoch);
+            }
+            Record::Request(index, request) => {
+                engine.queue.requests.insert(index, request);
+            }
+            Record::Leaves(_) | Record::Index(_) => {}
+        }
+    }
+
+    /// The engine. What had been begun and may not have been finished comes out as effects.
+    #[must_use]
+    pub fn finish(self, effects: &mut Vec<Effect>) -> Engine {
+        let Self(mut engine) = self;
+        let unsealed = engine.epochs.values().filter(|epoch| epoch.top.is_none());
+        effects.extend(unsealed.map(|epoch| Effect::SealEpoch { epoch: epoch.id, frames: epoch.frames }));
+        effects.extend(engine.pruned.map(Effect::ReclaimThrough));
+        // Nothing is waited for yet, whatever the time is.
+        let beginning = Timestamp::from_millis(0);
+        if let Some(at) = engine.open_epoch.first_frame_at {
+            engine.wake(beginning, at.plus_millis(engine.config.epoch_millis_max), effects);
+        }
+        engine.wake_to_prune(beginning, effects);
+        engine
+    }
 }
 
 impl Engine {
@@ -64,45 +149,9 @@ impl Engine {
     /// Epochs that were cut and never sealed come out as effects.
     #[must_use]
     pub fn restore(config: EngineConfig, records: impl IntoIterator<Item = Record>, effects: &mut Vec<Effect>) -> Self {
-        let mut engine = Self {
-            config,
-            channels: BTreeMap::new(),
-            books: BTreeMap::new(),
-            queue: RequestQueue::default(),
-            cursor: None,
-            retelling: None,
-            open_epoch: OpenEpoch::starting(EpochId::new(0)),
-            epochs: BTreeMap::new(),
-            changed_channels: BTreeSet::new(),
-            open_epoch_changed: false,
-        };
-        for record in records {
-            match record {
-                Record::Cursor(cursor) => engine.cursor = Some(cursor),
-                Record::Retelling(until) => engine.retelling = Some(until),
-                Record::OpenEpoch(epoch) => engine.open_epoch = epoch,
-                Record::Channel(channel) => {
-                    if let Some(location) = channel.location {
-                        engine.books.entry(location.book).or_default().insert(location.slot, channel.id);
-                    }
-                    engine.channels.insert(channel.id, *channel);
-                }
-                Record::Epoch(epoch) => {
-                    if epoch.top.is_none() {
-                        effects.push(Effect::SealEpoch { epoch: epoch.id, frames: epoch.frames });
-                    }
-                    engine.epochs.insert(epoch.id, epoch);
-                }
-                Record::Request(index, request) => {
-                    engine.queue.requests.insert(index, request);
-                }
-                Record::Leaf(_) => {}
-            }
-        }
-        if let Some(at) = engine.open_epoch.first_frame_at {
-            effects.push(Effect::WakeAt(at.plus_millis(config.epoch_millis_max)));
-        }
-        engine
+        let mut restoring = Restoring::new(config);
+        records.into_iter().for_each(|record| restoring.record(record));
+        restoring.finish(effects)
     }
 
     /// Applies one input. Effects are appended; the caller drains them all, and ends the tick with [`Engine::end_tick`].
@@ -113,7 +162,10 @@ impl Engine {
         match input {
             Input::Attach { reply, channel } => self.attach(reply, channel, effects),
             Input::Frame(frame) => return self.frame(now, frame, effects),
-            Input::Chain(fact) => return self.chain_fact(fact, effects),
+            Input::Chain(fact) => {
+                self.facts = self.facts.wrapping_add(1);
+                return self.chain_fact(now, fact, effects);
+            }
             Input::ChainSeen(cursor) => self.chain_seen(cursor, effects),
             Input::Tick => {
                 if let Some(at) = self.open_epoch.first_frame_at {
@@ -121,18 +173,21 @@ impl Engine {
                     if now >= due {
                         self.cut_epoch(effects);
                     } else {
-                        effects.push(Effect::WakeAt(due));
+                        self.wake(now, due, effects);
                     }
                 }
+                self.prune(now, effects);
             }
             Input::CutEpoch => self.cut_epoch(effects),
-            Input::EpochSealed(header) => return self.epoch_sealed(&header, effects),
+            Input::EpochIndexed { epoch, records } => return self.epoch_indexed(epoch, records, effects),
+            Input::EpochSealed(header) => return self.epoch_sealed(now, &header, effects),
         }
         Ok(())
     }
 
-    /// Ends a tick: emits one record for each channel that changed, however many frames changed it.
+    /// Ends a tick: emits one record for each channel that changed, however many frames changed it, and one for the leaves of its frames.
     pub fn end_tick(&mut self, effects: &mut Vec<Effect>) {
+        self.put_leaves(effects);
         for id in core::mem::take(&mut self.changed_channels) {
             if let Some(channel) = self.channels.get(&id) {
                 effects.push(Effect::Put(Record::Channel(Box::new(channel.clone()))));
@@ -155,15 +210,20 @@ impl Engine {
         self.channels.get(id)
     }
 
-    /// All channels, by id.
+    /// All channels, in no particular order: to walk them takes long when there are many.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.channels.values()
+        self.channels.iter()
     }
 
     /// The channels of each book, by slot.
     pub fn books(&self) -> impl Iterator<Item = (BookId, impl Iterator<Item = (u16, &Channel)>)> {
+        self.books_after(None)
+    }
+
+    /// The channels of each book after a book, by slot: to look at books a few at a time.
+    pub fn books_after(&self, after: Option<BookId>) -> impl Iterator<Item = (BookId, impl Iterator<Item = (u16, &Channel)>)> {
         self.books
-            .iter()
+            .range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
             .map(|(book, slots)| (*book, slots.iter().filter_map(|(slot, id)| self.channels.get(id).map(|channel| (*slot, channel)))))
     }
 
@@ -187,23 +247,19 @@ impl Engine {
 
     /// Epochs that were cut and are not anchored yet, oldest first.
     pub fn unanchored_epochs(&self) -> impl Iterator<Item = &EpochRecord> {
-        self.epochs.values().filter(|epoch| !epoch.anchored)
+        self.unanchored.iter().filter_map(|id| self.epochs.get(id))
     }
 
-    /// Figures over all channels.
+    /// How many facts of the chain were applied since the start. While it is the same, so is everything that the chain decides.
+    #[must_use]
+    pub const fn facts(&self) -> u64 {
+        self.facts
+    }
+
+    /// Figures over all channels, kept up to date with every change.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let add = |total: Amount, amount: Amount| Amount::from_units(total.units().saturating_add(amount.units()));
-        self.channels.values().fold(Summary::default(), |sum, channel| Summary {
-            channels: sum.channels.saturating_add(1),
-            open: sum.open.saturating_add(u64::from(channel.status == ChannelStatus::Open)),
-            frozen: sum.frozen.saturating_add(u64::from(channel.status == ChannelStatus::Frozen)),
-            lines: sum.lines.saturating_add(channel.lines_total()),
-            deposited: add(sum.deposited, channel.deposit),
-            accepted: add(sum.accepted, channel.accepted_total().as_amount()),
-            settled: add(sum.settled, channel.settled.as_amount()),
-            refunded: add(sum.refunded, channel.refunded),
-        })
+        self.channels.summary()
     }
 
     fn attach(&self, reply: ReplyId, id: ChannelId, effects: &mut Vec<Effect>) {
@@ -216,7 +272,7 @@ impl Engine {
 
     fn frame(&mut self, now: Timestamp, frame: FrameInput, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         let (id, lines_total) = (frame.voucher.body().channel, frame.voucher.body().lines_total);
-        let Some(channel) = self.channels.get_mut(&id) else {
+        let Some(mut channel) = self.channels.edit(&id) else {
             let answer = Answer::Reject { rejection: Rejection::UnknownChannel, lines_total, snapshot: None };
             effects.push(Effect::Answer { reply: frame.reply, answer });
             return Ok(());
@@ -224,34 +280,37 @@ impl Engine {
         let leaf = match channel.judge(&frame) {
             Ok(leaf) => leaf,
             Err(rejection) => {
-                let answer = Answer::Reject { rejection, lines_total, snapshot: Some(Box::new(snapshot(channel))) };
+                let answer = Answer::Reject { rejection, lines_total, snapshot: Some(Box::new(snapshot(&channel))) };
                 effects.push(Effect::Answer { reply: frame.reply, answer });
                 return Ok(());
             }
         };
-        let mut cut = false;
-        if let Some(leaf) = leaf {
-            channel.accepted = Some(frame.voucher);
-            // A streamed line is delivered by being accepted, so it is charged at once.
-            channel.charged = channel.accepted_total();
+        if leaf.is_some() {
+            channel.accept(&frame.voucher);
             if !channel.is_ordered() {
                 return Err(Fault::Totals { channel: id });
             }
+        }
+        let ack = Ack { lines_total: channel.lines_total(), cumulative: channel.accepted_total(), epoch: self.open_epoch.id };
+        drop(channel);
+        let mut cut = false;
+        if let Some(leaf) = leaf {
             self.changed_channels.insert(id);
-            let epoch = &mut self.open_epoch;
-            if epoch.first_frame_at.is_none() {
-                epoch.first_frame_at = Some(now);
-                effects.push(Effect::WakeAt(now.plus_millis(self.config.epoch_millis_max)));
+            if self.open_epoch.first_frame_at.is_none() {
+                self.open_epoch.first_frame_at = Some(now);
+                self.wake(now, now.plus_millis(self.config.epoch_millis_max), effects);
             }
-            let place = LeafRecord { epoch: epoch.id, index: epoch.frames, leaf };
-            effects.push(Effect::Put(Record::Leaf(place)));
-            effects.push(Effect::PutFrame { leaf, epoch: place.epoch, index: place.index, bytes: frame.bytes });
+            let epoch = &mut self.open_epoch;
+            effects.push(Effect::PutFrame { leaf, epoch: epoch.id, index: epoch.frames, bytes: frame.bytes });
+            self.new_leaves.push(leaf);
             epoch.frames = epoch.frames.saturating_add(1);
             self.open_epoch_changed = true;
             cut = epoch.frames >= self.config.epoch_frames_max
                 || usize::try_from(epoch.frames).map_or(true, |frames| frames >= EPOCH_FRAMES_MAX);
+            if self.new_leaves.len() >= LEAVES_PER_RECORD_MAX {
+                self.put_leaves(effects);
+            }
         }
-        let ack = Ack { lines_total: channel.lines_total(), cumulative: channel.accepted_total(), epoch: self.open_epoch.id };
         effects.push(Effect::Answer { reply: frame.reply, answer: Answer::Ack(ack) });
         if cut {
             self.cut_epoch(effects);
@@ -259,20 +318,40 @@ impl Engine {
         Ok(())
     }
 
+    /// Writes the leaves that are not written yet.
+    fn put_leaves(&mut self, effects: &mut Vec<Effect>) {
+        let leaves = core::mem::take(&mut self.new_leaves);
+        let Ok(count @ 1..) = u32::try_from(leaves.len()) else { return };
+        let OpenEpoch { id: epoch, frames, .. } = self.open_epoch;
+        effects.push(Effect::Put(Record::Leaves(LeavesRecord { epoch, first: frames.saturating_sub(count), leaves })));
+    }
+
     fn cut_epoch(&mut self, effects: &mut Vec<Effect>) {
         let OpenEpoch { id, frames, .. } = self.open_epoch;
         if frames == 0 {
             return;
         }
-        let record = EpochRecord { id, frames, top: None, anchored: false };
+        self.put_leaves(effects);
+        let record = EpochRecord { id, frames, top: None, anchored_at: None, pruned_at: None };
         self.epochs.insert(id, record);
+        self.unanchored.insert(id);
         self.open_epoch = OpenEpoch::starting(id.next());
         self.open_epoch_changed = true;
         effects.push(Effect::Put(Record::Epoch(record)));
         effects.push(Effect::SealEpoch { epoch: id, frames });
     }
 
-    fn epoch_sealed(&mut self, header: &EpochHeader, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+    fn epoch_indexed(&self, epoch: EpochId, records: Vec<IndexRecord>, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        // Of a sealed epoch the index is complete, and of a pruned one it has to stay deleted.
+        let is_awaited = self.epochs.get(&epoch).is_some_and(|record| record.top.is_none() && record.pruned_at.is_none());
+        if !is_awaited || records.iter().any(|record| record.epoch != epoch) {
+            return Err(Fault::Sealed { epoch });
+        }
+        effects.extend(records.into_iter().map(|record| Effect::Put(Record::Index(record))));
+        Ok(())
+    }
+
+    fn epoch_sealed(&mut self, now: Timestamp, header: &EpochHeader, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         let fault = Fault::Sealed { epoch: header.epoch };
         let record = self.epochs.get_mut(&header.epoch).ok_or_else(|| fault.clone())?;
         if u64::from(record.frames) != header.leaf_count || header.ledger != self.config.ledger {
@@ -280,6 +359,7 @@ impl Engine {
         }
         record.top = Some(header.top);
         effects.push(Effect::Put(Record::Epoch(*record)));
+        self.wake_to_prune(now, effects);
         Ok(())
     }
 }
@@ -289,9 +369,9 @@ fn snapshot(channel: &Channel) -> Snapshot {
         channel: channel.id,
         key_x: channel.key_x,
         status: channel.status,
-        deposit: channel.deposit,
-        accepted: channel.accepted.as_ref().map(|voucher| *voucher.signed()),
-        charged: channel.charged,
-        settled: channel.settled,
+        deposit: channel.deposit(),
+        accepted: channel.accepted().map(Into::into),
+        charged: channel.charged(),
+        settled: channel.settled(),
     }
 }

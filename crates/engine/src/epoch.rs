@@ -27,13 +27,7 @@ impl OpenEpoch {
         bytes.push(1);
         bytes.extend_from_slice(&self.id.number().to_be_bytes());
         bytes.extend_from_slice(&self.frames.to_be_bytes());
-        match self.first_frame_at {
-            None => bytes.push(0),
-            Some(at) => {
-                bytes.push(1);
-                bytes.extend_from_slice(&at.as_millis().to_be_bytes());
-            }
-        }
+        encode_time(self.first_frame_at, &mut bytes);
         bytes
     }
 
@@ -41,13 +35,27 @@ impl OpenEpoch {
         let mut reader = Reader::new("open epoch", bytes)?;
         let id = EpochId::new(reader.u64()?);
         let frames = reader.u32()?;
-        let first_frame_at = match reader.u8()? {
-            0 => None,
-            1 => Some(Timestamp::from_millis(reader.u64()?)),
-            _ => return Err(reader.invalid()),
-        };
+        let first_frame_at = decode_time(&mut reader)?;
         reader.finish()?;
         Ok(Self { id, frames, first_frame_at })
+    }
+}
+
+fn encode_time(at: Option<Timestamp>, bytes: &mut Vec<u8>) {
+    match at {
+        None => bytes.push(0),
+        Some(at) => {
+            bytes.push(1);
+            bytes.extend_from_slice(&at.as_millis().to_be_bytes());
+        }
+    }
+}
+
+fn decode_time(reader: &mut Reader<'_>) -> Result<Option<Timestamp>, RecordError> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(Timestamp::from_millis(reader.u64()?))),
+        _ => Err(reader.invalid()),
     }
 }
 
@@ -60,8 +68,10 @@ pub struct EpochRecord {
     pub frames: u32,
     /// The top of its tree, once that was built.
     pub top: Option<SumNode>,
-    /// Whether the chain confirmed its root.
-    pub anchored: bool,
+    /// When the chain was seen to have confirmed its root.
+    pub anchored_at: Option<Timestamp>,
+    /// When its frames, leaves and index were deleted; this record stays.
+    pub pruned_at: Option<Timestamp>,
 }
 
 impl EpochRecord {
@@ -72,10 +82,11 @@ impl EpochRecord {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(55);
+        let mut bytes = Vec::with_capacity(72);
         bytes.push(1);
         bytes.extend_from_slice(&self.frames.to_be_bytes());
-        bytes.push(u8::from(self.anchored));
+        encode_time(self.anchored_at, &mut bytes);
+        encode_time(self.pruned_at, &mut bytes);
         match self.top {
             None => bytes.push(0),
             Some(top) => {
@@ -90,17 +101,13 @@ impl EpochRecord {
     pub(crate) fn decode(id: EpochId, bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = Reader::new("epoch", bytes)?;
         let frames = reader.u32()?;
-        let anchored = match reader.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(reader.invalid()),
-        };
+        let (anchored_at, pruned_at) = (decode_time(&mut reader)?, decode_time(&mut reader)?);
         let top = match reader.u8()? {
             0 => None,
             1 => Some(SumNode { hash: Hash256::from_bytes(reader.bytes()?), sum: Amount::from_units(reader.u128()?) }),
             _ => return Err(reader.invalid()),
         };
         reader.finish()?;
-        Ok(Self { id, frames, top, anchored })
+        Ok(Self { id, frames, top, anchored_at, pruned_at })
     }
 }

@@ -5,7 +5,7 @@ use millstream_billing::{EpochHeader, FrameLeaf};
 use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, CumulativeAmount, EpochId, Hash256, Timestamp};
 use millstream_voucher::{SignedVoucher, VerifiedVoucher};
 
-use crate::{ChannelStatus, Key, Record, Rejection};
+use crate::{ChannelStatus, IndexRecord, Key, Record, Rejection};
 
 /// The caller's name for who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +48,14 @@ pub enum Input {
     Tick,
     /// The open epoch is to be cut now, if it has a frame.
     CutEpoch,
-    /// The tree of an epoch that was cut has been built.
+    /// A part of the index of an epoch that was cut, to be stored. All parts come before the epoch is sealed; a part may come again.
+    EpochIndexed {
+        /// The epoch.
+        epoch: EpochId,
+        /// The records.
+        records: Vec<IndexRecord>,
+    },
+    /// The tree of an epoch that was cut has been built, and its index is stored.
     EpochSealed(EpochHeader),
 }
 
@@ -146,7 +153,7 @@ pub enum Effect {
     Put(Record),
     /// Remove a record.
     Delete(Key),
-    /// Write an accepted frame with its leaf.
+    /// Write an accepted frame. Its leaf comes with those of the tick.
     PutFrame {
         /// The leaf.
         leaf: FrameLeaf,
@@ -164,7 +171,12 @@ pub enum Effect {
         /// What to tell.
         answer: Answer,
     },
-    /// An epoch was cut: build its tree from the stored leaves and come back with [`Input::EpochSealed`].
+    /// Delete everything in [`Key::BILL_TABLES`] of the epochs up to and with this one: the range [`Key::through`] of each.
+    DeleteThrough(EpochId),
+    /// What [`Effect::DeleteThrough`] named is deleted, durably: its space may be given back.
+    ReclaimThrough(EpochId),
+    /// An epoch was cut: build its tree and its index from the stored leaves and come back with [`Input::EpochIndexed`] and then
+    /// [`Input::EpochSealed`].
     SealEpoch {
         /// The epoch.
         epoch: EpochId,

@@ -10,21 +10,25 @@
 #![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 
 mod channel;
+mod channels;
 mod codec;
 mod engine;
 mod epoch;
 mod facts;
 mod fault;
+mod index;
 mod input;
 mod queue;
 mod record;
 mod rejection;
+mod retention;
 
 pub use channel::{Channel, ChannelStatus, Location};
-pub use engine::{Engine, EngineConfig, Summary};
+pub use engine::{Engine, EngineConfig, Restoring, Summary};
 pub use epoch::{EpochRecord, OpenEpoch};
 pub use fault::Fault;
+pub use index::{INDEX_ENTRIES_MAX, IndexRecord, index_records};
 pub use input::{Ack, Answer, ChainCursor, ChainFact, Effect, FrameInput, Input, ReplyId, Snapshot};
 pub use queue::{Request, RequestKind, RequestQueue};
-pub use record::{Key, LeafRecord, Record, RecordError, StoredFrame, Table};
+pub use record::{Key, LEAVES_PER_RECORD_MAX, LeavesRecord, Record, RecordError, Table};
 pub use rejection::Rejection;

@@ -43,6 +43,12 @@ impl RequestQueue {
         self.requests.iter().map(|(index, request)| (*index, request))
     }
 
+    /// The position after the newest unserved request; 0 when all are served.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.requests.last_key_value().map_or(0, |(index, _)| index.saturating_add(1))
+    }
+
     /// Unserved requests.
     #[must_use]
     pub fn len(&self) -> usize {

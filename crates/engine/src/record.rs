@@ -1,11 +1,11 @@
-//! What is stored, under which key, in which bytes. Every value starts with its version.
+//! What is stored, under which key, in which bytes. Every value starts with its version, but that of a frame: it is what the payer sent, and
+//! is stored without being copied.
 
-use bytes::{Bytes, BytesMut};
 use millstream_billing::FrameLeaf;
 use millstream_types::{BillHead, BlockNumber, ChannelId, EpochId, Hash256};
 
 use crate::codec::Reader;
-use crate::{ChainCursor, Channel, EpochRecord, OpenEpoch, Request};
+use crate::{ChainCursor, Channel, EpochRecord, IndexRecord, OpenEpoch, Request};
 
 /// Why stored bytes are not a record: a fault, since we wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,14 +39,16 @@ pub enum Table {
     Meta,
     /// Channel by id.
     Channels,
-    /// Frame by channel and first line.
+    /// Frame by epoch and position.
     Frames,
-    /// Frame leaf by epoch and position.
+    /// Frame leaves by epoch and first position.
     Leaves,
     /// Epoch by number.
     Epochs,
     /// Unserved request by position.
     Requests,
+    /// Where a channel's frames are, by epoch, channel and first line.
+    Index,
 }
 
 /// The key of a record.
@@ -60,14 +62,16 @@ pub enum Key {
     OpenEpoch,
     /// A channel.
     Channel(ChannelId),
-    /// The frame of a channel that starts after so many lines.
-    Frame(ChannelId, u64),
-    /// A leaf of an epoch.
-    Leaf(EpochId, u32),
+    /// The frame at a position of an epoch.
+    Frame(EpochId, u32),
+    /// Leaves of an epoch, from a position on.
+    Leaves(EpochId, u32),
     /// An epoch.
     Epoch(EpochId),
     /// A request.
     Request(u64),
+    /// A channel's frames in an epoch, from the one that starts after so many lines on.
+    Index(EpochId, ChannelId, u64),
 }
 
 impl Key {
@@ -78,9 +82,10 @@ impl Key {
             Self::Cursor | Self::Retelling | Self::OpenEpoch => Table::Meta,
             Self::Channel(_) => Table::Channels,
             Self::Frame(..) => Table::Frames,
-            Self::Leaf(..) => Table::Leaves,
+            Self::Leaves(..) => Table::Leaves,
             Self::Epoch(_) => Table::Epochs,
             Self::Request(_) => Table::Requests,
+            Self::Index(..) => Table::Index,
         }
     }
 
@@ -92,11 +97,25 @@ impl Key {
             Self::Retelling => b"retelling".to_vec(),
             Self::OpenEpoch => b"open-epoch".to_vec(),
             Self::Channel(channel) => channel.as_bytes().to_vec(),
-            Self::Frame(channel, lines_before) => [channel.as_bytes().as_slice(), &lines_before.to_be_bytes()].concat(),
-            Self::Leaf(epoch, index) => [epoch.number().to_be_bytes().as_slice(), &index.to_be_bytes()].concat(),
+            Self::Frame(epoch, index) | Self::Leaves(epoch, index) => {
+                [epoch.number().to_be_bytes().as_slice(), &index.to_be_bytes()].concat()
+            }
             Self::Epoch(epoch) => epoch.number().to_be_bytes().to_vec(),
             Self::Request(index) => index.to_be_bytes().to_vec(),
+            Self::Index(epoch, channel, lines_before) => {
+                [epoch.number().to_be_bytes().as_slice(), channel.as_bytes(), &lines_before.to_be_bytes()].concat()
+            }
         }
+    }
+
+    /// The tables of what an epoch's bill consists of. Their keys begin with the epoch.
+    pub const BILL_TABLES: [Table; 3] = [Table::Frames, Table::Leaves, Table::Index];
+
+    /// The range of [`Key::BILL_TABLES`] that [`crate::Effect::DeleteThrough`] deletes: from the first key, included, to the second, excluded.
+    /// It begins at the first epoch of all, so that it also covers what an earlier one left.
+    #[must_use]
+    pub const fn through(epoch: EpochId) -> ([u8; 8], [u8; 8]) {
+        ([0; 8], epoch.next().number().to_be_bytes())
     }
 }
 
@@ -111,12 +130,14 @@ pub enum Record {
     OpenEpoch(OpenEpoch),
     /// A channel.
     Channel(Box<Channel>),
-    /// A leaf of an epoch.
-    Leaf(LeafRecord),
+    /// Leaves of an epoch.
+    Leaves(LeavesRecord),
     /// An epoch that was cut.
     Epoch(EpochRecord),
     /// An unserved request.
     Request(u64, Request),
+    /// Where a channel's frames are in an epoch.
+    Index(IndexRecord),
 }
 
 impl Record {
@@ -128,9 +149,10 @@ impl Record {
             Self::Retelling(_) => Key::Retelling,
             Self::OpenEpoch(_) => Key::OpenEpoch,
             Self::Channel(channel) => Key::Channel(channel.id),
-            Self::Leaf(leaf) => Key::Leaf(leaf.epoch, leaf.index),
+            Self::Leaves(leaves) => Key::Leaves(leaves.epoch, leaves.first),
             Self::Epoch(epoch) => Key::Epoch(epoch.id),
             Self::Request(index, _) => Key::Request(*index),
+            Self::Index(record) => record.key(),
         }
     }
 
@@ -142,13 +164,14 @@ impl Record {
             Self::Retelling(until) => [&[1], until.height().to_be_bytes().as_slice()].concat(),
             Self::OpenEpoch(epoch) => epoch.encode(),
             Self::Channel(channel) => channel.encode(),
-            Self::Leaf(leaf) => leaf.encode(),
+            Self::Leaves(leaves) => leaves.encode(),
             Self::Epoch(epoch) => epoch.encode(),
             Self::Request(_, request) => request.encode(),
+            Self::Index(record) => record.encode(),
         }
     }
 
-    /// A record of a table that is read whole at start-up: everything but frames and leaves.
+    /// A record of a table that is read whole at start-up: everything but frames, leaves and index.
     ///
     /// # Errors
     /// [`RecordError`]: the bytes are not what this program wrote.
@@ -174,86 +197,69 @@ impl Record {
             }
             Table::Epochs => EpochRecord::decode(EpochId::new(number("epoch")?), value).map(Self::Epoch),
             Table::Requests => Ok(Self::Request(number("request")?, Request::decode(value)?)),
-            Table::Meta | Table::Frames | Table::Leaves => Err(RecordError::Value { what: "unexpected" }),
+            Table::Meta | Table::Frames | Table::Leaves | Table::Index => Err(RecordError::Value { what: "unexpected" }),
         }
     }
 }
 
-/// The leaf of a frame, at its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeafRecord {
+/// Leaves in one record, at most: a value of 124 KiB.
+pub const LEAVES_PER_RECORD_MAX: usize = 1_024;
+
+/// Leaves of frames that follow each other in an epoch and were accepted in one tick. One record for all of them: a record of its own for
+/// each costs more than its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeavesRecord {
     /// The epoch.
     pub epoch: EpochId,
-    /// The position in it.
-    pub index: u32,
-    /// The leaf.
-    pub leaf: FrameLeaf,
+    /// The position of the first in it.
+    pub first: u32,
+    /// The leaves, 1 to [`LEAVES_PER_RECORD_MAX`].
+    pub leaves: Vec<FrameLeaf>,
 }
 
-impl LeafRecord {
+/// Bytes of a leaf in a record: `channel 32 ‖ lines before u64 ‖ lines u32 ‖ nanos before u64 ‖ nanos after u64 ‖ head 32 ‖ root 32`.
+const LEAF_BYTES: usize = 124;
+
+impl LeavesRecord {
     fn encode(&self) -> Vec<u8> {
-        let leaf = &self.leaf;
-        let mut bytes = Vec::with_capacity(129);
+        let mut bytes = Vec::with_capacity(self.leaves.len().saturating_mul(LEAF_BYTES).saturating_add(1));
         bytes.push(1);
-        bytes.extend_from_slice(leaf.channel.as_bytes());
-        for number in [leaf.lines_before, leaf.lines_after, leaf.cumulative_before, leaf.cumulative_after] {
-            bytes.extend_from_slice(&number.to_be_bytes());
+        for leaf in &self.leaves {
+            bytes.extend_from_slice(leaf.channel.as_bytes());
+            bytes.extend_from_slice(&leaf.lines_before.to_be_bytes());
+            // A frame counts its lines in 32 bits.
+            let lines = u32::try_from(leaf.lines_after.saturating_sub(leaf.lines_before)).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&lines.to_be_bytes());
+            bytes.extend_from_slice(&leaf.cumulative_before.to_be_bytes());
+            bytes.extend_from_slice(&leaf.cumulative_after.to_be_bytes());
+            bytes.extend_from_slice(leaf.bill_head.as_bytes());
+            bytes.extend_from_slice(leaf.frame_root.as_bytes());
         }
-        bytes.extend_from_slice(leaf.bill_head.as_bytes());
-        bytes.extend_from_slice(leaf.frame_root.as_bytes());
         bytes
     }
 
-    /// The leaf that a value of [`Table::Leaves`] holds.
+    /// Appends the leaves that a value of [`Table::Leaves`] holds.
     ///
     /// # Errors
     /// [`RecordError`].
-    pub fn decode_leaf(value: &[u8]) -> Result<FrameLeaf, RecordError> {
-        let mut reader = Reader::new("leaf", value)?;
-        let channel = ChannelId::from_bytes(reader.bytes()?).map_err(|_| RecordError::Value { what: "leaf" })?;
-        let leaf = FrameLeaf {
-            channel,
-            lines_before: reader.u64()?,
-            lines_after: reader.u64()?,
-            cumulative_before: reader.u64()?,
-            cumulative_after: reader.u64()?,
-            bill_head: BillHead::from_bytes(reader.bytes()?),
-            frame_root: Hash256::from_bytes(reader.bytes()?),
-        };
-        reader.finish()?;
-        Ok(leaf)
-    }
-}
-
-/// A stored frame: where it is billed, and the bytes that came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredFrame {
-    /// The epoch.
-    pub epoch: EpochId,
-    /// The position in it.
-    pub index: u32,
-    /// The frame message's body.
-    pub bytes: Bytes,
-}
-
-impl StoredFrame {
-    /// The value in [`Table::Frames`].
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut value = BytesMut::with_capacity(self.bytes.len().saturating_add(13));
-        value.extend_from_slice(&[1]);
-        value.extend_from_slice(&self.epoch.number().to_be_bytes());
-        value.extend_from_slice(&self.index.to_be_bytes());
-        value.extend_from_slice(&self.bytes);
-        value.freeze()
-    }
-
-    /// # Errors
-    /// [`RecordError`].
-    pub fn decode(value: &[u8]) -> Result<Self, RecordError> {
-        let mut reader = Reader::new("frame", value)?;
-        let epoch = EpochId::new(reader.u64()?);
-        let index = reader.u32()?;
-        Ok(Self { epoch, index, bytes: Bytes::copy_from_slice(reader.rest()) })
+    pub fn decode_leaves(value: &[u8], leaves: &mut Vec<FrameLeaf>) -> Result<(), RecordError> {
+        let mut reader = Reader::new("leaves", value)?;
+        if reader.is_empty() {
+            return Err(RecordError::Length { what: "leaves" });
+        }
+        while !reader.is_empty() {
+            let channel = ChannelId::from_bytes(reader.bytes()?).map_err(|_| RecordError::Value { what: "leaves" })?;
+            let (lines_before, lines) = (reader.u64()?, reader.u32()?);
+            leaves.push(FrameLeaf {
+                channel,
+                lines_before,
+                lines_after: lines_before.checked_add(lines.into()).ok_or(RecordError::Value { what: "leaves" })?,
+                cumulative_before: reader.u64()?,
+                cumulative_after: reader.u64()?,
+                bill_head: BillHead::from_bytes(reader.bytes()?),
+                frame_root: Hash256::from_bytes(reader.bytes()?),
+            });
+        }
+        Ok(())
     }
 }

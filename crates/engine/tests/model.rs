@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millstream_billing::{FrameTree, Line, genesis_head, next_head};
-use millstream_engine::{Answer, ChainFact, ChannelStatus, Effect, Engine, EngineConfig, FrameInput, Input, Record, ReplyId};
-use millstream_types::{Address, Amount, BillHead, BookId, ChainId, ChannelId, CumulativeAmount, LedgerId, Reference, Tier, Timestamp};
+use millstream_billing::{EpochTree, FrameLeaf, FrameTree, Line, genesis_head, next_head};
+use millstream_engine::{
+    Answer, ChainFact, ChannelStatus, Effect, Engine, EngineConfig, EpochRecord, FrameInput, Input, Key, LeavesRecord, Record, ReplyId,
+    Summary, index_records,
+};
+use millstream_types::{
+    Address, Amount, BillHead, BookId, ChainId, ChannelId, CumulativeAmount, EpochId, LedgerId, Reference, Tier, Timestamp,
+};
 use millstream_voucher::{SecretKey, VoucherBody};
 use proptest::prelude::*;
 
 const CHANNELS: u8 = 3;
+const RETENTION_MILLIS: u64 = 50;
 
 #[derive(Clone, Copy, Debug)]
 enum Lie {
@@ -43,6 +49,14 @@ enum Action {
         channel: u8,
     },
     CutEpoch,
+    /// Builds the tree of every epoch that was cut, in as many ticks as its index has slices.
+    Seal,
+    /// The chain anchors the oldest sealed epoch that it does not have.
+    Anchor,
+    /// Time passes, and the timer fires if it is due.
+    Wait {
+        millis: u8,
+    },
     Crash,
 }
 
@@ -61,6 +75,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Settle),
         1 => (0..CHANNELS).prop_map(|channel| Action::Close { channel }),
         1 => Just(Action::CutEpoch),
+        2 => Just(Action::Seal),
+        2 => Just(Action::Anchor),
+        2 => (1u8..80).prop_map(|millis| Action::Wait { millis }),
         2 => Just(Action::Crash),
     ]
 }
@@ -81,6 +98,10 @@ struct World {
     engine: Engine,
     records: BTreeMap<(u8, Vec<u8>), Record>,
     billed: u64,
+    /// Frames by key, as stored.
+    frames: BTreeMap<Vec<u8>, ChannelId>,
+    now: u64,
+    timer: Option<Timestamp>,
     naive: Vec<Naive>,
     heads: Vec<BillHead>,
     last: Vec<Option<FrameInput>>,
@@ -94,7 +115,7 @@ fn id(channel: u8) -> ChannelId {
 
 fn config() -> EngineConfig {
     let ledger = LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([1; 20]) };
-    EngineConfig { ledger, epoch_frames_max: 4, epoch_millis_max: 1_000 }
+    EngineConfig { ledger, epoch_frames_max: 4, epoch_millis_max: 1_000, retention_millis: Some(RETENTION_MILLIS) }
 }
 
 fn book() -> BookId {
@@ -108,6 +129,9 @@ impl World {
             engine: Engine::restore(config(), [], &mut Vec::new()),
             records: BTreeMap::new(),
             billed: 0,
+            frames: BTreeMap::new(),
+            now: 1,
+            timer: None,
             naive: vec![Naive::default(); channels],
             heads: (0..CHANNELS).map(|channel| genesis_head(&id(channel))).collect(),
             last: vec![None; channels],
@@ -118,7 +142,7 @@ impl World {
 
     fn apply(&mut self, input: Input) -> Option<Answer> {
         let (mut effects, mut answer) = (Vec::new(), None);
-        self.engine.apply(Timestamp::from_millis(1), input, &mut effects).expect("no fault");
+        self.engine.apply(Timestamp::from_millis(self.now), input, &mut effects).expect("no fault");
         self.engine.end_tick(&mut effects);
         for effect in effects {
             match effect {
@@ -128,9 +152,19 @@ impl World {
                 Effect::Delete(key) => {
                     self.records.remove(&(key.table() as u8, key.to_bytes()));
                 }
-                Effect::PutFrame { leaf, .. } => self.billed += leaf.cumulative_after - leaf.cumulative_before,
+                Effect::PutFrame { leaf, epoch, index, .. } => {
+                    self.frames.insert(Key::Frame(epoch, index).to_bytes(), leaf.channel);
+                    self.billed += leaf.cumulative_after - leaf.cumulative_before;
+                }
+                Effect::DeleteThrough(epoch) => {
+                    let (from, to) = Key::through(epoch);
+                    let is_in = |key: &[u8]| key >= &from[..] && key < &to[..];
+                    self.frames.retain(|key, _| !is_in(key));
+                    self.records.retain(|(table, key), _| !Key::BILL_TABLES.iter().any(|bill| *bill as u8 == *table) || !is_in(key));
+                }
                 Effect::Answer { answer: given, .. } => answer = Some(given),
-                Effect::SealEpoch { .. } | Effect::WakeAt(_) => {}
+                Effect::WakeAt(at) => self.timer = Some(self.timer.map_or(at, |timer| timer.min(at))),
+                Effect::SealEpoch { .. } | Effect::ReclaimThrough(_) => {}
             }
         }
         answer
@@ -185,11 +219,28 @@ impl World {
             Action::CutEpoch => {
                 self.apply(Input::CutEpoch);
             }
+            Action::Seal => self.seal(),
+            Action::Anchor => {
+                let sealed = self.engine.unanchored_epochs().next().and_then(|epoch| epoch.header(config().ledger));
+                if let Some(header) = sealed {
+                    self.chain(ChainFact::EpochAnchored { epoch: header.epoch, root: header.root() });
+                }
+            }
+            Action::Wait { millis } => {
+                self.now += u64::from(millis);
+                if self.timer.is_some_and(|at| at.as_millis() <= self.now) {
+                    self.timer = None;
+                    self.apply(Input::Tick);
+                }
+            }
             Action::Crash => {
-                let stored = self.records.values().filter(|record| !matches!(record, Record::Leaf(_)));
+                let stored = self.records.values().filter(|record| !matches!(record, Record::Leaves(_) | Record::Index(_)));
                 let read = stored
                     .map(|record| Record::decode(record.key().table(), &record.key().to_bytes(), &record.encode()).expect("its own bytes"));
-                self.engine = Engine::restore(config(), read.collect::<Vec<_>>(), &mut Vec::new());
+                let mut effects = Vec::new();
+                self.engine = Engine::restore(config(), read.collect::<Vec<_>>(), &mut effects);
+                let timers = effects.iter().filter_map(|effect| if let Effect::WakeAt(at) = effect { Some(*at) } else { None });
+                self.timer = timers.min();
             }
         }
     }
@@ -238,6 +289,63 @@ impl World {
         }
     }
 
+    fn leaves(&self, epoch: EpochId) -> Vec<FrameLeaf> {
+        let records = self.records.values().filter_map(|record| if let Record::Leaves(leaves) = record { Some(leaves) } else { None });
+        let (mut leaves, mut next) = (Vec::new(), 0);
+        for record in records.filter(|record| record.epoch == epoch) {
+            assert_eq!(record.first, next, "leaves without a gap");
+            LeavesRecord::decode_leaves(&Record::Leaves(record.clone()).encode(), &mut leaves).expect("its own bytes");
+            next = u32::try_from(leaves.len()).expect("few");
+        }
+        leaves
+    }
+
+    fn seal(&mut self) {
+        let unsealed: Vec<_> = self.engine.unanchored_epochs().filter(|epoch| epoch.top.is_none()).copied().collect();
+        for EpochRecord { id: epoch, frames, .. } in unsealed {
+            let leaves = self.leaves(epoch);
+            assert_eq!(leaves.len(), frames as usize);
+            for record in index_records(epoch, &leaves) {
+                self.apply(Input::EpochIndexed { epoch, records: vec![record] });
+            }
+            let header = *EpochTree::new(config().ledger, epoch, &leaves).expect("frames").header();
+            self.apply(Input::EpochSealed(header));
+        }
+    }
+
+    /// What is stored of the bills is exactly what was not pruned, and the timer is set for what is due next.
+    fn check_bills(&self) {
+        let pruned = self.engine.pruned().map_or(0, |(epoch, _)| epoch.number() + 1);
+        let epochs = self.records.values().filter_map(|record| if let Record::Epoch(epoch) = record { Some(*epoch) } else { None });
+        let mut frames = self.engine.open_epoch().frames as usize;
+        for epoch in epochs {
+            assert_eq!(epoch.pruned_at.is_some(), epoch.id.number() < pruned, "pruned from the oldest on");
+            assert!(epoch.pruned_at.is_none() || epoch.top.is_some());
+            if epoch.pruned_at.is_none() {
+                frames += epoch.frames as usize;
+                let leaves = self.leaves(epoch.id);
+                let found = |leaf: &FrameLeaf| {
+                    let mut index =
+                        self.records.values().filter_map(|record| if let Record::Index(index) = record { Some(index) } else { None });
+                    index.find_map(|record| {
+                        (record.epoch == epoch.id && record.channel == leaf.channel).then(|| record.find(leaf.lines_before))?
+                    })
+                };
+                for (index, leaf) in (0..).zip(&leaves).filter(|_| epoch.top.is_some()) {
+                    assert_eq!(found(leaf), Some((index, leaf.lines_before)));
+                    assert_eq!(self.frames.get(&Key::Frame(epoch.id, index).to_bytes()), Some(&leaf.channel));
+                }
+            }
+            if let (Some(anchored), None) = (epoch.anchored_at, epoch.pruned_at)
+                && epoch.id.number() == pruned
+            {
+                let due = anchored.plus_millis(RETENTION_MILLIS);
+                assert!(self.timer.is_some_and(|at| at <= due.max(Timestamp::from_millis(self.now))), "{:?} for {due:?}", self.timer);
+            }
+        }
+        assert_eq!(self.frames.len(), frames);
+    }
+
     fn settle(&mut self) {
         for channel in 0..CHANNELS {
             let located = self.engine.channel(&id(channel)).is_some_and(|known| known.location().is_some());
@@ -274,6 +382,21 @@ impl World {
             assert!(if naive.closed { spent == known.deposit() } else { spent <= known.deposit() });
         }
         assert_eq!(self.billed, self.naive.iter().map(|naive| naive.accepted).sum::<u64>(), "the bill is what was accepted");
+        let walked = self.engine.channels().fold(Summary::default(), |sum, channel| {
+            let add = |sum: Amount, amount: Amount| sum.checked_add(amount).expect("small");
+            Summary {
+                channels: sum.channels + 1,
+                open: sum.open + u64::from(channel.status() == ChannelStatus::Open),
+                frozen: sum.frozen + u64::from(channel.status() == ChannelStatus::Frozen),
+                lines: sum.lines + channel.lines_total(),
+                deposited: add(sum.deposited, channel.deposit()),
+                accepted: add(sum.accepted, channel.accepted_total().as_amount()),
+                settled: add(sum.settled, channel.settled().as_amount()),
+                refunded: add(sum.refunded, channel.refunded()),
+            }
+        });
+        assert_eq!(self.engine.summary(), walked, "the sums are those of the channels");
+        self.check_bills();
     }
 }
 

@@ -1,10 +1,12 @@
 //! Scenarios through the one entry: what is accepted, what is refused with which reason, what is written, and what survives a restart.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use millstream_billing::{EpochTree, FrameLeaf, FrameTree, Line, genesis_head, next_head};
 use millstream_engine::{
-    Answer, ChainCursor, ChainFact, Channel, ChannelStatus, Effect, Engine, EngineConfig, Fault, FrameInput, Input, Record, Rejection,
-    ReplyId, RequestKind,
+    Answer, ChainCursor, ChainFact, Channel, ChannelStatus, Effect, Engine, EngineConfig, Fault, FrameInput, INDEX_ENTRIES_MAX,
+    IndexRecord, Input, Key, LEAVES_PER_RECORD_MAX, LeavesRecord, Record, RecordError, Rejection, ReplyId, RequestKind, index_records,
 };
 use millstream_types::{
     Address, Amount, BillHead, BlockNumber, BookId, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference, Tier,
@@ -14,7 +16,7 @@ use millstream_voucher::{SecretKey, VoucherBody};
 
 fn config() -> EngineConfig {
     let ledger = LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([0x11; 20]) };
-    EngineConfig { ledger, epoch_frames_max: 3, epoch_millis_max: 1_000 }
+    EngineConfig { ledger, epoch_frames_max: 3, epoch_millis_max: 1_000, retention_millis: Some(10_000) }
 }
 
 fn channel(number: u8) -> ChannelId {
@@ -107,7 +109,17 @@ impl House {
                     key.extend(deleted.to_bytes());
                     self.records.remove(&key);
                 }
-                Effect::PutFrame { .. } | Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::WakeAt(_) => {}
+                Effect::DeleteThrough(epoch) => {
+                    let (from, to) = Key::through(*epoch);
+                    self.records.retain(|key, _| {
+                        !Key::BILL_TABLES.iter().any(|table| *table as u8 == key[0]) || key[1..] < from[..] || key[1..] >= to[..]
+                    });
+                }
+                Effect::PutFrame { .. }
+                | Effect::Answer { .. }
+                | Effect::SealEpoch { .. }
+                | Effect::ReclaimThrough(_)
+                | Effect::WakeAt(_) => {}
             }
         }
         Ok(effects)
@@ -139,12 +151,15 @@ impl House {
 
     /// Writes every record to bytes, reads them back, and starts a new engine from them.
     fn restart(&mut self) {
-        let stored = self.records.values().filter(|record| !matches!(record, Record::Leaf(_))).map(|record| {
+        let stored = self.records.values().filter(|record| !matches!(record, Record::Leaves(_) | Record::Index(_))).map(|record| {
             let key = record.key();
             Record::decode(key.table(), &key.to_bytes(), &record.encode()).expect("its own bytes")
         });
         let restored = Engine::restore(config(), stored.collect::<Vec<_>>(), &mut Vec::new());
-        assert_eq!(restored.channels().collect::<Vec<_>>(), self.engine.channels().collect::<Vec<_>>());
+        let by_id = |engine: &Engine| engine.channels().map(|channel| (channel.id(), channel.clone())).collect::<BTreeMap<_, _>>();
+        assert_eq!(by_id(&restored), by_id(&self.engine));
+        assert_eq!(restored.summary(), self.engine.summary());
+        assert_eq!(restored.pruned(), self.engine.pruned());
         assert_eq!(restored.queue(), self.engine.queue());
         assert_eq!(restored.open_epoch(), self.engine.open_epoch());
         assert_eq!(restored.cursor(), self.engine.cursor());
@@ -364,9 +379,10 @@ fn epochs_are_cut_by_size_by_time_and_by_hand_and_lose_no_frame() {
         .records
         .values()
         .filter_map(|record| match record {
-            Record::Leaf(leaf) if leaf.epoch == EpochId::new(0) => Some(leaf.leaf),
+            Record::Leaves(leaves) if leaves.epoch == EpochId::new(0) => Some(leaves.leaves.clone()),
             _ => None,
         })
+        .flatten()
         .collect();
     let header = *EpochTree::new(config().ledger, EpochId::new(0), &leaves).expect("three").header();
     house.apply(Input::EpochSealed(header));
@@ -388,7 +404,7 @@ fn an_empty_node_continues_the_epochs_that_the_chain_has() {
 #[test]
 fn stored_bytes_of_another_version_or_length_are_refused() {
     let house = House::with_channel(10);
-    for record in house.records.values() {
+    for record in house.records.values().filter(|record| !matches!(record, Record::Leaves(_))) {
         let (key, value) = (record.key(), record.encode());
         let decode = |value: &[u8]| Record::decode(key.table(), &key.to_bytes(), value);
         assert_eq!(decode(&value).as_ref(), Ok(record));
@@ -396,4 +412,190 @@ fn stored_bytes_of_another_version_or_length_are_refused() {
         assert!(decode(&[&value[..], &[0]].concat()).is_err());
         assert!(decode(&[&[2], &value[1..]].concat()).is_err());
     }
+}
+
+fn leaf(number: u8, lines_before: u64, lines: u64) -> FrameLeaf {
+    FrameLeaf {
+        channel: channel(number),
+        lines_before,
+        lines_after: lines_before + lines,
+        cumulative_before: lines_before,
+        cumulative_after: lines_before + lines,
+        bill_head: BillHead::from_bytes([number; 32]),
+        frame_root: Hash256::from_bytes([number; 32]),
+    }
+}
+
+#[test]
+fn leaves_of_a_tick_are_one_record_and_come_back_from_their_bytes() {
+    let mut house = House::with_channel(100_000);
+    let config = EngineConfig { epoch_frames_max: 1 << 20, ..config() };
+    house.engine = Engine::restore(config, house.records.values().cloned(), &mut Vec::new());
+    let mut payer = Payer::new(channel(1));
+    let mut effects = Vec::new();
+    let frames = LEAVES_PER_RECORD_MAX + 5;
+    for _ in 0..frames {
+        house.engine.apply(house.now, Input::Frame(payer.pay(&[1, 1])), &mut effects).expect("no fault");
+    }
+    house.engine.end_tick(&mut effects);
+    let records = effects.iter().filter_map(|effect| if let Effect::Put(Record::Leaves(record)) = effect { Some(record) } else { None });
+    let mut leaves = Vec::new();
+    for record in records {
+        assert_eq!((record.epoch, record.first as usize), (EpochId::new(0), leaves.len()));
+        let mut read = Vec::new();
+        let bytes = Record::Leaves(record.clone()).encode();
+        LeavesRecord::decode_leaves(&bytes, &mut read).expect("its own bytes");
+        assert_eq!(read, record.leaves);
+        for wrong in [&bytes[..1], &bytes[..bytes.len() - 1], &[&[2], &bytes[1..]].concat()] {
+            assert!(LeavesRecord::decode_leaves(wrong, &mut Vec::new()).is_err());
+        }
+        leaves.extend(read);
+    }
+    let written = effects.iter().filter_map(|effect| if let Effect::PutFrame { leaf, .. } = effect { Some(*leaf) } else { None });
+    assert_eq!(leaves, written.collect::<Vec<_>>());
+    assert_eq!(leaves.len(), frames);
+}
+
+#[test]
+fn the_index_finds_every_line_of_an_epoch() {
+    // Two channels take turns; one of them has more frames than a record takes.
+    let mut leaves = Vec::new();
+    let many = INDEX_ENTRIES_MAX as u64 + 7;
+    for number in 0..many {
+        leaves.push(leaf(2, 40 + number * 3, 3));
+        if number % 5 == 0 {
+            leaves.push(leaf(1, number / 5 * 2, 2));
+        }
+    }
+    let records = index_records(EpochId::new(9), &leaves);
+    assert_eq!(records.iter().map(|record| record.channel).collect::<Vec<_>>(), [channel(1), channel(2), channel(2)]);
+    let stored: BTreeMap<_, _> = records.iter().map(|record| (record.key().to_bytes(), Record::Index(record.clone()).encode())).collect();
+    assert!(stored.keys().eq(records.iter().map(|record| record.key().to_bytes()).collect::<Vec<_>>().iter()), "in the order of the keys");
+    let read: Vec<_> = stored.iter().map(|(key, value)| IndexRecord::decode(key, value).expect("its own bytes")).collect();
+    assert_eq!(read, records);
+    for (index, leaf) in (0..).zip(&leaves) {
+        for line in leaf.lines_before..leaf.lines_after {
+            let found: Vec<_> =
+                read.iter().filter(|record| record.channel == leaf.channel).filter_map(|record| record.find(line)).collect();
+            assert_eq!(found, [(index, leaf.lines_before)]);
+        }
+    }
+    assert!(read.iter().all(|record| record.find(39).is_none() || record.channel == channel(1)));
+    assert!(read.iter().all(|record| record.find(40 + many * 3).is_none() || record.channel == channel(1)));
+
+    let (key, value) = stored.first_key_value().expect("some");
+    assert_eq!(IndexRecord::decode(&key[1..], value), Err(RecordError::Length { what: "index" }));
+    assert_eq!(IndexRecord::decode(key, &value[..9]), Err(RecordError::Length { what: "index" }));
+    assert_eq!(IndexRecord::decode(key, &value[..value.len() - 1]), Err(RecordError::Length { what: "index" }));
+}
+
+/// Pays one frame, cuts and seals: the header of the epoch.
+fn seal_an_epoch(house: &mut House, payer: &mut Payer) -> millstream_billing::EpochHeader {
+    let epoch = house.engine.open_epoch().id;
+    house.pay(payer.pay(&[1])).expect("honest");
+    house.apply(Input::CutEpoch);
+    let leaves = match &house.records[&[&[millstream_engine::Table::Leaves as u8][..], &Key::Leaves(epoch, 0).to_bytes()].concat()] {
+        Record::Leaves(record) => record.leaves.clone(),
+        other => panic!("{other:?}"),
+    };
+    house.apply(Input::EpochIndexed { epoch, records: index_records(epoch, &leaves) });
+    let header = *EpochTree::new(config().ledger, epoch, &leaves).expect("one").header();
+    house.apply(Input::EpochSealed(header));
+    header
+}
+
+fn wakes(effects: &[Effect]) -> Vec<u64> {
+    effects.iter().filter_map(|effect| if let Effect::WakeAt(at) = effect { Some(at.as_millis()) } else { None }).collect()
+}
+
+#[test]
+fn bills_are_deleted_when_their_epochs_were_anchored_long_enough() {
+    let mut house = House::with_channel(100);
+    let mut payer = Payer::new(channel(1));
+    let headers = [0, 1, 2].map(|_| seal_an_epoch(&mut house, &mut payer));
+    let bill = |house: &House, epoch: u64| {
+        let is_of = |key: &[u8]| key.len() > 8 && key[1..9] == epoch.to_be_bytes();
+        house
+            .records
+            .iter()
+            .filter(|(key, record)| matches!(record, Record::Leaves(_) | Record::Index(_)) && is_of(key))
+            .count()
+    };
+    assert_eq!([0, 1, 2].map(|epoch| bill(&house, epoch)), [2, 2, 2]);
+    let anchored = |number: usize| Input::Chain(ChainFact::EpochAnchored { epoch: headers[number].epoch, root: headers[number].root() });
+
+    house.now = Timestamp::from_millis(5_000);
+    assert_eq!(wakes(&house.apply(anchored(0))), [15_000]);
+    house.now = Timestamp::from_millis(6_000);
+    assert!(wakes(&house.apply(anchored(1))).is_empty(), "the timer is set already");
+    house.now = Timestamp::from_millis(14_999);
+    assert!(wakes(&house.apply(Input::Tick)).is_empty(), "not due, and the timer is still set");
+    assert_eq!(house.engine.pruned(), None);
+    house.restart();
+    house.now = Timestamp::from_millis(15_000);
+    let effects = house.apply(Input::Tick);
+    assert_eq!(wakes(&effects), [16_000], "the next one is due then");
+    assert!(matches!(effects.as_slice(), [.., Effect::DeleteThrough(through), Effect::ReclaimThrough(reclaimed), Effect::WakeAt(_)]
+        if *through == EpochId::new(0) && through == reclaimed));
+    assert_eq!(house.engine.pruned(), Some((EpochId::new(0), house.now)));
+    assert_eq!([0, 1, 2].map(|epoch| bill(&house, epoch)), [0, 2, 2]);
+    house.restart();
+    house.now = Timestamp::from_millis(99_000);
+    house.apply(Input::Tick);
+    assert_eq!([0, 1, 2].map(|epoch| bill(&house, epoch)), [0, 0, 2], "what is not anchored is kept");
+    assert!(wakes(&house.apply(Input::Tick)).is_empty(), "nothing is due");
+
+    // The index of a pruned epoch cannot come back, nor that of a sealed or an unknown one.
+    for epoch in [0, 2, 7] {
+        let late = Input::EpochIndexed { epoch: EpochId::new(epoch), records: index_records(EpochId::new(epoch), &[leaf(1, 0, 1)]) };
+        assert!(matches!(house.engine.clone().apply(house.now, late, &mut Vec::new()), Err(Fault::Sealed { .. })));
+    }
+}
+
+#[test]
+fn a_reorganisation_can_take_back_the_anchor_of_a_pruned_epoch() {
+    let mut house = House::with_channel(100);
+    let mut payer = Payer::new(channel(1));
+    let header = seal_an_epoch(&mut house, &mut payer);
+    let next = seal_an_epoch(&mut house, &mut payer);
+    house.apply(Input::Chain(ChainFact::EpochAnchored { epoch: header.epoch, root: header.root() }));
+    house.now = Timestamp::from_millis(60_000);
+    house.apply(Input::Tick);
+    let pruned = house.engine.pruned();
+    assert_eq!(pruned, Some((header.epoch, house.now)));
+    house.chain(ChainFact::Reset);
+    house.restart();
+    // It waits to be anchored again, with the root that it had, and stays pruned.
+    let waiting: Vec<_> = house.engine.unanchored_epochs().map(|epoch| epoch.header(config().ledger).map(|header| header.root())).collect();
+    assert_eq!(waiting, [Some(header.root()), Some(next.root())]);
+    house.now = Timestamp::from_millis(70_000);
+    for header in [header, next] {
+        house.apply(Input::Chain(ChainFact::EpochAnchored { epoch: header.epoch, root: header.root() }));
+    }
+    assert_eq!((house.engine.unanchored_epochs().count(), house.engine.pruned()), (0, pruned));
+    house.now = Timestamp::from_millis(80_000);
+    house.apply(Input::Tick);
+    assert_eq!(house.engine.pruned(), Some((next.epoch, house.now)));
+    house.restart();
+}
+
+#[test]
+fn there_is_one_timer_however_many_epochs_are_cut() {
+    let mut house = House::with_channel(1_000);
+    let mut payer = Payer::new(channel(1));
+    let mut timers = std::collections::BTreeSet::new();
+    for second in 1..200 {
+        house.now = Timestamp::from_millis(second * 100);
+        let mut asked = wakes(&house.apply(Input::Frame(payer.pay(&[1]))));
+        while let Some(at) = timers.first().copied().filter(|at| *at <= house.now.as_millis()) {
+            timers.remove(&at);
+            asked.extend(wakes(&house.apply(Input::Tick)));
+        }
+        timers.extend(asked);
+        assert_eq!(timers.len(), 1, "at {second}");
+    }
+    // A tick that was lost, as by a clock set back, is not waited for for ever.
+    house.now = Timestamp::from_millis(50_000);
+    house.apply(Input::CutEpoch);
+    assert_eq!(wakes(&house.apply(Input::Frame(payer.pay(&[1])))), [51_000]);
 }

@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, status, settlement and proofs as JSON over HTTP. Loopback only; see `docs/operating/`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,19 +12,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use millstream_chain::Ledger;
-use millstream_engine::{Channel, ChannelStatus, Engine, Input};
-use millstream_store::Read;
+use millstream_engine::{Channel, ChannelStatus, Engine, Input, Record, Table};
+use millstream_store::{KeyRange, Read};
 use millstream_types::{Amount, ChannelId, CumulativeAmount};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::core::{Core, Stopped, stopped};
+use crate::core::{Core, Stopped, stopped, store_table};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
 use crate::plan::{Served, SettlePlan};
-use crate::proofs::{self, ProofFailure};
+use crate::proofs::{self, Bill, ProofFailure};
 use crate::settle::Settler;
 
 /// What the handlers need.
@@ -231,8 +232,44 @@ impl From<&Channel> for ChannelView {
     }
 }
 
-async fn channels(State(admin): Shared) -> Result<Json<Vec<ChannelView>>, Problem> {
-    Ok(Json(admin.core.query(|engine| engine.channels().map(ChannelView::from).collect()).await?))
+/// Channels in one answer, at most.
+const CHANNELS_PAGE_MAX: usize = 10_000;
+
+/// Channels in one answer, unless asked for another number.
+const CHANNELS_PAGE: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelsQuery {
+    after: Option<ChannelId>,
+    limit: Option<usize>,
+}
+
+/// From the store, whose order it is, and not from the core: with a million channels, payments would wait for it.
+async fn channels(State(admin): Shared, Query(query): Query<ChannelsQuery>) -> Result<Json<Vec<ChannelView>>, Problem> {
+    let reader = Arc::clone(&admin.reader);
+    let limit = query.limit.unwrap_or(CHANNELS_PAGE).min(CHANNELS_PAGE_MAX);
+    let page = tokio::task::spawn_blocking(move || channels_after(&*reader, query.after, limit)).await;
+    Ok(Json(page.map_err(anyhow::Error::from)??))
+}
+
+fn channels_after(reader: &dyn Read, after: Option<ChannelId>, limit: usize) -> anyhow::Result<Vec<ChannelView>> {
+    // The first key above `after` is `after` and a zero byte.
+    let from = after.map_or(Vec::new(), |after| [after.as_bytes().as_slice(), &[0]].concat());
+    let (mut page, mut outcome) = (Vec::new(), Ok(()));
+    if limit == 0 {
+        return Ok(page);
+    }
+    reader.scan(store_table(Table::Channels), &KeyRange::starting_at(&from), &mut |key, value| {
+        match Record::decode(Table::Channels, key, value) {
+            Ok(Record::Channel(channel)) => page.push(ChannelView::from(&*channel)),
+            Ok(_) => {}
+            Err(error) => outcome = Err(error),
+        }
+        if outcome.is_ok() && page.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome?;
+    Ok(page)
 }
 
 async fn settle_plan(State(admin): Shared) -> Result<Json<Value>, Problem> {
@@ -292,16 +329,31 @@ struct ProofQuery {
 }
 
 async fn proof(State(admin): Shared, Query(query): Query<ProofQuery>) -> Result<Response, Problem> {
-    let open_epoch = admin.core.query(|engine| engine.open_epoch().id.number()).await?;
-    let (reader, ledger) = (Arc::clone(&admin.reader), admin.ledger.id());
-    let made = tokio::task::spawn_blocking(move || proofs::make(&*reader, ledger, open_epoch, query.channel, query.line)).await;
-    match made.map_err(anyhow::Error::from)? {
+    let ProofQuery { channel, line } = query;
+    let bill = || admin.core.query(move |engine| Bill::of(engine, &channel));
+    let make = |bill| {
+        let reader = Arc::clone(&admin.reader);
+        tokio::task::spawn_blocking(move || proofs::make(&*reader, bill, channel, line))
+    };
+    let before = bill().await?;
+    let mut made = make(before).await.map_err(anyhow::Error::from)?;
+    if matches!(made, Err(ProofFailure::Records(_))) {
+        // Its epoch may have been pruned while it was read.
+        let after = bill().await?;
+        if after.pruned != before.pruned {
+            made = make(after).await.map_err(anyhow::Error::from)?;
+        }
+    }
+    match made {
         Ok(proof) => Ok(Json(proof).into_response()),
         Err(failure @ ProofFailure::NoSuchLine { .. }) => {
             Err(Problem { status: StatusCode::NOT_FOUND, code: "no_such_line", message: failure.to_string() })
         }
         Err(failure @ ProofFailure::EpochOpen { .. }) => {
             Err(Problem { status: StatusCode::CONFLICT, code: "epoch_open", message: failure.to_string() })
+        }
+        Err(failure @ ProofFailure::Pruned { .. }) => {
+            Err(Problem { status: StatusCode::GONE, code: "epoch_pruned", message: failure.to_string() })
         }
         Err(failure @ ProofFailure::Records(_)) => {
             Err(Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "records", message: failure.to_string() })

@@ -78,6 +78,8 @@ pub struct BillingSection {
     pub epoch_frames_max: u32,
     /// Seconds after its first frame at which an epoch is cut.
     pub epoch_secs_max: u64,
+    /// Seconds for which the frames of an anchored epoch are kept, so that single payments can be proven; 0 keeps them for ever.
+    pub retention_secs: u64,
 }
 
 /// `[settlement]`.
@@ -114,7 +116,7 @@ const fn default_poll_millis() -> u64 {
 
 impl Default for BillingSection {
     fn default() -> Self {
-        Self { epoch_frames_max: 262_144, epoch_secs_max: 3_600 }
+        Self { epoch_frames_max: 262_144, epoch_secs_max: 3_600, retention_secs: 0 }
     }
 }
 

@@ -1,19 +1,23 @@
-//! Work that the core asks for and must not wait for: building epoch trees, and waking it later.
+//! Work that the core asks for and must not wait for: building epoch trees and indexes, giving back space, and waking it later.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_billing::{EpochHeader, EpochTree, FrameLeaf};
-use millstream_engine::{Input, LeafRecord, Table};
+use millstream_billing::{EpochHeader, FrameLeaf};
+use millstream_engine::{IndexRecord, Input, LeavesRecord, Table, index_records};
 use millstream_store::{KeyRange, Read};
 use millstream_types::{EpochId, LedgerId};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-use crate::core::{Core, Errand, now, store_table};
+use crate::core::{Core, Errand, Stopped, bill_through, now, store_table};
 
 /// Pause before an epoch that could not be sealed is tried again.
 const SEAL_RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+/// Bytes of an epoch's index that one tick takes beside its payments, about.
+const INDEX_SLICE_BYTES: usize = 256 << 10;
 
 /// Runs errands until the core is gone.
 pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut errands: mpsc::UnboundedReceiver<Errand>) {
@@ -22,7 +26,9 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
         match errand {
             Errand::WakeAt(at) => {
                 tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(at.millis_since(now()))).await;
+                    while now() < at {
+                        tokio::time::sleep(Duration::from_millis(at.millis_since(now()))).await;
+                    }
                     // A core that is gone needs no waking.
                     let _ = core.inputs(vec![Input::Tick]).await;
                 });
@@ -34,10 +40,10 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
                         let leaves = Arc::clone(&reader);
                         let sealed = tokio::task::spawn_blocking(move || seal(&*leaves, ledger, epoch, frames)).await;
                         match sealed.map_err(anyhow::Error::from).and_then(|sealed| sealed) {
-                            Ok(header) => {
+                            Ok((header, index)) => {
                                 info!(%epoch, frames, total_nanos = %header.top.sum, root = %header.root(), "epoch sealed");
                                 // A core that is gone seals it at the next start.
-                                let _ = core.inputs(vec![Input::EpochSealed(header)]).await;
+                                let _ = hand_in(&core, header, index).await;
                                 return;
                             }
                             Err(fault) => error!(%epoch, fault = format!("{fault:#}"), "the epoch cannot be sealed"),
@@ -46,22 +52,60 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
                     }
                 });
             }
+            Errand::ReclaimThrough(epoch) => {
+                let reader = Arc::clone(&reader);
+                tokio::task::spawn_blocking(move || {
+                    for (table, range) in bill_through(epoch) {
+                        if let Err(fault) = reader.reclaim(table, &range) {
+                            // Deleted it is; the space is given back with the next epoch, or at the next start.
+                            error!(%epoch, %fault, "the space of pruned epochs cannot be given back");
+                        }
+                    }
+                    info!(%epoch, "the bills of the epochs up to this one are deleted");
+                });
+            }
         }
     }
+}
+
+/// Stores the index, a slice in a tick, and after all of it the epoch's top. A crash between any two leaves the epoch unsealed, and all of it
+/// is done again.
+pub(crate) async fn hand_in(core: &Core, header: EpochHeader, index: Vec<IndexRecord>) -> Result<(), Stopped> {
+    let epoch = header.epoch;
+    for records in slices(index) {
+        core.inputs(vec![Input::EpochIndexed { epoch, records }]).await?;
+    }
+    core.inputs(vec![Input::EpochSealed(header)]).await
+}
+
+fn slices(index: Vec<IndexRecord>) -> Vec<Vec<IndexRecord>> {
+    let (mut slices, mut slice, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for record in index {
+        bytes += record.size_bytes();
+        slice.push(record);
+        if bytes >= INDEX_SLICE_BYTES {
+            slices.push(std::mem::take(&mut slice));
+            bytes = 0;
+        }
+    }
+    slices.push(slice);
+    slices
 }
 
 /// The frames of an epoch, in durable order.
 pub(crate) fn read_leaves(reader: &dyn Read, epoch: EpochId) -> anyhow::Result<Vec<FrameLeaf>> {
     let range = KeyRange::with_prefix(&epoch.number().to_be_bytes());
-    let mut leaves = Vec::new();
-    for (_, value) in reader.collect(store_table(Table::Leaves), &range)? {
-        leaves.push(LeafRecord::decode_leaf(&value)?);
-    }
+    let (mut leaves, mut outcome) = (Vec::new(), Ok(()));
+    reader.scan(store_table(Table::Leaves), &range, &mut |_, value| {
+        outcome = LeavesRecord::decode_leaves(value, &mut leaves);
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome?;
     Ok(leaves)
 }
 
-fn seal(reader: &dyn Read, ledger: LedgerId, epoch: EpochId, frames: u32) -> anyhow::Result<EpochHeader> {
+pub(crate) fn seal(reader: &dyn Read, ledger: LedgerId, epoch: EpochId, frames: u32) -> anyhow::Result<(EpochHeader, Vec<IndexRecord>)> {
     let leaves = read_leaves(reader, epoch)?;
     anyhow::ensure!(leaves.len() == frames as usize, "epoch {epoch} has {} stored leaves where {frames} were cut", leaves.len());
-    Ok(*EpochTree::new(ledger, epoch, &leaves)?.header())
+    Ok((EpochHeader::of(ledger, epoch, &leaves)?, index_records(epoch, &leaves)))
 }

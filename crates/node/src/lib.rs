@@ -4,6 +4,8 @@
 //! into the core, `errands` seals epochs, `plan` and `settle` decide and carry out what goes on-chain, `admin` shows and controls.
 
 mod admin;
+#[cfg(test)]
+mod bill_tests;
 mod config;
 mod core;
 mod errands;
@@ -11,9 +13,11 @@ mod follower;
 mod metrics;
 mod plan;
 mod proofs;
+mod seed;
 mod server;
 mod session;
 mod settle;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +38,7 @@ use tracing::{error, info, warn};
 
 pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ServerSection, SettlementSection};
 pub use core::Stopped;
+pub use seed::{compact, seed_channels};
 
 use crate::admin::Admin;
 use crate::core::{Core, CoreThread, SCHEMA, stopped};
@@ -41,6 +46,7 @@ use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
 use crate::session::Shared;
 use crate::settle::Settler;
+use crate::verify::Verifier;
 
 /// The shortest time without news of the chain after which payments are refused; it is a tenth of the response window otherwise.
 const STALE_AFTER_SECS_MIN: u64 = 10;
@@ -94,6 +100,7 @@ impl Node {
             ledger: ledger.id(),
             epoch_frames_max: config.billing.epoch_frames_max,
             epoch_millis_max: config.billing.epoch_secs_max.saturating_mul(1_000),
+            retention_millis: retention_millis(config),
         };
         let (errands, errands_queue) = mpsc::unbounded_channel();
         let (core, core_thread) = Core::start(engine, store, Arc::clone(&metrics), errands)?;
@@ -137,12 +144,15 @@ impl Node {
         };
         let shared = Arc::new(Shared {
             core: core.clone(),
+            verifier: Verifier::start(Arc::clone(&metrics)),
             ledger: ledger.id(),
             limits: wire_limits(config),
+            channels_per_connection_max: config.limits.channels_per_connection_max.into(),
             metrics: Arc::clone(&metrics),
             view: Arc::clone(&view),
             stopping: stopping.clone(),
         });
+        let checker = shared.verifier.name();
         let due_view = Arc::clone(&view);
         let admin = Arc::new(Admin {
             core: core.clone(),
@@ -161,7 +171,7 @@ impl Node {
             tokio::spawn(errands::run(core.clone(), reader, ledger.id(), errands_queue)),
             tokio::spawn(settle_when_due(settler, due_view, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
         ];
-        info!(%listen, %admin_listen, certificate_sha256, ledger = %config.chain.ledger, "node started");
+        info!(%listen, %admin_listen, certificate_sha256, checker, ledger = %config.chain.ledger, "node started");
         Ok(Self {
             listen,
             admin_listen,
@@ -246,6 +256,11 @@ impl Node {
 pub fn accept_database_head(config: &NodeConfig) -> anyhow::Result<u64> {
     let head = millstream_store::accept_database_head(&database(config), &StoreOptions::new(SCHEMA))?;
     Ok(head.seq.as_u64())
+}
+
+/// How long the bills of anchored epochs are kept; `None` for ever.
+fn retention_millis(config: &NodeConfig) -> Option<u64> {
+    Some(config.billing.retention_secs.saturating_mul(1_000)).filter(|millis| *millis > 0)
 }
 
 fn database(config: &NodeConfig) -> PathBuf {

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     lines: Counter<u64, AtomicU64>,
     pub(crate) rejects: Counter<u64, AtomicU64>,
     pub(crate) closed_streams: Counter<u64, AtomicU64>,
+    pub(crate) check_disagreements: Gauge<i64, AtomicI64>,
     commits: Counter<u64, AtomicU64>,
     commit_bytes: Counter<u64, AtomicU64>,
     commit_seconds: Histogram,
@@ -58,6 +59,11 @@ impl Metrics {
             lines: metric!(Counter, "payments", "Payments accepted and durable"),
             rejects: metric!(Counter, "rejects", "Messages rejected"),
             closed_streams: metric!(Counter, "closed_streams", "Streams closed for a message that does not parse"),
+            check_disagreements: metric!(
+                Gauge,
+                "check_disagreements",
+                "Answers of the fast check of vouchers that the exact one did not confirm; above 0 the fast one is off"
+            ),
             commits: metric!(Counter, "commits", "Batches committed"),
             commit_bytes: metric!(Counter, "commit_bytes", "Bytes of committed batches"),
             commit_seconds,

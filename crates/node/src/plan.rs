@@ -8,9 +8,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_engine::{ChannelStatus, Engine, EpochRecord, Request, RequestKind};
+use millstream_engine::{Channel, Engine, EpochRecord, Request, RequestKind};
 use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Tier, Timestamp};
 use millstream_voucher::VerifiedVoucher;
+
+use crate::core::{Core, Stopped};
 
 /// Gas of one `register`, at most: below the 2^24 that one transaction may have (EIP-7825).
 const REGISTER_GAS_MAX: u64 = 14_000_000;
@@ -48,6 +50,17 @@ pub(crate) struct PlannedChannel {
 }
 
 impl PlannedChannel {
+    fn of(channel: &Channel) -> Self {
+        Self {
+            id: channel.id(),
+            key_x: *channel.key_x(),
+            registered: channel.registered(),
+            settled: channel.settled(),
+            accepted: channel.accepted(),
+            book: channel.location().map(|location| location.book),
+        }
+    }
+
     fn accepted_total(&self) -> CumulativeAmount {
         self.accepted.map_or(CumulativeAmount::ZERO, |voucher| voucher.body().cumulative)
     }
@@ -66,27 +79,93 @@ pub(crate) struct View {
     pub(crate) epochs: Vec<EpochRecord>,
 }
 
+/// Requests that one look at the queue takes, at most: many times what a `register` serves.
+const VIEW_REQUESTS_MAX: usize = 4_096;
+
+/// Channels that one look at the engine takes, about: payments wait for it, for a millisecond or two.
+const VIEW_CHANNELS_STEP: usize = 4_096;
+
+/// How often a view is begun again because the chain changed something meanwhile. After that it is read at once, and payments wait.
+const VIEW_TRIES_MAX: u32 = 5;
+
+/// How far a view got, and what the chain had told when it was begun.
+#[derive(Default)]
+struct Progress {
+    facts: Option<u64>,
+    last: Option<BookId>,
+}
+
 impl View {
-    pub(crate) fn of(engine: &Engine) -> Self {
-        let living = engine.channels().filter(|channel| channel.status() != ChannelStatus::Closed);
-        let channels = living.map(|channel| {
-            let planned = PlannedChannel {
-                id: channel.id(),
-                key_x: *channel.key_x(),
-                registered: channel.registered(),
-                settled: channel.settled(),
-                accepted: channel.accepted().copied(),
-                book: channel.location().map(|location| location.book),
-            };
-            (channel.id(), planned)
-        });
-        Self {
-            queue: engine.queue().iter().map(|(index, request)| (index, *request)).collect(),
-            channels: channels.collect(),
-            books: engine.books().map(|(book, slots)| (book, slots.map(|(slot, channel)| (slot, channel.id())).collect())).collect(),
-            epochs: engine.unanchored_epochs().copied().collect(),
+    /// The state of a core, read between its ticks, a part at a time. The parts belong together: what only payments change may be newer in
+    /// one than in another, what the chain decides is not.
+    pub(crate) async fn read(core: &Core) -> Result<Self, Stopped> {
+        for _ in 0..VIEW_TRIES_MAX {
+            let (mut view, mut progress) = (Self::empty(), Progress::default());
+            loop {
+                let step = move |engine: &Engine| {
+                    let outcome = view.step(engine, &mut progress, VIEW_CHANNELS_STEP);
+                    (view, progress, outcome)
+                };
+                let outcome;
+                (view, progress, outcome) = core.query(step).await?;
+                match outcome {
+                    Step::Done => return Ok(view),
+                    Step::More => {}
+                    Step::Stale => break,
+                }
+            }
         }
+        core.query(|engine| {
+            let mut view = Self::empty();
+            view.step(engine, &mut Progress::default(), usize::MAX);
+            view
+        })
+        .await
     }
+
+    fn empty() -> Self {
+        Self { queue: Vec::new(), channels: BTreeMap::new(), books: BTreeMap::new(), epochs: Vec::new() }
+    }
+
+    /// Takes the next books, with about so many channels; the queue and its channels, first of all. A channel that is alive is in a book
+    /// or waits in the queue to be.
+    fn step(&mut self, engine: &Engine, progress: &mut Progress, channels_max: usize) -> Step {
+        match progress.facts {
+            None => {
+                progress.facts = Some(engine.facts());
+                self.epochs = engine.unanchored_epochs().copied().collect();
+                self.queue = engine.queue().iter().take(VIEW_REQUESTS_MAX).map(|(index, request)| (index, *request)).collect();
+                for (_, request) in &self.queue {
+                    let channel = engine.channel(&request.channel);
+                    self.channels.extend(channel.map(|channel| (channel.id(), PlannedChannel::of(channel))));
+                }
+            }
+            Some(facts) if facts != engine.facts() => return Step::Stale,
+            Some(_) => {}
+        }
+        let mut taken = 0;
+        for (book, slots) in engine.books_after(progress.last) {
+            let mut occupied = BTreeMap::new();
+            for (slot, channel) in slots {
+                occupied.insert(slot, channel.id());
+                self.channels.insert(channel.id(), PlannedChannel::of(channel));
+            }
+            taken += occupied.len();
+            self.books.insert(book, occupied);
+            progress.last = Some(book);
+            if taken >= channels_max {
+                return Step::More;
+            }
+        }
+        Step::Done
+    }
+}
+
+enum Step {
+    More,
+    Done,
+    /// The chain said something since the view was begun.
+    Stale,
 }
 
 /// One served request: its position, what was asked, and the book it changes.

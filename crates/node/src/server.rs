@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_transport::{Connection, ServerEndpoint};
+use millstream_transport::{CHANNELS_AT_FIRST, Connection, ServerEndpoint};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
@@ -47,7 +47,9 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, connectio
 async fn serve(shared: Arc<Shared>, connection: Connection) {
     let from = connection.remote_address();
     let mut stopping = shared.stopping.clone();
+    let channels_max = shared.channels_per_connection_max;
     let mut sessions = JoinSet::new();
+    let mut allowed = CHANNELS_AT_FIRST;
     shared.metrics.connections.inc();
     debug!(%from, "connection opened");
     let lost = loop {
@@ -59,6 +61,11 @@ async fn serve(shared: Arc<Shared>, connection: Connection) {
         };
         match stream {
             Ok(stream) => {
+                // Room for as many again, before the payer has to wait for it.
+                if sessions.len().saturating_mul(2) >= allowed as usize && allowed < channels_max {
+                    allowed = allowed.saturating_mul(2).min(channels_max);
+                    connection.allow_channels(allowed);
+                }
                 let shared = Arc::clone(&shared);
                 sessions.spawn(async move {
                     shared.metrics.streams.inc();

@@ -1,7 +1,8 @@
 //! One channel's stream: decode, verify, hand to the core, and write what the core releases.
 //!
-//! Signatures are checked here, on the runtime's workers, so that the core only compares and stores. Nothing is answered from here but what the core released
-//! after its sync, and what needs no state: messages that do not parse, and frames for a channel that is not attached.
+//! Frames that arrived together go together: one call of the checker, one command to the core, one answer. Signatures and lines are hashed and checked on the
+//! runtime's workers, so that the core only compares and stores. Nothing is answered from here but what the core released after its sync, and
+//! what needs no state: messages that do not parse, and frames for a channel that is not attached.
 
 use std::sync::Arc;
 
@@ -9,20 +10,26 @@ use bytes::Bytes;
 use millstream_engine::{Answer, ChannelStatus, FrameInput, Rejection, ReplyId, Snapshot};
 use millstream_transport::{ChannelStream, MessageReader, MessageWriter, StreamError};
 use millstream_types::{BillHead, CumulativeAmount, LedgerId};
-use millstream_voucher::PublicKey;
-use millstream_wire::{Ack, Attach, ErrorCode, FrameMessage, Limits, NodeMessage, PayerMessage, Reject};
+use millstream_voucher::{CheckingKey, PublicKey};
+use millstream_wire::{Ack, Attach, DecodeError, ErrorCode, FrameMessage, Limits, NodeMessage, PayerMessage, Reject};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use crate::core::{Core, Release, Stopped, stopped};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
+use crate::verify::Verifier;
+
+/// Lines that a session hashes before it lets others have its worker: some 0.2 ms.
+const GROUP_LINES_MAX: usize = 2_048;
 
 /// What every session needs.
 pub(crate) struct Shared {
     pub(crate) core: Core,
+    pub(crate) verifier: Verifier,
     pub(crate) ledger: LedgerId,
     pub(crate) limits: Limits,
+    pub(crate) channels_per_connection_max: u32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: Arc<ChainView>,
     /// Turns true when the node stops.
@@ -40,7 +47,7 @@ pub(crate) enum SessionError {
 
 /// The channel of a stream: its last known state, and the key that its frames are checked with.
 struct Attached {
-    key: PublicKey,
+    key: Arc<CheckingKey>,
     snapshot: Box<Snapshot>,
 }
 
@@ -92,7 +99,7 @@ impl Session {
                     self.flush().await?;
                 }
                 message = reader.next(), if window_is_open => match message? {
-                    Some(message) => self.message(reader, message).await?,
+                    Some(message) => self.messages(reader, message).await?,
                     None => return Ok(()),
                 },
             }
@@ -111,16 +118,41 @@ impl Session {
         Ok(())
     }
 
-    async fn message(&mut self, reader: &mut MessageReader, message: Bytes) -> Result<(), SessionError> {
-        match PayerMessage::decode(message) {
-            Ok(PayerMessage::Frame(frame)) => self.frame(frame).await,
-            Ok(PayerMessage::Attach(attach)) => self.attach(attach).await,
-            Err(error) if error.code().closes_stream() => {
-                reader.stop(error.code());
-                Err(SessionError::Stream(StreamError::Message(error)))
+    /// Handles a message and all that came whole with it: frames in groups, everything in order.
+    async fn messages(&mut self, reader: &mut MessageReader, first: Bytes) -> Result<(), SessionError> {
+        let window = usize::from(self.shared.limits.frames_in_flight_max.saturating_sub(self.in_flight));
+        let (mut frames, mut lines) = (Vec::new(), 0);
+        let mut next = Ok(Some(first));
+        while let Ok(Some(message)) = next {
+            match PayerMessage::decode(message) {
+                Ok(PayerMessage::Frame(frame)) => {
+                    lines += usize::from(frame.count());
+                    frames.push(frame);
+                    let group_is_full = frames.len() >= window || lines >= GROUP_LINES_MAX;
+                    next = if group_is_full { Ok(None) } else { reader.take() };
+                }
+                Ok(PayerMessage::Attach(attach)) => {
+                    self.frames(core::mem::take(&mut frames)).await?;
+                    self.attach(attach).await?;
+                    next = Ok(None);
+                }
+                Err(error) => {
+                    self.frames(core::mem::take(&mut frames)).await?;
+                    self.malformed(reader, error).await?;
+                    next = Ok(None);
+                }
             }
-            Err(error) => self.reject(error.code(), 0).await,
         }
+        self.frames(frames).await?;
+        next.map(drop).map_err(SessionError::Stream)
+    }
+
+    async fn malformed(&mut self, reader: &mut MessageReader, error: DecodeError) -> Result<(), SessionError> {
+        if error.code().closes_stream() {
+            reader.stop(error.code());
+            return Err(SessionError::Stream(StreamError::Message(error)));
+        }
+        self.reject(error.code(), 0).await
     }
 
     async fn attach(&mut self, attach: Attach) -> Result<(), SessionError> {
@@ -141,6 +173,9 @@ impl Session {
         let Some(key) = key else {
             return self.reject(ErrorCode::BadSignature, 0).await;
         };
+        // A payer that attaches again to see its snapshot has the same key.
+        let known = self.attached.take().filter(|before| before.snapshot.channel == snapshot.channel);
+        let key = known.map_or_else(|| Arc::new(CheckingKey::new(&key)), |before| before.key);
         let message = NodeMessage::Snapshot(Box::new(millstream_wire::Snapshot {
             channel: snapshot.channel,
             status: wire_status(snapshot.status),
@@ -156,35 +191,61 @@ impl Session {
         self.flush().await
     }
 
-    async fn frame(&mut self, frame: FrameMessage) -> Result<(), SessionError> {
-        let lines_total = frame.voucher().body().lines_total;
-        let Some(attached) = &self.attached else {
-            return self.reject(ErrorCode::NotAttached, lines_total).await;
-        };
+    /// Judges what needs no signature; the frames of each run without fault go on together.
+    async fn frames(&mut self, frames: Vec<FrameMessage>) -> Result<(), SessionError> {
+        let mut group = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match self.refusal(&frame) {
+                None => group.push(frame),
+                Some(code) => {
+                    self.check(core::mem::take(&mut group)).await?;
+                    self.reject(code, frame.voucher().body().lines_total).await?;
+                }
+            }
+        }
+        self.check(group).await
+    }
+
+    fn refusal(&self, frame: &FrameMessage) -> Option<ErrorCode> {
+        let Some(attached) = &self.attached else { return Some(ErrorCode::NotAttached) };
         if frame.channel() != attached.snapshot.channel {
-            return self.reject(ErrorCode::WrongChannel, lines_total).await;
+            return Some(ErrorCode::WrongChannel);
         }
-        if !self.shared.view.is_current() {
-            return self.reject(ErrorCode::Overloaded, lines_total).await;
+        if self.shared.view.is_current() { None } else { Some(ErrorCode::Overloaded) }
+    }
+
+    /// Checks the signatures and hashes the lines of frames of the attached channel.
+    async fn check(&mut self, frames: Vec<FrameMessage>) -> Result<(), SessionError> {
+        let Some(key) = self.attached.as_ref().map(|attached| Arc::clone(&attached.key)).filter(|_| !frames.is_empty()) else {
+            return Ok(());
+        };
+        let verdicts = self.shared.verifier.check(&key, frames.iter().map(|frame| *frame.voucher()).collect()).await;
+        let mut group = Vec::with_capacity(frames.len());
+        for (frame, verdict) in frames.into_iter().zip(verdicts) {
+            let lines_total = frame.voucher().body().lines_total;
+            // A frame that decodes has 1 to 1,024 lines, so it has a root.
+            let refusal = match (verdict, frame.root()) {
+                (Ok(voucher), Ok(root)) => {
+                    let (lines, amount) = (u32::from(frame.count()), frame.amount());
+                    group.push(FrameInput { reply: ReplyId(0), voucher, root, lines, amount, bytes: frame.into_bytes() });
+                    continue;
+                }
+                (Err(_), _) => ErrorCode::BadSignature,
+                (Ok(_), Err(_)) => ErrorCode::LinesMismatch,
+            };
+            self.submit(core::mem::take(&mut group)).await?;
+            self.reject(refusal, lines_total).await?;
         }
-        let Ok(voucher) = frame.voucher().verify(&attached.key) else {
-            return self.reject(ErrorCode::BadSignature, lines_total).await;
-        };
-        // A frame that decodes has 1 to 1,024 lines, so it has a root.
-        let Ok(root) = frame.root() else {
-            return self.reject(ErrorCode::LinesMismatch, lines_total).await;
-        };
-        let input = FrameInput {
-            reply: ReplyId(0),
-            voucher,
-            root,
-            lines: u32::from(frame.count()),
-            amount: frame.amount(),
-            bytes: frame.into_bytes(),
-        };
-        self.shared.core.frame(input, self.reply.clone()).await?;
-        self.in_flight += 1;
-        Ok(())
+        self.submit(group).await
+    }
+
+    async fn submit(&mut self, group: Vec<FrameInput>) -> Result<(), SessionError> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        // No more than the window, which is 16 bits.
+        self.in_flight = self.in_flight.saturating_add(u16::try_from(group.len()).unwrap_or(u16::MAX));
+        Ok(self.shared.core.frames(group, self.reply.clone()).await?)
     }
 
     /// Writes what the core has released in the meantime.
@@ -196,25 +257,27 @@ impl Session {
     }
 
     fn release(&mut self, release: Release) -> Result<(), SessionError> {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match release.answer {
-            Answer::Ack(ack) => {
-                self.unwritten_ack =
-                    Some(Ack { lines_total: ack.lines_total, cumulative: ack.cumulative, commit: release.commit, epoch: ack.epoch });
-                Ok(())
-            }
-            Answer::Reject { rejection, lines_total, snapshot } => {
-                debug!(%rejection, lines_total, "frame rejected");
-                self.shared.metrics.rejects.inc();
-                if let (Some(attached), Some(snapshot)) = (&mut self.attached, snapshot) {
-                    attached.snapshot = snapshot;
+        self.in_flight = self.in_flight.saturating_sub(release.frames);
+        for answer in release.answers {
+            match answer {
+                Answer::Ack(ack) => {
+                    self.unwritten_ack =
+                        Some(Ack { lines_total: ack.lines_total, cumulative: ack.cumulative, commit: release.commit, epoch: ack.epoch });
                 }
-                let reject = self.rejection(error_code(&rejection), lines_total);
-                self.write(&NodeMessage::Reject(reject))
+                Answer::Reject { rejection, lines_total, snapshot } => {
+                    debug!(%rejection, lines_total, "frame rejected");
+                    self.shared.metrics.rejects.inc();
+                    if let (Some(attached), Some(snapshot)) = (&mut self.attached, snapshot) {
+                        attached.snapshot = snapshot;
+                    }
+                    let reject = self.rejection(error_code(&rejection), lines_total);
+                    self.write(&NodeMessage::Reject(reject))?;
+                }
+                // Attaches are answered through their own channel.
+                Answer::Snapshot(_) => {}
             }
-            // Attaches are answered through their own channel.
-            Answer::Snapshot(_) => Ok(()),
         }
+        Ok(())
     }
 
     /// Answers a message that changed nothing and never reached the core, after everything that did.

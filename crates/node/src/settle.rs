@@ -100,7 +100,7 @@ impl Settler {
 
     /// What a run would do first.
     pub(crate) async fn plan(&self) -> anyhow::Result<(Vec<Served>, SettlePlan)> {
-        let view = self.core.query(View::of).await?;
+        let view = View::read(&self.core).await?;
         Ok((plan_register(&view, self.bounds(u64::MAX)), plan_settle(&view, &BTreeSet::new())))
     }
 
@@ -124,11 +124,11 @@ impl Settler {
         // Somebody may have changed a book just now: an earlier process of this node, or a payer that was served by a stranger.
         let caught_up = tokio::time::timeout(FOLLOW_TIMEOUT, self.view.caught_up(now())).await;
         caught_up.context("the chain cannot be read")?;
-        let end = self.core.query(|engine| engine.queue().iter().last().map_or(0, |(index, _)| index + 1)).await?;
+        let end = self.core.query(|engine| engine.queue().end()).await?;
         self.register_all(end, report).await?;
         let mut done = BTreeSet::new();
         loop {
-            let view = self.core.query(View::of).await?;
+            let view = View::read(&self.core).await?;
             let plan = plan_settle(&view, &done);
             if plan.books.is_empty() && plan.epochs.is_empty() {
                 break;
@@ -143,7 +143,7 @@ impl Settler {
     /// Serves requests before position `end` for as long as the next one can be served.
     async fn register_all(&self, end: u64, report: &mut Report) -> anyhow::Result<()> {
         loop {
-            let view = self.core.query(View::of).await?;
+            let view = View::read(&self.core).await?;
             let served = plan_register(&view, self.bounds(end));
             if served.is_empty() {
                 return Ok(());

@@ -112,6 +112,16 @@ pub trait Read: Send + Sync {
         })?;
         Ok(records)
     }
+
+    /// Gives back the space of `range`, all of which a committed batch has deleted. Nothing that can be read changes, and a back-end
+    /// that gives space back by itself need not do anything.
+    ///
+    /// # Errors
+    /// The store is lost, or its files cannot be changed.
+    fn reclaim(&self, table: Table, range: &KeyRange) -> Result<(), StoreError> {
+        let _ = (table, range);
+        Ok(())
+    }
 }
 
 /// A store with its one writer.

@@ -1,8 +1,10 @@
 //! A batch: puts and deletes in order, in one reusable buffer.
 //!
-//! Bytes of a record: `kind u8 (1 put, 2 delete) ‖ table u8 ‖ key length u32 ‖ value length u32 ‖ key ‖ value`, big-endian. The chain
-//! hash covers exactly these bytes, so any back-end computes the same one.
+//! Bytes of a record: `kind u8 (1 put, 2 delete, 3 delete range) ‖ table u8 ‖ key length u32 ‖ value length u32 ‖ key ‖ value`, big-endian;
+//! of a range, the key is its first key and the value its end, excluded. The chain hash covers exactly these bytes, so any back-end
+//! computes the same one.
 
+use crate::backend::KeyRange;
 use crate::error::StoreError;
 use crate::head::RESERVED_PREFIX;
 use crate::table::Table;
@@ -11,18 +13,21 @@ use crate::table::Table;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
-/// Most bytes in a batch, counted as encoded.
-pub const BATCH_BYTES_MAX: usize = 128 << 20;
+/// Most bytes in a batch, counted as encoded. An ordinary tick has a few MiB; one that changes every channel at once, as after a deep
+/// reorganisation, has about 240 bytes for each.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
 const RECORD_HEADER_BYTES: usize = 10;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const DELETE_RANGE: u8 = 3;
 
 /// What a record does to its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op<'a> {
     Put { table: Table, key: &'a [u8], value: &'a [u8] },
     Delete { table: Table, key: &'a [u8] },
+    DeleteRange { table: Table, from: &'a [u8], to: &'a [u8] },
 }
 
 /// An ordered list of puts and deletes that is committed whole or not at all. Reuse it: [`Batch::clear`] keeps the memory.
@@ -40,6 +45,7 @@ enum Refusal {
     Key(usize),
     Value(usize),
     Reserved,
+    OpenRange,
 }
 
 impl Batch {
@@ -65,6 +71,25 @@ impl Batch {
     /// Removes `key`, if it is there. The same limits hold as for [`Batch::put`].
     pub fn delete(&mut self, table: Table, key: &[u8]) {
         self.push(DELETE, table, key, &[]);
+    }
+
+    /// Removes every key in `range` that is there when the batch is applied, puts of the same batch before it included.
+    ///
+    /// The range must have an end; one that no key can be in is left out. The same limits hold for its two keys as for [`Batch::put`].
+    pub fn delete_range(&mut self, table: Table, range: &KeyRange) {
+        if range.is_empty() {
+            return;
+        }
+        match range.to() {
+            None => self.refuse(Refusal::OpenRange),
+            Some(to) if to.len() > KEY_BYTES_MAX => self.refuse(Refusal::Key(to.len())),
+            Some(to)
+                if table == Table::Meta && to > RESERVED_PREFIX && range.from() <= [RESERVED_PREFIX, &[u8::MAX]].concat().as_slice() =>
+            {
+                self.refuse(Refusal::Reserved);
+            }
+            Some(to) => self.push(DELETE_RANGE, table, range.from(), to),
+        }
     }
 
     /// Forgets all records and keeps the memory.
@@ -121,6 +146,7 @@ impl Batch {
             Some(Refusal::Key(bytes)) => Err(StoreError::KeyTooLong { bytes, max: KEY_BYTES_MAX }),
             Some(Refusal::Value(bytes)) => Err(StoreError::ValueTooLong { bytes, max: VALUE_BYTES_MAX }),
             Some(Refusal::Reserved) => Err(StoreError::ReservedKey),
+            Some(Refusal::OpenRange) => Err(StoreError::OpenRange),
             None if self.bytes.len() > BATCH_BYTES_MAX => Err(StoreError::BatchTooLarge { bytes: self.bytes.len(), max: BATCH_BYTES_MAX }),
             None => Ok(()),
         }
@@ -163,6 +189,7 @@ impl<'a> Iterator for Ops<'a> {
         match *kind {
             PUT => Some(Op::Put { table, key, value }),
             DELETE => Some(Op::Delete { table, key }),
+            DELETE_RANGE => Some(Op::DeleteRange { table, from: key, to: value }),
             _ => None,
         }
     }
@@ -171,7 +198,7 @@ impl<'a> Iterator for Ops<'a> {
 #[cfg(test)]
 mod tests {
     use super::{Batch, KEY_BYTES_MAX, Op};
-    use crate::{StoreError, Table};
+    use crate::{KeyRange, StoreError, Table};
 
     #[test]
     fn records_come_back_in_order() {
@@ -179,14 +206,17 @@ mod tests {
         batch.put(Table::Frames, b"k1", b"value");
         batch.delete(Table::Channels, b"k2");
         batch.put(Table::Meta, b"", b"");
+        batch.delete_range(Table::Leaves, &KeyRange::between(b"b", b"d"));
+        batch.delete_range(Table::Leaves, &KeyRange::between(b"d", b"b"));
         let ops: Vec<_> = batch.ops().collect();
         let expected = [
             Op::Put { table: Table::Frames, key: b"k1", value: b"value" },
             Op::Delete { table: Table::Channels, key: b"k2" },
             Op::Put { table: Table::Meta, key: b"", value: b"" },
+            Op::DeleteRange { table: Table::Leaves, from: b"b", to: b"d" },
         ];
         assert_eq!(ops, expected);
-        assert_eq!((batch.len(), batch.size_bytes()), (3, 3 * 10 + 7 + 2));
+        assert_eq!((batch.len(), batch.size_bytes()), (4, 4 * 10 + 7 + 2 + 2));
         batch.clear();
         assert!(batch.is_empty() && batch.ops().next().is_none());
     }
@@ -201,6 +231,19 @@ mod tests {
         batch.delete(Table::Meta, b"store/head");
         assert!(matches!(batch.check(), Err(StoreError::ReservedKey)));
         batch.clear();
+        for range in [KeyRange::between(b"a", b"store/i"), KeyRange::between(b"store/head", b"z"), KeyRange::between(b"", b"zz")] {
+            batch.delete_range(Table::Meta, &range);
+            assert!(matches!(batch.check(), Err(StoreError::ReservedKey)), "{range:?}");
+            batch.clear();
+        }
+        batch.delete_range(Table::Frames, &KeyRange::starting_at(b"a"));
+        assert!(matches!(batch.check(), Err(StoreError::OpenRange)));
+        batch.clear();
+        batch.delete_range(Table::Frames, &KeyRange::between(b"a", &[0xff; KEY_BYTES_MAX + 1]));
+        assert!(matches!(batch.check(), Err(StoreError::KeyTooLong { .. })));
+        batch.clear();
+        batch.delete_range(Table::Meta, &KeyRange::between(b"a", b"store/"));
+        batch.delete_range(Table::Meta, &KeyRange::between(b"store0", b"z"));
         batch.put(Table::Channels, b"store/head", b"only Meta has reserved keys");
         assert!(batch.check().is_ok());
     }

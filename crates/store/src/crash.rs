@@ -264,6 +264,9 @@ fn apply(tables: &mut Tables, ops: Ops<'_>) {
             Op::Delete { table, key } => {
                 tables.remove(&(table, key.to_vec()));
             }
+            Op::DeleteRange { table, from, to } => {
+                tables.retain(|(of, key), _| *of != table || key.as_slice() < from || key.as_slice() >= to);
+            }
         }
     }
 }
@@ -279,7 +282,7 @@ fn show(records: &[Record], visit: &mut Visit<'_>) {
 #[cfg(test)]
 mod tests {
     use super::{CrashDisk, Fault};
-    use crate::{Backend, Batch, Durability, Read, StoreError, Table};
+    use crate::{Backend, Batch, Durability, KeyRange, Read, StoreError, Table};
 
     fn batch(key: u8) -> Batch {
         let mut batch = Batch::new();
@@ -319,6 +322,28 @@ mod tests {
             }
             let next = if survives { 3 } else { 2 };
             assert_eq!(store.commit(&batch(3)).expect("works again").as_u64(), next, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_deleted_with_its_batch_or_not_at_all() {
+        for (fault, survives) in [(Fault::TornBatch(30), false), (Fault::CrashBeforeAck, true)] {
+            let disk = CrashDisk::new();
+            let mut store = disk.open().expect("opens");
+            for key in 1..=4 {
+                store.commit(&batch(key)).expect("commits");
+            }
+            let mut deletion = Batch::new();
+            deletion.put(Table::Frames, &[2, 1], b"of this batch");
+            deletion.delete_range(Table::Frames, &KeyRange::between(&[2], &[4]));
+            disk.inject(fault);
+            assert!(store.commit(&deletion).is_err());
+            disk.crash();
+            let store = disk.open().expect("opens");
+            let keys =
+                |table| store.collect(table, &KeyRange::all()).expect("reads").into_iter().map(|(key, _)| key[0]).collect::<Vec<_>>();
+            assert_eq!(keys(Table::Frames), if survives { vec![1, 4] } else { vec![1, 2, 3, 4] });
+            assert_eq!(keys(Table::Channels), [1, 2, 3, 4]);
         }
     }
 

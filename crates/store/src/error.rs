@@ -112,6 +112,9 @@ pub enum StoreError {
     /// A batch writes a key that is the store's own.
     #[error("keys starting with \"store/\" in the table meta are reserved")]
     ReservedKey,
+    /// A range without an end.
+    #[error("a range of keys to delete needs an end")]
+    OpenRange,
     /// No batch number is left.
     #[error("the batch number is exhausted")]
     SequenceExhausted,

@@ -17,7 +17,7 @@
 //! - A batch is visible after a crash entirely or not at all, and only if every batch before it is.
 //! - A number that `commit` returned is never missing after a later successful open.
 //! - After a failed write or sync nothing works until the store is opened again ([`Durability::Lost`]).
-//! - Nothing is deleted unless a batch deletes it: no time to live, no size limit.
+//! - Nothing is deleted unless a batch deletes it: no time to live, no size limit. [`Read::reclaim`] only gives back space of what was.
 //! - One writer: `commit` takes `&mut self` and a second process is refused the directory.
 
 mod ack;
@@ -28,6 +28,7 @@ mod crash;
 mod error;
 mod head;
 mod layout;
+mod log;
 mod open;
 mod options;
 mod rocks;

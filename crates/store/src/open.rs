@@ -12,6 +12,7 @@ use crate::ack::{AckFile, AckState};
 use crate::error::StoreError;
 use crate::head::{HEAD_KEY, Head, SCHEMA_KEY, judge};
 use crate::layout::{DirLock, Layout, Versions, ensure_dir, sync_dir};
+use crate::log;
 use crate::options::{StoreOptions, base, synced};
 use crate::table::Table;
 
@@ -116,7 +117,9 @@ pub(crate) fn create_ack(layout: &Layout, head: &Head) -> Result<AckFile, StoreE
 }
 
 fn open_for_writing(layout: &Layout, options: &StoreOptions) -> Result<DB, StoreError> {
-    DB::open_cf_descriptors(&options.database()?, &layout.db, options.tables()).map_err(StoreError::rocks("open"))
+    let db = DB::open_cf_descriptors(&options.database()?, &layout.db, options.tables()).map_err(StoreError::rocks("open"))?;
+    log::prepare(&db, options.log_bytes)?;
+    Ok(db)
 }
 
 fn head_of(db: &DB) -> Result<Head, StoreError> {

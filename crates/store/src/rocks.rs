@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, DB, WriteBatch};
+use rocksdb::{ColumnFamily, DB, WaitForCompactOptions, WriteBatch};
 
 use crate::ack::AckFile;
 use crate::backend::{Backend, Durability, KeyRange, Read, Visit};
@@ -57,6 +57,18 @@ impl RocksStore {
         RocksReader { shared: Arc::clone(&self.shared) }
     }
 
+    /// Rewrites every table so that what was deleted takes no space. For a store that nobody pays on at the moment: it can take minutes.
+    ///
+    /// # Errors
+    /// The store is lost, or RocksDB cannot write.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.shared.writable()?;
+        for table in Table::ALL {
+            self.shared.db.compact_range_cf(self.shared.family(table)?, None::<&[u8]>, None::<&[u8]>);
+        }
+        self.shared.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(StoreError::rocks("compact"))
+    }
+
     fn write(&mut self, batch: &Batch, next: &Head) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.shared.db.write_opt(self.shared.encode(batch, next)?, &synced())?;
         Ok(self.ack.acknowledge(next)?)
@@ -103,6 +115,10 @@ impl Read for RocksStore {
     fn scan(&self, table: Table, range: &KeyRange, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         self.shared.scan(table, range, visit)
     }
+
+    fn reclaim(&self, table: Table, range: &KeyRange) -> Result<(), StoreError> {
+        self.shared.reclaim(table, range)
+    }
 }
 
 impl Read for RocksReader {
@@ -112,6 +128,10 @@ impl Read for RocksReader {
 
     fn scan(&self, table: Table, range: &KeyRange, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         self.shared.scan(table, range, visit)
+    }
+
+    fn reclaim(&self, table: Table, range: &KeyRange) -> Result<(), StoreError> {
+        self.shared.reclaim(table, range)
     }
 }
 
@@ -181,14 +201,15 @@ impl Shared {
     }
 
     fn encode(&self, batch: &Batch, next: &Head) -> Result<WriteBatch, StoreError> {
-        let [meta, channels, frames, leaves, epochs, books, chain] = Table::ALL.map(|table| self.family(table));
-        let families = [meta?, channels?, frames?, leaves?, epochs?, books?, chain?];
+        let [meta, channels, frames, leaves, epochs, books, chain, index] = Table::ALL.map(|table| self.family(table));
+        let families = [meta?, channels?, frames?, leaves?, epochs?, books?, chain?, index?];
         let family = |table: Table| families[usize::from(table.number())];
         let mut encoded = WriteBatch::with_capacity_bytes(batch.size_bytes() + 256);
         for op in batch.ops() {
             match op {
                 Op::Put { table, key, value } => encoded.put_cf(family(table), key, value),
                 Op::Delete { table, key } => encoded.delete_cf(family(table), key),
+                Op::DeleteRange { table, from, to } => encoded.delete_range_cf(family(table), from, to),
             }
         }
         encoded.put_cf(family(Table::Meta), HEAD_KEY, next.to_bytes());
@@ -219,6 +240,29 @@ impl Shared {
         }
         cursor.status().map_err(StoreError::rocks("scan"))
     }
+
+    /// Drops files that lie in the range entirely. What is left of it, in files that hold other keys too, goes when those are compacted
+    /// or with the next range.
+    fn reclaim(&self, table: Table, range: &KeyRange) -> Result<(), StoreError> {
+        self.writable()?;
+        let Some(last) = range.to().and_then(below).filter(|last| last.as_slice() >= range.from()) else { return Ok(()) };
+        let family = self.family(table)?;
+        self.db.delete_file_in_range_cf(family, range.from(), &last).map_err(StoreError::rocks("drop files"))
+    }
+}
+
+/// A key below `end`. RocksDB includes the end of a range of files, and ours is excluded; keys between the two only keep their files.
+fn below(end: &[u8]) -> Option<Vec<u8>> {
+    let mut key = end.to_vec();
+    let last = key.last_mut()?;
+    match last.checked_sub(1) {
+        Some(lower) => {
+            *last = lower;
+            key.extend_from_slice(&[u8::MAX; 16]);
+        }
+        None => drop(key.pop()),
+    }
+    Some(key)
 }
 
 /// A commit under way. Dropped before completion, by an error or a panic, it leaves the store lost.

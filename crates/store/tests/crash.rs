@@ -10,10 +10,12 @@ use std::process::{Child, Command, Stdio};
 use millstream_store::{Backend, Batch, KeyRange, Read, RocksStore, SchemaVersion, StoreError, StoreOptions, Table, accept_database_head};
 
 const WRITER_DIR: &str = "MILLSTREAM_STORE_TEST_WRITER_DIR";
+const WRITER_LOG_BYTES: &str = "MILLSTREAM_STORE_TEST_WRITER_LOG_BYTES";
 
 fn options() -> StoreOptions {
-    // Small memory tables, so that flushes and log changes happen within the test.
-    StoreOptions { frames_buffer_bytes: 256 << 10, channels_buffer_bytes: 128 << 10, ..StoreOptions::new(SchemaVersion(1)) }
+    // Small memory tables, so that flushes and log changes happen within the test, and logs are written over.
+    let log_bytes = std::env::var(WRITER_LOG_BYTES).map_or(1 << 20, |bytes| bytes.parse().expect("a number"));
+    StoreOptions { frames_buffer_bytes: 256 << 10, channels_buffer_bytes: 128 << 10, log_bytes, ..StoreOptions::new(SchemaVersion(1)) }
 }
 
 /// Batch `number` overwrites one channel and adds two frames, the values derived from the number.
@@ -182,7 +184,10 @@ fn a_disk_that_refuses_a_write_loses_the_store_and_nothing_acknowledged() {
     let dir = tempfile::tempdir().expect("temporary directory");
     // Files may not grow past 96 KiB, and growing one fails as on a full disk instead of killing the process.
     let limited = "trap '' XFSZ; ulimit -f 96; exec \"$0\" --exact writer --nocapture";
-    let child = spawn_writer(dir.path(), Command::new("bash").args(["-c", limited]).arg(this_test_binary()));
+    // Logs that are made ready could not even be made.
+    let mut through = Command::new("bash");
+    through.args(["-c", limited]).arg(this_test_binary()).env(WRITER_LOG_BYTES, "0");
+    let child = spawn_writer(dir.path(), &mut through);
     let output = child.wait_with_output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("failed batch") && text.contains("refuses"), "{text}");

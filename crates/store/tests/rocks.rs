@@ -123,6 +123,69 @@ fn flushed_frames_are_read_back_from_blob_files() {
 }
 
 #[test]
+fn a_deleted_range_is_gone_with_its_files_and_nothing_else_is() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let small = StoreOptions { frames_buffer_bytes: 128 << 10, log_bytes_max: 1 << 20, ..options() };
+    let mut store = RocksStore::open(dir.path(), &small).expect("opens");
+    let key = |epoch: u64, index: u32| [&epoch.to_be_bytes()[..], &index.to_be_bytes()].concat();
+    let value = |epoch: u64, index: u32, bytes: usize| vec![u8::try_from(epoch * 31 + u64::from(index) % 31).expect("fits"); bytes];
+    // Large and small values, in epochs that do not end where files do.
+    let sizes = [(Table::Frames, 6_000), (Table::Leaves, 900)];
+    let mut batch = Batch::new();
+    for epoch in 0..5 {
+        for index in 0..130 {
+            batch.clear();
+            for (table, bytes) in sizes {
+                batch.put(table, &key(epoch, index), &value(epoch, index, bytes));
+            }
+            store.commit(&batch).expect("commits");
+        }
+    }
+    let used = || -> u64 {
+        let files = fs::read_dir(dir.path().join("db")).expect("lists").filter_map(Result::ok);
+        let data = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "blob" || extension == "sst"));
+        data.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+    };
+    store.compact().expect("compacts");
+    let full = used();
+    let check = |store: &RocksStore, kept: std::ops::Range<u64>| {
+        for (table, bytes) in sizes {
+            let records = store.collect(table, &KeyRange::all()).expect("scans");
+            let expected = kept.clone().flat_map(|epoch| (0..130).map(move |index| (key(epoch, index), value(epoch, index, bytes))));
+            assert!(records.iter().cloned().eq(expected), "{table:?} {kept:?}: {} records", records.len());
+        }
+    };
+    for through in 0..3u64 {
+        let range = KeyRange::between(&[0; 8], &(through + 1).to_be_bytes());
+        batch.clear();
+        for (table, _) in sizes {
+            batch.delete_range(table, &range);
+        }
+        store.commit(&batch).expect("commits");
+        check(&store, through + 1..5);
+        for (table, _) in sizes {
+            store.reader().reclaim(table, &range).expect("reclaims");
+        }
+        check(&store, through + 1..5);
+    }
+    drop(store);
+    let mut store = RocksStore::open(dir.path(), &small).expect("opens");
+    check(&store, 3..5);
+    store.compact().expect("compacts");
+    check(&store, 3..5);
+    assert!(used() < full * 3 / 5, "{} of {full} bytes are left", used());
+    // A key at the end of a range stays, whatever was reclaimed.
+    put(&mut store, Table::Index, &[7], b"at the end");
+    put(&mut store, Table::Index, &[6, 255], b"before it");
+    batch.clear();
+    batch.delete_range(Table::Index, &KeyRange::between(&[0], &[7]));
+    store.commit(&batch).expect("commits");
+    store.compact().expect("compacts");
+    store.reclaim(Table::Index, &KeyRange::between(&[0], &[7])).expect("reclaims");
+    assert_eq!(store.collect(Table::Index, &KeyRange::all()).expect("scans"), [(vec![7], b"at the end".to_vec())]);
+}
+
+#[test]
 fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let store = open(dir.path());
