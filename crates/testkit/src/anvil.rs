@@ -66,6 +66,12 @@ impl Anvil {
         self.chain_id
     }
 
+    /// The process that was started, which leads a group of its own with all that it starts.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The last lines it wrote.
     #[must_use]
     pub fn recent_output(&self) -> String {

@@ -84,6 +84,8 @@ impl AnvilOptions {
         {
             arguments.extend([name.to_owned(), value]);
         }
+        // By default anvil writes the whole state after each old block to the user's home directory: gigabytes after some thousand blocks.
+        arguments.extend(["--prune-history".to_owned(), STATES_KEPT.to_string()]);
         match self.mining {
             Mining::EachTransaction => {}
             Mining::IntervalSecs(secs) => arguments.extend(["--block-time".to_owned(), secs.max(1).to_string()]),
@@ -93,6 +95,9 @@ impl AnvilOptions {
         arguments
     }
 }
+
+/// Blocks whose state anvil can still look up or go back to.
+const STATES_KEPT: usize = 256;
 
 #[cfg(test)]
 mod tests {
