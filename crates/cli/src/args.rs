@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::channel::ChannelCommand;
 use crate::context::GlobalArgs;
 use crate::demo::DemoArgs;
@@ -32,6 +33,8 @@ pub enum Command {
     Node(NodeArgs),
     /// Run a development network on this machine: chain, token, ledger, node and a funded payer
     Dev(DevArgs),
+    /// Measure a node under load: throughput, latency from the intended time of sending, processor, memory and disk
+    Bench(BenchArgs),
     /// Stream payments through a development network of its own, settle them, and check everything against the chain
     #[command(hide = true)]
     Demo(DemoArgs),
@@ -77,6 +80,10 @@ mod tests {
         assert!(parse("millstream pay --amount 0.00000015 --count 10"));
         assert!(parse("millstream replay --channels 96 --payments 1000000 --seed 7 --settle"));
         assert!(parse("millstream proof verify p.json --root 0x0000000000000000000000000000000000000000000000000000000000000001"));
+        assert!(parse("millstream bench --lines 64 --connections 100 --rate 500000 --duration 5 --json"));
+        assert!(parse("millstream bench --sweep 10,50,100 --chart curve.svg"));
+        assert!(!parse("millstream bench --lines 1025"));
+        assert!(!parse("millstream bench --rate 1000 --in-flight 2"));
         assert!(!parse("millstream"));
         assert!(!parse("millstream pay --amount 0.0000000001"));
         assert!(!parse("millstream pay --count 10"));

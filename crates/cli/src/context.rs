@@ -40,6 +40,12 @@ impl Context {
         Self { output: Output::detect(global.json, global.quiet), profile: global.profile.clone() }
     }
 
+    /// Whether a profile was named, by flag or variable: otherwise the usual places are looked at.
+    #[must_use]
+    pub const fn names_profile(&self) -> bool {
+        self.profile.is_some()
+    }
+
     /// Reads the profile.
     ///
     /// # Errors

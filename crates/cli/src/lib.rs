@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod bench;
 pub mod channel;
 pub mod context;
 pub mod demo;

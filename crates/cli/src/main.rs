@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
-use millstream_cli::{channel, demo, dev, logging, node, pay, proof, replay, settle, status};
+use millstream_cli::{bench, channel, demo, dev, logging, node, pay, proof, replay, settle, status};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -37,7 +37,8 @@ const fn default_log_level(command: &Command) -> &'static str {
     match command {
         Command::Node(_) => "info",
         Command::Dev(_) => "warn",
-        Command::Demo(_)
+        Command::Bench(_)
+        | Command::Demo(_)
         | Command::Channel(_)
         | Command::Pay(_)
         | Command::Replay(_)
@@ -51,6 +52,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
     match command {
         Command::Node(args) => node::run(args).await,
         Command::Dev(args) => dev::run(context, args).await,
+        Command::Bench(args) => bench::command(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Channel(command) => channel::run(context, command).await,
         Command::Pay(args) => pay::run(context, args).await,

@@ -33,3 +33,16 @@ pub fn payments(output: &Output, length: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
+
+/// A bar of `length` things that are counted, or nothing at all.
+#[must_use]
+pub fn counted(output: &Output, length: u64, what: &'static str) -> ProgressBar {
+    if !output.draws_progress() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length).with_message(what);
+    // The template is ours; the plain bar stands in for one that does not parse.
+    let style = ProgressStyle::with_template("{bar:24} {human_pos}/{human_len} {msg}, {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

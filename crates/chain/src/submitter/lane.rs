@@ -66,7 +66,10 @@ impl Lane {
 impl Core {
     /// Simulates, prices, signs and broadcasts a call under the next nonce. The caller holds the lane, so nobody else takes that nonce.
     pub(super) async fn launch(&self, lane: &mut Lane, call: Call) -> Result<Launched, ChainError> {
-        let gas_limit = self.simulate(&call).await?;
+        let gas_limit = match self.options.gas_limit_unsimulated {
+            Some(limit) => limit,
+            None => self.simulate(&call).await?,
+        };
         let fees = self.estimate_fees().await?;
         let mut last = ChainError::Internal { detail: "no attempt was made".to_owned() };
         for _ in 0..NONCE_ATTEMPTS {

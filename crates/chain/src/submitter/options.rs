@@ -21,6 +21,9 @@ pub struct SubmitterOptions {
     pub gas_margin_percent: u64,
     /// The largest gas limit that is sent.
     pub gas_limit_max: u64,
+    /// The gas limit to send with instead of a simulation's estimate: for many equal calls on a development chain, because a call that
+    /// reverts is then found out only when it is mined.
+    pub gas_limit_unsimulated: Option<u64>,
     /// The largest `maxFeePerGas`, in wei. Below the chain's base fee, transactions wait.
     pub max_fee_per_gas_max: u128,
     /// The largest `maxPriorityFeePerGas`, in wei.
@@ -36,6 +39,7 @@ impl Default for SubmitterOptions {
             wait_max: Duration::from_secs(600),
             gas_margin_percent: 25,
             gas_limit_max: TRANSACTION_GAS_MAX,
+            gas_limit_unsimulated: None,
             max_fee_per_gas_max: 500 * GWEI,
             priority_fee_per_gas_max: 50 * GWEI,
         }

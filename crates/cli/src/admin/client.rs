@@ -14,6 +14,9 @@ use crate::error::{CliError, CliResult, Exit, chain_of};
 /// How long a question may take.
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Channels asked for at once.
+const CHANNELS_PAGE: usize = 1_000;
+
 /// How often it is asked whether an epoch's root is known.
 const SEAL_POLL: Duration = Duration::from_millis(50);
 
@@ -59,7 +62,16 @@ impl Admin {
     /// # Errors
     /// The node does not answer, or with a problem.
     pub async fn channels(&self) -> CliResult<Vec<AdminChannel>> {
-        self.ask(Method::GET, "/channels", ASK_DEADLINE).await
+        let mut channels: Vec<AdminChannel> = Vec::new();
+        loop {
+            let after = channels.last().map_or(String::new(), |last| format!("&after={}", last.channel));
+            let page: Vec<_> = self.ask(Method::GET, &format!("/channels?limit={CHANNELS_PAGE}{after}"), ASK_DEADLINE).await?;
+            let is_last = page.len() < CHANNELS_PAGE;
+            channels.extend(page);
+            if is_last {
+                return Ok(channels);
+            }
+        }
     }
 
     /// What a settlement would do now.
@@ -110,6 +122,26 @@ impl Admin {
     /// The node does not answer, or with a problem: no such line, or its epoch is not sealed.
     pub async fn line_proof(&self, channel: ChannelId, line: u64) -> CliResult<LineProof> {
         self.ask(Method::GET, &format!("/proof?channel={channel}&line={line}"), ASK_DEADLINE).await
+    }
+
+    /// The node's metrics, in the text form that Prometheus reads.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn metrics(&self) -> CliResult<String> {
+        let request = self.http.get(format!("{}/metrics", self.base)).timeout(ASK_DEADLINE);
+        let response = request.send().await.map_err(|error| self.silent(&error))?;
+        let status = response.status();
+        if status.is_success() { response.text().await.map_err(|error| self.silent(&error)) } else { Err(problem(status, response).await) }
+    }
+
+    /// Whether the node takes payments: its core runs, it has read the chain and is not stopping.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub async fn is_ready(&self) -> CliResult<bool> {
+        let request = self.http.get(format!("{}/readyz", self.base)).timeout(ASK_DEADLINE);
+        Ok(request.send().await.map_err(|error| self.silent(&error))?.status().is_success())
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, deadline: Duration) -> CliResult<T> {
