@@ -72,7 +72,7 @@ enum Command {
 /// Frames of one session.
 struct FrameGroup {
     frames: Vec<FrameInput>,
-    reply: mpsc::UnboundedSender<Release>,
+    reply: mpsc::UnboundedSender<Box<Release>>,
     /// The place of their bytes in the queue, given back with the answers.
     place: OwnedSemaphorePermit,
 }
@@ -80,7 +80,7 @@ struct FrameGroup {
 /// Who waits for a tick's answers; a [`ReplyId`] is the position among them.
 enum Waiting {
     Attach(oneshot::Sender<Answer>, Option<Answer>),
-    Frames { reply: mpsc::UnboundedSender<Release>, frames: u16, answers: Vec<Answer>, _place: OwnedSemaphorePermit },
+    Frames { reply: mpsc::UnboundedSender<Box<Release>>, frames: u16, answers: Vec<Answer>, _place: OwnedSemaphorePermit },
 }
 
 impl Waiting {
@@ -99,7 +99,7 @@ impl Waiting {
         match self {
             Self::Attach(reply, Some(answer)) => drop(reply.send(answer)),
             Self::Attach(_, None) => {}
-            Self::Frames { reply, frames, answers, .. } => drop(reply.send(Release { frames, answers, commit })),
+            Self::Frames { reply, frames, answers, .. } => drop(reply.send(Box::new(Release { frames, answers, commit }))),
         }
     }
 }
@@ -208,7 +208,7 @@ impl Core {
 
     /// Applies frames of one session, in order; the answers come through `reply` once they are durable. Waits while the queue is full. The reply ids are
     /// the core's to set.
-    pub(crate) async fn frames(&self, frames: Vec<FrameInput>, reply: mpsc::UnboundedSender<Release>) -> Result<(), Stopped> {
+    pub(crate) async fn frames(&self, frames: Vec<FrameInput>, reply: mpsc::UnboundedSender<Box<Release>>) -> Result<(), Stopped> {
         let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
         let places = u32::try_from(bytes.min(QUEUED_BYTES_MAX)).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.places).acquire_many_owned(places).await.map_err(|_| Stopped)?;

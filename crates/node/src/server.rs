@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use crate::core::stopped;
-use crate::session::{self, Shared};
+use crate::session::{Session, Shared};
 
 /// Accepts payers until the node stops; returns when every session has ended.
 pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, connections_max: usize) {
@@ -32,9 +32,11 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, connectio
             continue;
         }
         let shared = Arc::clone(&shared);
+        let from = incoming.remote_address();
+        // Apart, because a task keeps the room of everything that it ever held.
+        let handshake = Box::pin(incoming.handshake());
         connections.spawn(async move {
-            let from = incoming.remote_address();
-            match incoming.handshake().await {
+            match handshake.await {
                 Ok(connection) => serve(shared, connection).await,
                 Err(error) => debug!(%from, %error, "handshake failed"),
             }
@@ -66,13 +68,13 @@ async fn serve(shared: Arc<Shared>, connection: Connection) {
                     allowed = allowed.saturating_mul(2).min(channels_max);
                     connection.allow_channels(allowed);
                 }
-                let shared = Arc::clone(&shared);
+                let (session, metrics) = (Session::new(Arc::clone(&shared), stream), Arc::clone(&shared.metrics));
                 sessions.spawn(async move {
-                    shared.metrics.streams.inc();
-                    if let Err(error) = session::run(Arc::clone(&shared), stream).await {
+                    metrics.streams.inc();
+                    if let Err(error) = session.run().await {
                         debug!(%from, error = ?error, "stream ended");
                     }
-                    shared.metrics.streams.dec();
+                    metrics.streams.dec();
                 });
             }
             Err(lost) => break Some(lost),

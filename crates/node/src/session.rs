@@ -51,55 +51,60 @@ struct Attached {
     snapshot: Box<Snapshot>,
 }
 
-struct Session {
+/// A payer's stream.
+pub(crate) struct Session {
     shared: Arc<Shared>,
+    reader: MessageReader,
     writer: MessageWriter,
     attached: Option<Attached>,
-    answers: mpsc::UnboundedReceiver<Release>,
-    reply: mpsc::UnboundedSender<Release>,
+    answers: mpsc::UnboundedReceiver<Box<Release>>,
+    reply: mpsc::UnboundedSender<Box<Release>>,
     /// Frames that the core has and has not answered.
     in_flight: u16,
     /// Acks are cumulative: of several, only the last is written.
     unwritten_ack: Option<Ack>,
 }
 
-/// Serves a stream until its payer ends it, the connection is lost or the node stops.
-pub(crate) async fn run(shared: Arc<Shared>, stream: ChannelStream) -> Result<(), SessionError> {
-    let ChannelStream { mut reader, writer } = stream;
-    let (reply, answers) = mpsc::unbounded_channel();
-    let mut stopping = shared.stopping.clone();
-    let mut session = Session { shared, writer, attached: None, answers, reply, in_flight: 0, unwritten_ack: None };
-    let ended = session.serve(&mut reader, &mut stopping).await;
-    match ended {
-        // What is in flight may be durable already: tell the payer before leaving.
-        Ok(()) => session.drain().await,
-        Err(SessionError::Stream(StreamError::Message(error))) => {
-            // The reader has stopped the stream with this code (W-2).
-            session.shared.metrics.closed_streams.inc();
-            session.writer.reset(error.code());
-            Err(SessionError::Stream(StreamError::Message(error)))
-        }
-        Err(error) => {
-            session.writer.reset(ErrorCode::ShuttingDown);
-            Err(error)
+impl Session {
+    /// A session on a stream that a payer has opened.
+    pub(crate) fn new(shared: Arc<Shared>, stream: ChannelStream) -> Self {
+        let ChannelStream { reader, writer } = stream;
+        let (reply, answers) = mpsc::unbounded_channel();
+        Self { shared, reader, writer, attached: None, answers, reply, in_flight: 0, unwritten_ack: None }
+    }
+
+    /// Serves the stream until its payer ends it, the connection is lost or the node stops.
+    pub(crate) async fn run(mut self) -> Result<(), SessionError> {
+        match self.serve().await {
+            // What is in flight may be durable already: tell the payer before leaving.
+            Ok(()) => self.drain().await,
+            Err(SessionError::Stream(StreamError::Message(error))) => {
+                // The reader has stopped the stream with this code (W-2).
+                self.shared.metrics.closed_streams.inc();
+                self.writer.reset(error.code());
+                Err(SessionError::Stream(StreamError::Message(error)))
+            }
+            Err(error) => {
+                self.writer.reset(ErrorCode::ShuttingDown);
+                Err(error)
+            }
         }
     }
-}
 
-impl Session {
-    async fn serve(&mut self, reader: &mut MessageReader, stopping: &mut watch::Receiver<bool>) -> Result<(), SessionError> {
+    async fn serve(&mut self) -> Result<(), SessionError> {
+        let mut stopping = self.shared.stopping.clone();
         loop {
             let window_is_open = self.in_flight < self.shared.limits.frames_in_flight_max;
             tokio::select! {
                 biased;
-                () = stopped(stopping) => return Ok(()),
+                () = stopped(&mut stopping) => return Ok(()),
                 Some(release) = self.answers.recv() => {
                     self.release(release)?;
                     self.release_ready()?;
                     self.flush().await?;
                 }
-                message = reader.next(), if window_is_open => match message? {
-                    Some(message) => self.messages(reader, message).await?,
+                message = self.reader.next(), if window_is_open => match message? {
+                    Some(message) => self.messages(message).await?,
                     None => return Ok(()),
                 },
             }
@@ -119,7 +124,7 @@ impl Session {
     }
 
     /// Handles a message and all that came whole with it: frames in groups, everything in order.
-    async fn messages(&mut self, reader: &mut MessageReader, first: Bytes) -> Result<(), SessionError> {
+    async fn messages(&mut self, first: Bytes) -> Result<(), SessionError> {
         let window = usize::from(self.shared.limits.frames_in_flight_max.saturating_sub(self.in_flight));
         let (mut frames, mut lines) = (Vec::new(), 0);
         let mut next = Ok(Some(first));
@@ -129,7 +134,7 @@ impl Session {
                     lines += usize::from(frame.count());
                     frames.push(frame);
                     let group_is_full = frames.len() >= window || lines >= GROUP_LINES_MAX;
-                    next = if group_is_full { Ok(None) } else { reader.take() };
+                    next = if group_is_full { Ok(None) } else { self.reader.take() };
                 }
                 Ok(PayerMessage::Attach(attach)) => {
                     self.frames(core::mem::take(&mut frames)).await?;
@@ -138,7 +143,7 @@ impl Session {
                 }
                 Err(error) => {
                     self.frames(core::mem::take(&mut frames)).await?;
-                    self.malformed(reader, error).await?;
+                    self.malformed(error).await?;
                     next = Ok(None);
                 }
             }
@@ -147,9 +152,9 @@ impl Session {
         next.map(drop).map_err(SessionError::Stream)
     }
 
-    async fn malformed(&mut self, reader: &mut MessageReader, error: DecodeError) -> Result<(), SessionError> {
+    async fn malformed(&mut self, error: DecodeError) -> Result<(), SessionError> {
         if error.code().closes_stream() {
-            reader.stop(error.code());
+            self.reader.stop(error.code());
             return Err(SessionError::Stream(StreamError::Message(error)));
         }
         self.reject(error.code(), 0).await
@@ -256,7 +261,7 @@ impl Session {
         Ok(())
     }
 
-    fn release(&mut self, release: Release) -> Result<(), SessionError> {
+    fn release(&mut self, release: Box<Release>) -> Result<(), SessionError> {
         self.in_flight = self.in_flight.saturating_sub(release.frames);
         for answer in release.answers {
             match answer {

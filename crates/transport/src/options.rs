@@ -40,9 +40,9 @@ pub const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Socket buffers asked of the kernel, in each direction; the kernel may grant less (`net.core.rmem_max`, `net.core.wmem_max`).
 pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// The largest datagram that is safe on a loopback or jumbo-frame network: quinn sends ten at a time, and above 6,550 bytes ten no longer
-/// fit one call. See [`TransportOptions::mtu_upper_bound`].
-pub const LOOPBACK_MTU: u16 = 6_500;
+/// Datagrams on a loopback or jumbo-frame network. quinn sends ten at a time, and above 6,550 bytes ten no longer fit one call; between 4,096 and 6,500
+/// throughput is the same, and every connection keeps room for a datagram. See [`TransportOptions::mtu_upper_bound`].
+pub const LOOPBACK_MTU: u16 = 4_096;
 
 /// Settings of an endpoint. [`Default`] is for any network; [`TransportOptions::loopback`] for one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use millstream_wire::{ErrorCode, LENGTH_BYTES, NODE_MESSAGE_BYTES_MAX, PAYER_MES
 use crate::StreamError;
 use crate::endpoint::close_number;
 
-/// Received pieces taken in one go; each is at most a datagram.
-const PIECES: usize = 32;
+/// Received pieces taken in one go; each is at most a datagram. The places for them are a part of every session's memory.
+const PIECES: usize = 8;
 
 /// Reads length-prefixed messages. Holds no buffer while nothing is under way.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::BufReader;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -62,19 +63,25 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 /// Builds the binary and says where cargo put it; `None` if it does not compile.
-fn build(release: bool) -> Result<Option<std::path::PathBuf>> {
+pub(crate) fn build(release: bool) -> Result<Option<PathBuf>> {
     let mut command = shell::cargo();
     // The features of the whole workspace, as the tests are built: with `--package` alone RocksDB would be compiled a second time.
-    command.args(["build", "--workspace", "--bin", BINARY, "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--workspace", "--bin", BINARY]);
     if release {
         command.arg("--release");
     }
+    executable(&mut command, BINARY)
+}
+
+/// Runs a build and says where cargo put that program; `None` if it does not compile.
+pub(crate) fn executable(command: &mut Command, program: &str) -> Result<Option<PathBuf>> {
+    command.arg("--message-format=json-render-diagnostics");
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo has no output")?;
     let mut binary = None;
     for message in Message::parse_stream(BufReader::new(stdout)) {
         if let Message::CompilerArtifact(artifact) = message?
-            && artifact.target.name == BINARY
+            && artifact.target.name == program
         {
             binary = artifact.executable.or(binary);
         }
@@ -84,7 +91,7 @@ fn build(release: bool) -> Result<Option<std::path::PathBuf>> {
     }
     match binary {
         Some(path) => Ok(Some(path.into_std_path_buf())),
-        None => bail!("cargo built no binary {BINARY}"),
+        None => bail!("cargo built no program {program}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{check, demo, setup, test};
+use xtask::{check, demo, peers, setup, test};
 
 /// Development tasks of Millstream.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum Task {
     Ci,
     /// Set up, build the binary and run the demonstration: a chain, a node, agents, a settlement.
     Demo(demo::Options),
+    /// Run other systems and this one on this machine, one after the other, and write a table of what they do in a second.
+    BenchPeers(peers::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +56,6 @@ fn run(task: Task) -> Result<bool> {
             Ok(test::run()? && checked)
         }
         Task::Demo(options) => demo::run(&options),
+        Task::BenchPeers(options) => peers::run(&options),
     }
 }

@@ -25,7 +25,7 @@ struct Need {
 /// Something is missing and cannot be installed; the message has the command to do it.
 pub fn run() -> Result<()> {
     system_packages()?;
-    contracts_tools(&shell::root().join("contracts"))
+    node_packages(&shell::root().join("contracts"))
 }
 
 fn needs() -> Vec<Need> {
@@ -72,9 +72,13 @@ enum Privilege {
     Sudo,
 }
 
+/// Whether this process may do anything.
+pub(crate) fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|user_id| user_id.stdout.trim_ascii() == b"0")
+}
+
 fn privilege() -> Option<Privilege> {
-    let user_id = Command::new("id").arg("-u").output().ok()?;
-    if user_id.stdout.trim_ascii() == b"0" {
+    if is_root() {
         return Some(Privilege::Root);
     }
     let may_sudo = Command::new("sudo").args(["--non-interactive", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -99,6 +103,39 @@ fn apt(privilege: Privilege, arguments: &[&str]) -> Result<bool> {
     shell::succeeds(&mut command)
 }
 
+/// Fetches Debian packages with what they need and this machine lacks, and unpacks them into a folder: nothing is installed, so
+/// no service of theirs is started or enabled.
+pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
+    if !shell::is_installed("apt-get") {
+        bail!("missing; install what your system calls the Debian packages {}", packages.join(" "));
+    }
+    let archives = into.join("archives");
+    fs::create_dir_all(archives.join("partial")).with_context(|| format!("cannot make {}", archives.display()))?;
+    let fetch = || {
+        let mut command = Command::new("apt-get");
+        // Without the lock that only root may take: the system's packages are read and not changed.
+        command.args(["--quiet", "--yes", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-o"]);
+        command.arg(format!("Dir::Cache::archives={}", archives.display()));
+        command.args(["install", "--download-only", "--no-install-recommends", "--reinstall"]).args(packages);
+        shell::succeeds(command.stdin(Stdio::null()).stdout(std::io::stderr()))
+    };
+    if !fetch()? {
+        let updated = privilege().map_or(Ok(false), |privilege| apt(privilege, &["update"]))?;
+        if !updated || !fetch()? {
+            bail!("could not fetch the packages {}; as root, run: apt-get update", packages.join(" "));
+        }
+    }
+    for entry in fs::read_dir(&archives)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb")
+            && !shell::succeeds(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(into))?
+        {
+            bail!("cannot unpack {}", path.display());
+        }
+    }
+    fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
+}
+
 /// The bindings' generator looks in `LIBCLANG_PATH`, then in the system's places, Debian's `llvm-*` folders among them.
 fn has_libclang() -> bool {
     let named = std::env::var_os("LIBCLANG_PATH").map(PathBuf::from);
@@ -119,23 +156,23 @@ fn holds_libclang(dir: &Path) -> bool {
 /// `npm ci`, when the tools are not there or not those of the lock file.
 ///
 /// The stamp is a copy of the lock file, inside the folder that it describes: removing the one removes the other.
-fn contracts_tools(contracts: &Path) -> Result<()> {
-    let (lock, stamp) = (contracts.join("package-lock.json"), contracts.join("node_modules/.installed-lock.json"));
+pub(crate) fn node_packages(dir: &Path) -> Result<()> {
+    let (lock, stamp) = (dir.join("package-lock.json"), dir.join("node_modules/.installed-lock.json"));
     let wanted = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     let mut install = Command::new("npm");
-    install.args(["ci", "--no-audit", "--no-fund"]).current_dir(contracts).stdout(std::io::stderr());
+    install.args(["ci", "--no-audit", "--no-fund"]).current_dir(dir).stdout(std::io::stderr());
     if !shell::succeeds(&mut install)? {
-        bail!("npm ci failed in {}", contracts.display());
+        bail!("npm ci failed in {}", dir.display());
     }
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{contracts_tools, holds_libclang};
+    use super::{holds_libclang, node_packages};
     use std::fs;
 
     fn scratch(name: &str) -> std::path::PathBuf {
@@ -162,7 +199,7 @@ mod tests {
         fs::write(dir.join("package-lock.json"), "lock").expect("written");
         fs::write(dir.join("node_modules/.installed-lock.json"), "lock").expect("written");
         // Anything but an early return would start npm, which refuses this lock file.
-        contracts_tools(&dir).expect("nothing to do");
+        node_packages(&dir).expect("nothing to do");
         fs::remove_dir_all(dir).expect("removed");
     }
 }

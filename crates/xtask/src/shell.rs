@@ -66,8 +66,8 @@ pub fn is_installed(name: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
 }
 
-/// Announcements go to standard error, so that the output of tasks stays clean.
-fn announce(command: &Command) {
+/// Says what is about to run, on standard error, so that the output of tasks stays clean.
+pub fn announce(command: &Command) {
     let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
     eprintln!("\n$ {} {}", program(command), arguments.join(" "));
 }
