@@ -167,7 +167,11 @@ impl Engine {
                 return self.chain_fact(now, fact, effects);
             }
             Input::ChainSeen(cursor) => self.chain_seen(cursor, effects),
-            Input::Tick => {
+            Input::Tick { asked, chain_time } => {
+                // Early as it may be, because the clock was read before it came: it is the one that was waited for, and another is asked for.
+                if self.waking_at == Some(asked) {
+                    self.waking_at = None;
+                }
                 if let Some(at) = self.open_epoch.first_frame_at {
                     let due = at.plus_millis(self.config.epoch_millis_max);
                     if now >= due {
@@ -176,7 +180,7 @@ impl Engine {
                         self.wake(now, due, effects);
                     }
                 }
-                self.prune(now, effects);
+                self.prune(now, chain_time, effects);
             }
             Input::CutEpoch => self.cut_epoch(effects),
             Input::EpochIndexed { epoch, records } => return self.epoch_indexed(epoch, records, effects),

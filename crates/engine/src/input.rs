@@ -45,7 +45,12 @@ pub enum Input {
     /// Every fact up to here was given.
     ChainSeen(ChainCursor),
     /// Time passed: an epoch may be due.
-    Tick,
+    Tick {
+        /// The moment of the [`Effect::WakeAt`] that this answers.
+        asked: Timestamp,
+        /// The time of the chain's newest block. What cannot be taken back is not done on this machine's clock alone.
+        chain_time: Timestamp,
+    },
     /// The open epoch is to be cut now, if it has a frame.
     CutEpoch,
     /// A part of the index of an epoch that was cut, to be stored. All parts come before the epoch is sealed; a part may come again.

@@ -14,6 +14,9 @@ use crate::record::Record;
 /// Epochs that one tick prunes, at most.
 const PRUNED_PER_TICK_MAX: usize = 64;
 
+/// Milliseconds between two looks for epochs to prune.
+const PRUNE_PAUSE_MILLIS: u64 = 1_000;
+
 impl Engine {
     /// The newest epoch whose frames, leaves and index were deleted, with every one before it, and when that was.
     #[must_use]
@@ -31,11 +34,11 @@ impl Engine {
         record.top.and(record.anchored_at).map(|at| (*id, at.plus_millis(retention)))
     }
 
-    /// Prunes what is due.
-    pub(crate) fn prune(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// Prunes what is due by this machine's clock and by the chain's: a clock that is ahead must not delete what is wanted still.
+    pub(crate) fn prune(&mut self, now: Timestamp, chain_time: Timestamp, effects: &mut Vec<Effect>) {
         let mut through = None;
         for _ in 0..PRUNED_PER_TICK_MAX {
-            let Some((id, _)) = self.next_to_prune().filter(|(_, due)| now >= *due) else { break };
+            let Some((id, _)) = self.next_to_prune().filter(|(_, due)| now.min(chain_time) >= *due) else { break };
             let Some(record) = self.epochs.get_mut(&id) else { break };
             record.pruned_at = Some(now);
             self.pruned = Some(id);
@@ -51,7 +54,8 @@ impl Engine {
 
     pub(crate) fn wake_to_prune(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if let Some((_, due)) = self.next_to_prune() {
-            self.wake(now, due, effects);
+            // Due here and not on the chain, or more than one tick prunes: soon.
+            self.wake(now, if due > now { due } else { now.plus_millis(PRUNE_PAUSE_MILLIS) }, effects);
         }
     }
 

@@ -93,6 +93,10 @@ impl House {
         house
     }
 
+    fn tick_now(&mut self) -> Vec<Effect> {
+        self.apply(Input::Tick { asked: self.now, chain_time: self.now })
+    }
+
     fn try_apply(&mut self, input: Input) -> Result<Vec<Effect>, Fault> {
         let mut effects = Vec::new();
         self.engine.apply(self.now, input, &mut effects)?;
@@ -366,9 +370,9 @@ fn epochs_are_cut_by_size_by_time_and_by_hand_and_lose_no_frame() {
         note(&house.apply(Input::Frame(payer.pay(&[1]))));
     }
     house.now = Timestamp::from_millis(1_999);
-    note(&house.apply(Input::Tick));
+    note(&house.tick_now());
     house.now = Timestamp::from_millis(2_000);
-    note(&house.apply(Input::Tick));
+    note(&house.tick_now());
     note(&house.apply(Input::CutEpoch));
     note(&house.apply(Input::Frame(payer.pay(&[1]))));
     note(&house.apply(Input::CutEpoch));
@@ -529,11 +533,17 @@ fn bills_are_deleted_when_their_epochs_were_anchored_long_enough() {
     house.now = Timestamp::from_millis(6_000);
     assert!(wakes(&house.apply(anchored(1))).is_empty(), "the timer is set already");
     house.now = Timestamp::from_millis(14_999);
-    assert!(wakes(&house.apply(Input::Tick)).is_empty(), "not due, and the timer is still set");
+    let early = Input::Tick { asked: Timestamp::from_millis(15_000), chain_time: house.now };
+    assert_eq!(wakes(&house.apply(early)), [15_000], "a tick whose clock was read before it came asks for another");
+    let of_another = Input::Tick { asked: Timestamp::from_millis(14_000), chain_time: house.now };
+    assert!(wakes(&house.apply(of_another)).is_empty(), "the timer that is waited for is still set");
+    house.now = Timestamp::from_millis(15_000);
+    let ahead = Input::Tick { asked: house.now, chain_time: Timestamp::from_millis(14_999) };
+    assert_eq!(wakes(&house.apply(ahead)), [16_000], "due here and not on the chain: asked again");
     assert_eq!(house.engine.pruned(), None);
     house.restart();
     house.now = Timestamp::from_millis(15_000);
-    let effects = house.apply(Input::Tick);
+    let effects = house.tick_now();
     assert_eq!(wakes(&effects), [16_000], "the next one is due then");
     assert!(matches!(effects.as_slice(), [.., Effect::DeleteThrough(through), Effect::ReclaimThrough(reclaimed), Effect::WakeAt(_)]
         if *through == EpochId::new(0) && through == reclaimed));
@@ -541,9 +551,9 @@ fn bills_are_deleted_when_their_epochs_were_anchored_long_enough() {
     assert_eq!([0, 1, 2].map(|epoch| bill(&house, epoch)), [0, 2, 2]);
     house.restart();
     house.now = Timestamp::from_millis(99_000);
-    house.apply(Input::Tick);
+    house.tick_now();
     assert_eq!([0, 1, 2].map(|epoch| bill(&house, epoch)), [0, 0, 2], "what is not anchored is kept");
-    assert!(wakes(&house.apply(Input::Tick)).is_empty(), "nothing is due");
+    assert!(wakes(&house.tick_now()).is_empty(), "nothing is due");
 
     // The index of a pruned epoch cannot come back, nor that of a sealed or an unknown one.
     for epoch in [0, 2, 7] {
@@ -560,7 +570,7 @@ fn a_reorganisation_can_take_back_the_anchor_of_a_pruned_epoch() {
     let next = seal_an_epoch(&mut house, &mut payer);
     house.apply(Input::Chain(ChainFact::EpochAnchored { epoch: header.epoch, root: header.root() }));
     house.now = Timestamp::from_millis(60_000);
-    house.apply(Input::Tick);
+    house.tick_now();
     let pruned = house.engine.pruned();
     assert_eq!(pruned, Some((header.epoch, house.now)));
     house.chain(ChainFact::Reset);
@@ -574,7 +584,7 @@ fn a_reorganisation_can_take_back_the_anchor_of_a_pruned_epoch() {
     }
     assert_eq!((house.engine.unanchored_epochs().count(), house.engine.pruned()), (0, pruned));
     house.now = Timestamp::from_millis(80_000);
-    house.apply(Input::Tick);
+    house.tick_now();
     assert_eq!(house.engine.pruned(), Some((next.epoch, house.now)));
     house.restart();
 }
@@ -589,7 +599,7 @@ fn there_is_one_timer_however_many_epochs_are_cut() {
         let mut asked = wakes(&house.apply(Input::Frame(payer.pay(&[1]))));
         while let Some(at) = timers.first().copied().filter(|at| *at <= house.now.as_millis()) {
             timers.remove(&at);
-            asked.extend(wakes(&house.apply(Input::Tick)));
+            asked.extend(wakes(&house.tick_now()));
         }
         timers.extend(asked);
         assert_eq!(timers.len(), 1, "at {second}");

@@ -12,7 +12,7 @@ use millstream_voucher::{SecretKey, VoucherBody};
 use millstream_wire::{FrameMessage, LENGTH_BYTES};
 use tokio::sync::mpsc;
 
-use crate::core::{Core, CoreThread, Errand, SCHEMA, Stopped, bill_through, store_table};
+use crate::core::{Core, CoreThread, Errand, SCHEMA, Stopped, bill_through, now, store_table};
 use crate::errands::{hand_in, seal};
 use crate::metrics::Metrics;
 use crate::proofs::{self, Bill, ProofFailure};
@@ -153,7 +153,7 @@ impl House {
             self.run_errands().await?;
         }
         self.anchor_through(0).await?;
-        self.tick(vec![Input::Tick]).await?;
+        self.tick(vec![Input::Tick { asked: now(), chain_time: now() }]).await?;
         self.run_errands().await
     }
 
@@ -247,7 +247,7 @@ async fn a_reorganisation_of_a_pruned_epoch_is_survived() {
     let waiting = house.core.query(|engine| engine.unanchored_epochs().map(|epoch| epoch.id.number()).collect::<Vec<_>>()).await;
     assert_eq!(waiting.expect("runs"), [0, 1, 2]);
     house.anchor_through(0).await.expect("is anchored again");
-    house.tick(vec![Input::Tick]).await.expect("runs");
+    house.tick(vec![Input::Tick { asked: now(), chain_time: now() }]).await.expect("runs");
     assert_eq!(house.core.query(|engine| engine.pruned()).await.expect("runs"), pruned);
     house.check().await;
     house.stop().await.expect("stops");

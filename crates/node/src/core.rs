@@ -45,7 +45,7 @@ const TICK_BYTES_MAX: usize = 16 << 20;
 pub(crate) struct Release {
     /// How many frames they are for.
     pub(crate) frames: u16,
-    /// In the order of the frames; of acks in a row only the last, since acks are cumulative.
+    /// In the order of the frames; of acks in a row that name the same epoch only the last, since acks are cumulative.
     pub(crate) answers: Vec<Answer>,
     /// Number of the durable batch that the answers rest on.
     pub(crate) commit: u64,
@@ -88,7 +88,7 @@ impl Waiting {
         match self {
             Self::Attach(_, slot) => *slot = Some(answer),
             Self::Frames { answers, .. } => match (answers.last_mut(), answer) {
-                (Some(Answer::Ack(last)), Answer::Ack(ack)) => *last = ack,
+                (Some(Answer::Ack(last)), Answer::Ack(ack)) if last.epoch == ack.epoch => *last = ack,
                 (_, answer) => answers.push(answer),
             },
         }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::core::{Core, Errand, Stopped, bill_through, now, store_table};
+use crate::follower::ChainView;
 
 /// Pause before an epoch that could not be sealed is tried again.
 const SEAL_RETRY_PAUSE: Duration = Duration::from_secs(10);
@@ -20,9 +21,15 @@ const SEAL_RETRY_PAUSE: Duration = Duration::from_secs(10);
 const INDEX_SLICE_BYTES: usize = 256 << 10;
 
 /// Runs errands until the core is gone.
-pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut errands: mpsc::UnboundedReceiver<Errand>) {
+pub(crate) async fn run(
+    core: Core,
+    reader: Arc<dyn Read>,
+    ledger: LedgerId,
+    view: Arc<ChainView>,
+    mut errands: mpsc::UnboundedReceiver<Errand>,
+) {
     while let Some(errand) = errands.recv().await {
-        let core = core.clone();
+        let (core, view) = (core.clone(), Arc::clone(&view));
         match errand {
             Errand::WakeAt(at) => {
                 tokio::spawn(async move {
@@ -30,7 +37,7 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
                         tokio::time::sleep(Duration::from_millis(at.millis_since(now()))).await;
                     }
                     // A core that is gone needs no waking.
-                    let _ = core.inputs(vec![Input::Tick]).await;
+                    let _ = core.inputs(vec![Input::Tick { asked: at, chain_time: view.head_time() }]).await;
                 });
             }
             Errand::SealEpoch { epoch, frames } => {
@@ -41,9 +48,10 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
                         let sealed = tokio::task::spawn_blocking(move || seal(&*leaves, ledger, epoch, frames)).await;
                         match sealed.map_err(anyhow::Error::from).and_then(|sealed| sealed) {
                             Ok((header, index)) => {
-                                info!(%epoch, frames, total_nanos = %header.top.sum, root = %header.root(), "epoch sealed");
                                 // A core that is gone seals it at the next start.
-                                let _ = hand_in(&core, header, index).await;
+                                if hand_in(&core, header, index).await.is_ok() {
+                                    info!(%epoch, frames, total_nanos = %header.top.sum, root = %header.root(), "epoch sealed");
+                                }
                                 return;
                             }
                             Err(fault) => error!(%epoch, fault = format!("{fault:#}"), "the epoch cannot be sealed"),
@@ -61,7 +69,6 @@ pub(crate) async fn run(core: Core, reader: Arc<dyn Read>, ledger: LedgerId, mut
                             error!(%epoch, %fault, "the space of pruned epochs cannot be given back");
                         }
                     }
-                    info!(%epoch, "the bills of the epochs up to this one are deleted");
                 });
             }
         }

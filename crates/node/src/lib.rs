@@ -153,6 +153,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         let checker = shared.verifier.name();
+        let errands_view = Arc::clone(&view);
         let due_view = Arc::clone(&view);
         let admin = Arc::new(Admin {
             core: core.clone(),
@@ -168,7 +169,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         let background = vec![
-            tokio::spawn(errands::run(core.clone(), reader, ledger.id(), errands_queue)),
+            tokio::spawn(errands::run(core.clone(), reader, ledger.id(), errands_view, errands_queue)),
             tokio::spawn(settle_when_due(settler, due_view, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
         ];
         info!(%listen, %admin_listen, certificate_sha256, checker, ledger = %config.chain.ledger, "node started");

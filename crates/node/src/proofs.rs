@@ -52,7 +52,10 @@ pub(crate) fn make(reader: &dyn Read, bill: Bill, channel: ChannelId, line: u64)
     let first_kept = bill.pruned.map_or(EpochId::new(0), |(epoch, _)| epoch.next());
     let sealed = sealed_epochs(reader, first_kept)?;
     let Some((epoch, index, lines_before)) = find_in_index(reader, &sealed, channel, line)? else {
-        let unsealed = sealed.last().map_or(first_kept, |epoch| epoch.next());
+        let mut unsealed = first_kept;
+        while sealed.binary_search(&unsealed).is_ok() {
+            unsealed = unsealed.next();
+        }
         return Err(match (find_in_leaves(reader, unsealed, channel, line)?, bill.pruned) {
             (Some(epoch), _) => ProofFailure::EpochOpen { epoch },
             (None, Some((epoch, at))) => ProofFailure::Pruned { epoch, at },
@@ -71,7 +74,7 @@ pub(crate) fn make(reader: &dyn Read, bill: Bill, channel: ChannelId, line: u64)
     Ok(LineProof::new(&tree, index as usize, leaf, &lines, line_index).map_err(anyhow::Error::from)?)
 }
 
-/// The sealed epochs from `first` on, oldest first, up to the first that is not sealed: their index is complete.
+/// The sealed epochs from `first` on, oldest first: their index is complete.
 fn sealed_epochs(reader: &dyn Read, first: EpochId) -> anyhow::Result<Vec<EpochId>> {
     let (mut sealed, mut outcome) = (Vec::new(), Ok(()));
     let range = KeyRange::starting_at(&Key::Epoch(first).to_bytes());
@@ -80,7 +83,7 @@ fn sealed_epochs(reader: &dyn Read, first: EpochId) -> anyhow::Result<Vec<EpochI
             sealed.push(epoch.id);
             ControlFlow::Continue(())
         }
-        Ok(_) => ControlFlow::Break(()),
+        Ok(_) => ControlFlow::Continue(()),
         Err(error) => {
             outcome = Err(error);
             ControlFlow::Break(())

@@ -61,7 +61,7 @@ pub(crate) struct Session {
     reply: mpsc::UnboundedSender<Box<Release>>,
     /// Frames that the core has and has not answered.
     in_flight: u16,
-    /// Acks are cumulative: of several, only the last is written.
+    /// Acks are cumulative: of several of one epoch, only the last is written.
     unwritten_ack: Option<Ack>,
 }
 
@@ -98,8 +98,8 @@ impl Session {
             tokio::select! {
                 biased;
                 () = stopped(&mut stopping) => return Ok(()),
-                Some(release) = self.answers.recv() => {
-                    self.release(release)?;
+                Some(mut release) = self.answers.recv() => {
+                    self.release(&mut release)?;
                     self.release_ready()?;
                     self.flush().await?;
                 }
@@ -115,8 +115,8 @@ impl Session {
         // Without a sender of its own the session sees when the core is gone.
         (self.reply, _) = mpsc::unbounded_channel();
         while self.in_flight > 0 {
-            let release = self.answers.recv().await.ok_or(Stopped)?;
-            self.release(release)?;
+            let mut release = self.answers.recv().await.ok_or(Stopped)?;
+            self.release(&mut release)?;
         }
         self.flush().await?;
         self.writer.finish();
@@ -255,19 +255,22 @@ impl Session {
 
     /// Writes what the core has released in the meantime.
     fn release_ready(&mut self) -> Result<(), SessionError> {
-        while let Ok(release) = self.answers.try_recv() {
-            self.release(release)?;
+        while let Ok(mut release) = self.answers.try_recv() {
+            self.release(&mut release)?;
         }
         Ok(())
     }
 
-    fn release(&mut self, release: Box<Release>) -> Result<(), SessionError> {
+    fn release(&mut self, release: &mut Release) -> Result<(), SessionError> {
         self.in_flight = self.in_flight.saturating_sub(release.frames);
-        for answer in release.answers {
+        for answer in release.answers.drain(..) {
             match answer {
                 Answer::Ack(ack) => {
-                    self.unwritten_ack =
-                        Some(Ack { lines_total: ack.lines_total, cumulative: ack.cumulative, commit: release.commit, epoch: ack.epoch });
+                    let ack = Ack { lines_total: ack.lines_total, cumulative: ack.cumulative, commit: release.commit, epoch: ack.epoch };
+                    // A payer knows by its acks which epoch its lines are billed in.
+                    if let Some(before) = self.unwritten_ack.replace(ack).filter(|before| before.epoch != ack.epoch) {
+                        self.writer.queue_node(&NodeMessage::Ack(before))?;
+                    }
                 }
                 Answer::Reject { rejection, lines_total, snapshot } => {
                     debug!(%rejection, lines_total, "frame rejected");
@@ -287,9 +290,15 @@ impl Session {
 
     /// Answers a message that changed nothing and never reached the core, after everything that did.
     async fn reject(&mut self, code: ErrorCode, lines_total: u64) -> Result<(), SessionError> {
+        let mut stopping = self.shared.stopping.clone();
         while self.in_flight > 0 {
-            let release = self.answers.recv().await.ok_or(Stopped)?;
-            self.release(release)?;
+            // This session keeps the sender too, so it would not see that a core is gone that answers no more.
+            let mut release = tokio::select! {
+                biased;
+                Some(release) = self.answers.recv() => release,
+                () = stopped(&mut stopping) => return Err(SessionError::Stopped(Stopped)),
+            };
+            self.release(&mut release)?;
         }
         debug!(code = code.name(), lines_total, "message rejected");
         self.shared.metrics.rejects.inc();

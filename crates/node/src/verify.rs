@@ -5,6 +5,8 @@
 //! load groups are small and answers fast, under much load they are full.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_voucher::{CheckingKey, SignedVoucher, VerifiedVoucher, VoucherChecker, VoucherError, best_checker};
@@ -31,6 +33,28 @@ struct Inner {
     metrics: Arc<Metrics>,
     queue: Mutex<VecDeque<Job>>,
     work: Notify,
+    /// Sessions that wait for a check or are at one.
+    under_way: AtomicUsize,
+    /// The checker failed: vouchers are checked one by one.
+    is_off: AtomicBool,
+}
+
+/// A session's part in [`Inner::under_way`], also when it is given up in the middle.
+struct Place<'a> {
+    under_way: &'a AtomicUsize,
+    is_alone: bool,
+}
+
+impl<'a> Place<'a> {
+    fn take(under_way: &'a AtomicUsize) -> Self {
+        Self { under_way, is_alone: under_way.fetch_add(1, Ordering::Relaxed) == 0 }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Checks signatures. Dropped, its tasks end.
@@ -42,7 +66,14 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// Starts as many checking tasks as the runtime has workers.
     pub(crate) fn start(metrics: Arc<Metrics>) -> Self {
-        let inner = Arc::new(Inner { checker: best_checker(), metrics, queue: Mutex::default(), work: Notify::new() });
+        let inner = Arc::new(Inner {
+            checker: best_checker(),
+            metrics,
+            queue: Mutex::default(),
+            work: Notify::new(),
+            under_way: AtomicUsize::new(0),
+            is_off: AtomicBool::new(false),
+        });
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let tasks = (0..workers).map(|_| tokio::spawn(Arc::clone(&inner).run())).collect();
         Self { inner, tasks }
@@ -53,9 +84,11 @@ impl Verifier {
         self.inner.checker.name()
     }
 
-    /// Checks vouchers of one key: an answer for each, in order. Enough of them for the checker are checked here and now.
+    /// Checks vouchers of one key: an answer for each, in order. Enough of them for the checker are checked here and now, and so are those of a
+    /// session that is alone: it would wait for nobody.
     pub(crate) async fn check(&self, key: &Arc<CheckingKey>, vouchers: Vec<SignedVoucher>) -> Vec<Verdict> {
-        if vouchers.len() >= self.inner.checker.lanes() {
+        let place = Place::take(&self.inner.under_way);
+        if place.is_alone || vouchers.len() >= self.inner.checker.lanes() {
             let batch: Vec<_> = vouchers.into_iter().map(|voucher| (voucher, &**key)).collect();
             return self.inner.check(&batch);
         }
@@ -79,7 +112,17 @@ impl Drop for Verifier {
 
 impl Inner {
     fn check(&self, batch: &[(SignedVoucher, &CheckingKey)]) -> Vec<Verdict> {
-        let verdicts = self.checker.check(batch);
+        let exact = |batch: &[(SignedVoucher, &CheckingKey)]| batch.iter().map(|(voucher, key)| voucher.verify_with(key)).collect();
+        if self.is_off.load(Ordering::Relaxed) {
+            return exact(batch);
+        }
+        // A checker keeps no state between two batches that a panic could leave half changed.
+        let Ok(verdicts) = std::panic::catch_unwind(AssertUnwindSafe(|| self.checker.check(batch))) else {
+            self.is_off.store(true, Ordering::Relaxed);
+            self.metrics.check_disagreements.inc();
+            error!(checker = self.checker.name(), "the fast check of vouchers failed and is off");
+            return exact(batch);
+        };
         let disagreements = i64::try_from(self.checker.disagreements()).unwrap_or(i64::MAX);
         if disagreements > 0 && self.metrics.check_disagreements.set(disagreements) == 0 {
             error!(

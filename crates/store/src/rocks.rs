@@ -162,7 +162,9 @@ impl RocksReader {
         }
         ensure_dir(&staging.dir)?;
         let checkpoint = Checkpoint::new(&self.shared.db).map_err(StoreError::rocks("begin a checkpoint"))?;
-        checkpoint.create_checkpoint(&staging.db).map_err(StoreError::rocks("write a checkpoint"))?;
+        // Logs are copied and nothing is flushed: tables flushed one after the other, with a crash between two of them, are what RocksDB cannot
+        // tell from a damaged log when logs are written over.
+        checkpoint.create_checkpoint_with_log_size(&staging.db, u64::MAX).map_err(StoreError::rocks("write a checkpoint"))?;
         let head = inspect(&staging.db, &self.shared.options)?.ok_or(StoreError::Damaged { what: "the checkpoint holds no head" })?;
         if head.seq < acknowledged {
             return Err(StoreError::AcknowledgedLost { acknowledged, found: head.seq });

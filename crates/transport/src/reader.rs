@@ -36,6 +36,10 @@ impl MessageReader {
             if let Some(message) = self.take()? {
                 return Ok(Some(message));
             }
+            if self.buffer.is_empty() {
+                // What was read is let go with its memory.
+                self.buffer = BytesMut::new();
+            }
             if !self.fill().await? {
                 return match self.buffer.len() {
                     0 => Ok(None),
