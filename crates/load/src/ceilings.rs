@@ -24,6 +24,9 @@ const MEASURE: Duration = Duration::from_millis(400);
 /// The fewest samples that make a percentile, however slow the disk is.
 const SAMPLES_MIN: u64 = 20;
 
+/// The pause between two paced writes, and between two payments of an idle channel.
+pub const PACE: Duration = Duration::from_millis(5);
+
 /// One write.
 const BLOCK_BYTES: usize = 4_096;
 
@@ -43,6 +46,9 @@ pub struct Ceilings {
     pub append_sync_p50_us: f64,
     /// 99 % of them took no longer.
     pub append_sync_p99_us: f64,
+    /// Half of the 4 KiB appends with fdatasync that are made one every [`PACE`] took no longer: disk and processor sleep between them, as on
+    /// an idle channel.
+    pub paced_sync_p50_us: f64,
     /// Half of the 4 KiB overwrites of a file of zeros, each with fdatasync, took no longer.
     pub overwrite_sync_p50_us: f64,
     /// 99 % of them took no longer.
@@ -63,12 +69,14 @@ impl Ceilings {
     /// # Errors
     /// [`LoadError::File`] when the directory cannot be written to.
     pub fn measure(directory: &Path) -> Result<Self, LoadError> {
-        let (append_sync_p50_us, append_sync_p99_us) = appends(directory)?;
+        let (append_sync_p50_us, append_sync_p99_us) = appends(directory, Duration::ZERO)?;
+        let (paced_sync_p50_us, _) = appends(directory, PACE)?;
         let (overwrite_sync_p50_us, overwrite_sync_p99_us) = overwrites(directory)?;
         let (checker, voucher_check_us) = checks()?;
         Ok(Self {
             append_sync_p50_us,
             append_sync_p99_us,
+            paced_sync_p50_us,
             overwrite_sync_p50_us,
             overwrite_sync_p99_us,
             checker,
@@ -102,7 +110,7 @@ impl Scratch {
     }
 
     /// The 50th and the 99th percentile of a write with its sync, in microseconds.
-    fn syncs(&self, mut offset: impl FnMut(u64) -> u64) -> Result<(f64, f64), LoadError> {
+    fn syncs(&self, pause: Duration, mut offset: impl FnMut(u64) -> u64) -> Result<(f64, f64), LoadError> {
         let mut times = stats::histogram()?;
         let block = [0x5a; BLOCK_BYTES];
         let started = Instant::now();
@@ -111,6 +119,7 @@ impl Scratch {
             let begun = Instant::now();
             self.done(self.file.write_all_at(&block, at).and_then(|()| self.file.sync_data()))?;
             times.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            std::thread::sleep(pause);
         }
         let micros = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
         Ok((micros(0.5), micros(0.99)))
@@ -128,8 +137,8 @@ impl Drop for Scratch {
     }
 }
 
-fn appends(directory: &Path) -> Result<(f64, f64), LoadError> {
-    Scratch::new(directory, "append")?.syncs(|count| count * BLOCK_BYTES as u64)
+fn appends(directory: &Path, pause: Duration) -> Result<(f64, f64), LoadError> {
+    Scratch::new(directory, "append")?.syncs(pause, |count| count * BLOCK_BYTES as u64)
 }
 
 fn overwrites(directory: &Path) -> Result<(f64, f64), LoadError> {
@@ -139,7 +148,7 @@ fn overwrites(directory: &Path) -> Result<(f64, f64), LoadError> {
         scratch.done(scratch.file.write_all_at(&zeros, block * BLOCK_BYTES as u64))?;
     }
     scratch.done(scratch.file.sync_all())?;
-    scratch.syncs(|count| count % PREALLOCATED_BLOCKS * BLOCK_BYTES as u64)
+    scratch.syncs(Duration::ZERO, |count| count % PREALLOCATED_BLOCKS * BLOCK_BYTES as u64)
 }
 
 /// The checker's name, and microseconds for one voucher on one core, of vouchers by different keys.

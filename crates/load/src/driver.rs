@@ -190,6 +190,17 @@ impl Run {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
+
+    /// Nothing more is sent, and a channel that waits for the clock learns of it.
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.lanes.iter().for_each(|lane| lane.wake.notify_one());
+    }
+
+    fn ends(&self) -> Vec<LaneEnd> {
+        let end = |lane: &LaneState| LaneEnd { sent: lane.sent.load(Ordering::Relaxed), acked: lane.acked.load(Ordering::Relaxed) };
+        self.lanes.iter().map(end).collect()
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -199,7 +210,9 @@ fn nanos(duration: Duration) -> u64 {
 /// Connects, attaches every channel, runs the load and closes the connections. `at` is told where the run is and is waited for.
 ///
 /// # Errors
-/// What ended the run early; every answer of the node but the expected one does.
+/// What ended the run early; every answer of the node but the expected one does. From the first frame on it is a [`LoadError::Interrupted`]
+/// with what each channel had sent and had acknowledged; before it, nothing was sent. When one channel fails, no channel sends more, and the
+/// others have [`Plan::drain`] to hear the acknowledgements that are on their way, or to fail too.
 pub async fn run(target: &Target, lanes: Vec<Lane>, plan: &Plan, mut at: impl AsyncFnMut(Phase)) -> Result<Outcome, LoadError> {
     check(&lanes, plan)?;
     at(Phase::Connecting).await;
@@ -217,35 +230,39 @@ pub async fn run(target: &Target, lanes: Vec<Lane>, plan: &Plan, mut at: impl As
         pacer::spawn(Arc::clone(&run), schedule, start)?;
     }
     starter.send_replace(Some(start));
-    let measured = measure(&run, &mut tasks, plan, start, &mut at).await;
+    let mut measured = measure(&run, &mut tasks, plan, start, &mut at).await;
     // An open loop sends all that was meant to be sent; only a failure stops it.
     if measured.is_err() || !matches!(plan.mode, Mode::Offered(_)) {
-        run.stopping.store(true, Ordering::Relaxed);
+        run.stop();
     }
-    let (seconds, window_frames, ran_out) = measured?;
     let drained = tokio::time::timeout(plan.drain, async {
         while let Some(ended) = tasks.join_next().await {
-            joined(ended)?;
+            if let Err(error) = joined(ended) {
+                run.stop();
+                // The first failure is the reason; those that follow it are of no interest.
+                if measured.is_ok() {
+                    measured = Err(error);
+                }
+            }
         }
-        Ok::<(), LoadError>(())
     });
-    if let Ok(drained) = drained.await {
-        drained?;
-    }
+    // Whatever is not acknowledged by now counts as such.
+    let _ = drained.await;
     tasks.shutdown().await;
+    let lanes = run.ends();
+    let ended = measured.and_then(|measured| Ok((measured, run.recorder.latency()?)));
+    let ((seconds, window_frames, ran_out), latency) = match ended {
+        Ok(ended) => ended,
+        Err(source) => return Err(LoadError::Interrupted { lanes, source: Box::new(source) }),
+    };
     at(Phase::Drained).await;
     connections.close().await;
-    let ends = run
-        .lanes
-        .iter()
-        .map(|lane| LaneEnd { sent: lane.sent.load(Ordering::Relaxed), acked: lane.acked.load(Ordering::Relaxed) });
-    let lanes: Vec<LaneEnd> = ends.collect();
     let sent: u64 = lanes.iter().map(|lane| lane.sent).sum();
     let meant = if let Mode::Offered(schedule) = plan.mode { schedule.slots_before(run.schedule_end) } else { sent };
     Ok(Outcome {
         seconds,
         window_frames,
-        latency: run.recorder.latency()?,
+        latency,
         unsent: meant.saturating_sub(sent),
         held: run.held.load(Ordering::Relaxed),
         late: run.late.load(Ordering::Relaxed),

@@ -10,6 +10,8 @@ use millstream_types::ChannelId;
 use millstream_voucher::{KeyError, VoucherError};
 use millstream_wire::{ChannelStatus, DecodeError, EncodeError, ErrorCode, Kind};
 
+use crate::LaneEnd;
+
 /// Why a load is not made, or does not go to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -146,6 +148,15 @@ pub enum LoadError {
         /// How long was waited.
         after: Duration,
     },
+    /// A run ended early, after its first frame may have been sent.
+    #[error("the load ended with {} frames sent and {} of them acknowledged", total(lanes, |lane| lane.sent), total(lanes, |lane| lane.acked))]
+    Interrupted {
+        /// What each channel had sent and had acknowledged by then, in the order given. The node has at least the frames acknowledged and at
+        /// most the frames sent.
+        lanes: Vec<LaneEnd>,
+        /// What ended it.
+        source: Box<LoadError>,
+    },
     /// A file for a measurement cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -162,4 +173,8 @@ pub enum LoadError {
         /// What.
         what: String,
     },
+}
+
+fn total(lanes: &[LaneEnd], of: impl Fn(&LaneEnd) -> u64) -> u64 {
+    lanes.iter().map(of).fold(0, u64::saturating_add)
 }

@@ -227,6 +227,13 @@ impl Frames {
         self.bytes.slice(from * size..to * size)
     }
 
+    /// The frames from a position on; none when there are fewer. They are not copied.
+    #[must_use]
+    pub fn after(&self, count: u64) -> Self {
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.count());
+        Self { bytes: self.slice(count, self.count()), ..*self }
+    }
+
     /// One frame as a node reads it: kind and body without the length.
     ///
     /// # Panics
@@ -306,7 +313,8 @@ mod tests {
         let first = workload.sign(&paying, 4, &counted).expect("signed");
         paying.advance(&first, 2);
         let rest = workload.sign(&paying, 2, &counted).expect("signed");
-        assert_eq!(rest.bytes, first.slice(2, 4));
+        assert_eq!(rest.bytes, first.after(2).bytes);
+        assert_eq!((first.after(0).count(), first.after(4).count(), first.after(u64::MAX).count()), (4, 0, 0));
         assert_eq!((paying.lines_total(), paying.cumulative(), counted.into_inner()), (10, 10_000, 6));
         let before = paying.clone();
         paying.advance(&rest, 0);

@@ -19,6 +19,9 @@ use crate::{ConnectError, Connection, ConnectionLost, EndpointError, Fingerprint
 /// The TLS alert for "no application protocol in common", as QUIC carries it.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
+/// Between two stateless resets.
+const RESET_INTERVAL: Duration = Duration::from_micros(100);
+
 /// The name sent to a node that is known by its fingerprint.
 const PINNED_NAME: &str = "millstream";
 
@@ -40,6 +43,9 @@ impl ServerEndpoint {
         let (reset_key, connection_ids) = identity.reset_secrets();
         let mut endpoint_config = options.endpoint_config()?;
         endpoint_config.reset_key(Arc::new(reset_key));
+        // quinn would send one in 20 ms, and thousands of payers wait for theirs when a node restarts. A reset is smaller than what it answers, so faster ones
+        // amplify nothing.
+        endpoint_config.min_reset_interval(RESET_INTERVAL);
         endpoint_config.cid_generator(move || Box::new(KeyedIds::new(connection_ids.clone())));
         let mut config = ServerConfig::with_crypto(server_crypto(identity)?);
         config.transport_config(options.transport_config(Side::Server)?);

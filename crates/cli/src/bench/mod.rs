@@ -151,6 +151,7 @@ impl From<LoadError> for CliError {
     fn from(error: LoadError) -> Self {
         let message = chain_of(&error);
         match error {
+            LoadError::Interrupted { source, .. } => Self { message, ..Self::from(*source) },
             LoadError::Setting { .. } | LoadError::FrameLimit { .. } => Self::usage("setting", message),
             LoadError::Rejected { code, .. } => Self::new(Exit::Refused, code.name(), message),
             LoadError::WrongAck { .. } => Self::check_failed("wrong_ack", message),
@@ -169,5 +170,22 @@ impl From<LoadError> for CliError {
             | LoadError::File { .. }
             | LoadError::Internal { .. } => Self::failed("load", message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_load::LaneEnd;
+    use millstream_types::ChannelId;
+
+    use super::*;
+
+    #[test]
+    fn an_interrupted_load_fails_as_its_cause_does_and_tells_its_totals() {
+        let cause = || LoadError::Ended { channel: ChannelId::from_uid(&[7; 31]) };
+        let lanes = vec![LaneEnd { sent: 30, acked: 26 }, LaneEnd { sent: 12, acked: 11 }];
+        let error = CliError::from(LoadError::Interrupted { lanes, source: Box::new(cause()) });
+        assert_eq!((error.exit, error.code.as_str()), (Exit::Unavailable, "node_unreachable"));
+        assert_eq!(error.message, format!("the load ended with 42 frames sent and 37 of them acknowledged: {}", cause()));
     }
 }

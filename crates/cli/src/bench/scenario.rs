@@ -347,7 +347,7 @@ impl Load<'_, '_> {
             .connecting
             .zip(probe.attached)
             .map(|(before, after)| (after.rss_bytes as f64 - before.rss_bytes as f64) / scenario.connections as f64);
-        let synced_write_ms = self.bench.ceilings.overwrite_sync_p50_us / 1e3;
+        let synced_write_ms = self.bench.ceilings.paced_sync_p50_us / 1e3;
         Ok(ScenarioReport {
             name: scenario.name.clone(),
             mode: mode.to_owned(),

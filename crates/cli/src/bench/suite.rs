@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millstream_load::Schedule;
+use millstream_load::ceilings::PACE;
 use millstream_load::driver::Mode;
 use millstream_load::report::{Better, Failure, ScenarioReport, TargetRow};
 
@@ -38,10 +39,11 @@ fn scenario(name: &str, args: &BenchArgs, saturated: f64) -> CliResult<Scenario>
     Ok(match name {
         "saturated_256" => base(256, 64, closed),
         "saturated_64" => base(64, 1_000, closed),
-        "saturated_1" => base(1, 100, closed),
+        // Of one payment many fit: as many as the node allows.
+        "saturated_1" => base(1, 100, Mode::Saturated { in_flight: args.in_flight.unwrap_or(16) }),
         "offered_500k" => base(64, 100, open(100, 64, 500_000)?),
         "offered_70" => base(256, 64, open(64, 256, (saturated * LOADED_PERCENT as f64 / 100.0) as u64)?),
-        "idle" => base(1, 1, Mode::OneAtATime { pause: Duration::from_millis(5) }),
+        "idle" => base(1, 1, Mode::OneAtATime { pause: PACE }),
         "connections_10k" => base(64, 10_000, open(10_000, 64, 100_000)?),
         "restart" => {
             // Restarting is what is measured; a little load shows that the node works then.
@@ -111,7 +113,7 @@ fn targets(report: &ScenarioReport, ceilings: &millstream_load::ceilings::Ceilin
         "saturated_1" => vec![rate(if ceilings.checker == "scalar" { 30_000.0 } else { 100_000.0 })],
         "offered_500k" => vec![p50(1.5), p99(10.0)],
         "offered_70" => vec![p50(10.0), p99(50.0)],
-        "idle" => vec![p50(2.0 * ceilings.overwrite_sync_p50_us / 1e3)],
+        "idle" => vec![p50(2.0 * ceilings.paced_sync_p50_us / 1e3)],
         "connections_10k" => {
             let memory = report.node_rss_bytes_per_connection.unwrap_or(f64::INFINITY) / 1024.0;
             vec![p99(50.0), row("memory of a connection", Better::Less, 40.0, memory, "KiB")]

@@ -47,8 +47,12 @@ fn surroundings(report: &BenchReport) -> String {
         (
             "synced write",
             format!(
-                "append p50 {:.0} µs p99 {:.0} µs, overwrite p50 {:.0} µs p99 {:.0} µs",
-                ceilings.append_sync_p50_us, ceilings.append_sync_p99_us, ceilings.overwrite_sync_p50_us, ceilings.overwrite_sync_p99_us
+                "append p50 {:.0} µs p99 {:.0} µs, one in 5 ms p50 {:.0} µs, overwrite p50 {:.0} µs p99 {:.0} µs",
+                ceilings.append_sync_p50_us,
+                ceilings.append_sync_p99_us,
+                ceilings.paced_sync_p50_us,
+                ceilings.overwrite_sync_p50_us,
+                ceilings.overwrite_sync_p99_us
             ),
         ),
         (

@@ -48,12 +48,15 @@ pub(super) async fn serve(attached: Attached, run: Arc<Run>, mut start: watch::R
 }
 
 impl Channel<'_> {
-    /// An open loop: what is due goes out as soon as the node's window allows it, also after the schedule ended.
+    /// An open loop: what is due goes out as soon as the node's window allows it, also after the schedule ended, until the run stops.
     async fn offer(&mut self, stream: &mut ChannelStream, total: u64, intended: impl Fn(u64) -> u64) -> Result<(), LoadError> {
         loop {
+            let is_stopping = self.run.is_stopping();
             let due = self.state.due.load(Ordering::Acquire).min(total);
-            self.send(stream, due, |frame, _| intended(frame));
-            if self.flights.acked() == total {
+            if !is_stopping {
+                self.send(stream, due, |frame, _| intended(frame));
+            }
+            if self.flights.acked() == total || (is_stopping && self.flights.is_idle()) {
                 return Ok(());
             }
             let state = self.state;
