@@ -1,4 +1,4 @@
-//! Vectors of AVX-512 with its 52-bit multiply-add (IFMA). The one place where `unsafe` is.
+//! Vectors of AVX-512 with its 52-bit multiply-add (IFMA). With `sha256`, where `unsafe` is.
 
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{Avx512Ifma, prefetch};

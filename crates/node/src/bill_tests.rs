@@ -24,20 +24,20 @@ fn ledger() -> LedgerId {
 }
 
 /// Bills are deleted as soon as they are anchored and a tick comes.
-fn config() -> EngineConfig {
+pub(crate) fn config() -> EngineConfig {
     EngineConfig { ledger: ledger(), epoch_frames_max: 1_000, epoch_millis_max: 3_600_000, retention_millis: Some(0) }
 }
 
-fn channel(number: u8) -> ChannelId {
+pub(crate) fn channel(number: u8) -> ChannelId {
     ChannelId::from_uid(&[number + 1; 31])
 }
 
-fn secret() -> SecretKey {
+pub(crate) fn secret() -> SecretKey {
     SecretKey::from_entropy(&[7; 64]).expect("a key")
 }
 
 /// The frames that a payer sends on one channel, in order.
-fn frames(channel: ChannelId, frames: usize, lines: usize) -> Vec<FrameInput> {
+pub(crate) fn frames(channel: ChannelId, frames: usize, lines: usize) -> Vec<FrameInput> {
     let (secret, mut head, mut paid) = (secret(), genesis_head(&channel), 0);
     let frame = |_| {
         let lines = vec![Line { amount: Amount::from_nanos(3), reference: Reference::from_bytes([1; 16]), digest: None }; lines];
@@ -65,28 +65,32 @@ fn frames(channel: ChannelId, frames: usize, lines: usize) -> Vec<FrameInput> {
 }
 
 /// A core on a disk that crashes at one of its commits.
-struct House {
-    core: Core,
-    thread: CoreThread,
-    reader: Arc<dyn Read>,
-    disk: CrashDisk,
-    errands: mpsc::UnboundedReceiver<Errand>,
+pub(crate) struct House {
+    pub(crate) core: Core,
+    pub(crate) thread: CoreThread,
+    pub(crate) reader: Arc<dyn Read>,
+    pub(crate) disk: CrashDisk,
+    pub(crate) errands: mpsc::UnboundedReceiver<Errand>,
     /// Commits until the fault, if there is to be one.
     fault: Option<(usize, Fault)>,
 }
 
 impl House {
     fn start(disk: &CrashDisk, fault: Option<(usize, Fault)>) -> Self {
+        Self { fault, ..Self::start_with(config(), disk) }
+    }
+
+    pub(crate) fn start_with(config: EngineConfig, disk: &CrashDisk) -> Self {
         use millstream_store::Backend;
         let store = disk.open().expect("nothing acknowledged is missing");
         let reader = store.reader();
         let (sender, errands) = mpsc::unbounded_channel();
-        let (core, thread) = Core::start(config(), store, Arc::new(Metrics::new()), sender).expect("starts");
-        Self { core, thread, reader, disk: disk.clone(), errands, fault }
+        let (core, thread) = Core::start(config, store, Arc::new(Metrics::new()), sender).expect("starts");
+        Self { core, thread, reader, disk: disk.clone(), errands, fault: None }
     }
 
     /// One tick with these inputs, or the crash.
-    async fn tick(&mut self, inputs: Vec<Input>) -> Result<(), Stopped> {
+    pub(crate) async fn tick(&mut self, inputs: Vec<Input>) -> Result<(), Stopped> {
         if let Some((commits, fault)) = &mut self.fault {
             if *commits == 0 {
                 self.disk.inject(*fault);
@@ -196,7 +200,7 @@ impl House {
         }
     }
 
-    async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.core.stop().await;
         self.thread.join()
     }

@@ -29,10 +29,10 @@ const LEDGER_KEY: &[u8] = b"ledger";
 const PRIORITY: i32 = -10;
 
 /// Commands that wait for a tick, at most: beyond it sessions stop reading.
-const QUEUED_COMMANDS_MAX: usize = 4_096;
+pub(crate) const QUEUED_COMMANDS_MAX: usize = 4_096;
 
 /// Bytes of frames that wait for a tick or are in one, at most: beyond it sessions stop reading, QUIC's windows fill, and payers wait.
-const QUEUED_BYTES_MAX: usize = 64 << 20;
+pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
 
 /// Commands in one tick, at most.
 const TICK_COMMANDS_MAX: usize = 4_096;

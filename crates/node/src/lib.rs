@@ -8,6 +8,8 @@ mod admin;
 mod bill_tests;
 mod config;
 mod core;
+#[cfg(test)]
+mod core_tests;
 mod errands;
 mod follower;
 mod metrics;

@@ -4,6 +4,9 @@
 //! have in one queue, and whichever checking task runs next takes all that has gathered. Nothing waits for a group to fill: under little
 //! load groups are small and answers fast, under much load they are full.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,8 +69,12 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// Starts as many checking tasks as the runtime has workers.
     pub(crate) fn start(metrics: Arc<Metrics>) -> Self {
+        Self::with_checker(best_checker(), metrics)
+    }
+
+    fn with_checker(checker: &'static dyn VoucherChecker, metrics: Arc<Metrics>) -> Self {
         let inner = Arc::new(Inner {
-            checker: best_checker(),
+            checker,
             metrics,
             queue: Mutex::default(),
             work: Notify::new(),
