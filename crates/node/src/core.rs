@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Table};
 use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
@@ -33,6 +33,12 @@ pub(crate) const QUEUED_COMMANDS_MAX: usize = 4_096;
 
 /// Bytes of frames that wait for a tick or are in one, at most: beyond it sessions stop reading, QUIC's windows fill, and payers wait.
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+/// Frames in a tick from which the next one waits for [`GATHER`] first.
+const GATHER_FROM_FRAMES: usize = 6;
+
+/// How long a tick under load lets frames gather.
+const GATHER: Duration = Duration::from_micros(500);
 
 /// Commands in one tick, at most.
 const TICK_COMMANDS_MAX: usize = 4_096;
@@ -326,11 +332,17 @@ struct Ticker<S> {
 
 impl<S: Backend> Ticker<S> {
     fn run(&mut self, mut queue: mpsc::Receiver<Command>) -> anyhow::Result<()> {
+        let mut frames_before = 0;
         while let Some(first) = queue.blocking_recv() {
+            // Many frames a tick are the sign of a load; then a little patience makes ticks larger and fewer, and each costs two syncs.
+            if frames_before >= GATHER_FROM_FRAMES {
+                std::thread::sleep(GATHER);
+            }
             let (mut effects, mut durable) = (Vec::new(), Vec::new());
             let (now, mut stop) = (now(), false);
             let mut next = Some(first);
             let (mut commands, mut bytes) = (0, 0);
+            frames_before = 0;
             while let Some(command) = next {
                 commands += 1;
                 match command {
@@ -340,6 +352,7 @@ impl<S: Backend> Ticker<S> {
                     }
                     Command::Frames(FrameGroup { frames, reply, place }) => {
                         bytes += place.num_permits();
+                        frames_before += frames.len();
                         let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
                         let reply = self.wait(Waiting::Frames { reply, frames: count, answers: Vec::new(), _place: place });
                         for mut frame in frames {
