@@ -46,7 +46,7 @@ pub struct Options {
     /// A directory on the disk that all of them write to [default: the system's temporary directory].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// A `millstream` to measure, instead of building one with full optimisation.
+    /// A `millstream` to measure, instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
@@ -94,7 +94,8 @@ pub fn run(options: &Options) -> Result<bool> {
     setup::run()?;
     let built = match &options.binary {
         Some(binary) => Some(fs::canonicalize(binary).with_context(|| format!("cannot find {}", binary.display()))?),
-        None => demo::build(true)?,
+        // The build that every other figure is of: it checks every overflow, and is there already. The peers are built with all optimisation.
+        None => demo::build(false)?,
     };
     let Some(millstream) = built else { return Ok(false) };
     let Some(programs) = PeerPrograms::build()? else { return Ok(false) };
