@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use millstream_benches::{LINES_PER_FRAME, Payer, batch, channel_counts, engine, fill, is_measured, on_the_wire, recover, tick, verified};
+use millstream_benches::{LINES_PER_FRAME, Payer, batch, channel_counts, engine, fill, is_measured, recover, tick, verified};
 use millstream_engine::{Effect, Input};
 use millstream_store::{RocksStore, SchemaVersion, StoreOptions};
 use millstream_types::Timestamp;
@@ -14,7 +14,7 @@ fn apply(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CHANNELS.into()));
     for lines in LINES_PER_FRAME {
         let fresh = engine(CHANNELS);
-        let frames: Vec<_> = (0..CHANNELS).map(|number| verified(on_the_wire(&Payer::new(number).frame(lines)))).collect();
+        let frames: Vec<_> = (0..CHANNELS).map(|number| verified(Payer::new(number).frame(lines))).collect();
         group.bench_function(BenchmarkId::new("apply 64 frames", lines), |bencher| {
             bencher.iter_batched(
                 || (fresh.clone(), frames.clone()),
@@ -41,7 +41,7 @@ fn apply_among(criterion: &mut Criterion) {
         let mut frames = || {
             let mut frame = || {
                 next = (next + 1) % payers.len();
-                verified(on_the_wire(&payers[next].frame(1)))
+                verified(payers[next].frame(1))
             };
             (0..CHANNELS).map(|_| frame()).collect::<Vec<_>>()
         };

@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use millstream_benches::{LINES_PER_FRAME, Payer, batch, billed_in, engine, on_the_wire, tick, verified};
+use millstream_benches::{LINES_PER_FRAME, Payer, batch, billed_in, engine, tick, verified};
 use millstream_store::{Backend, RocksStore, SchemaVersion, StoreOptions};
 use millstream_types::EpochId;
 
@@ -14,7 +14,7 @@ fn commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store");
     let mut epoch = EpochId::new(0);
     for lines in LINES_PER_FRAME {
-        let frames: Vec<_> = (0..CHANNELS).map(|number| verified(on_the_wire(&Payer::new(number).frame(lines)))).collect();
+        let frames: Vec<_> = (0..CHANNELS).map(|number| verified(Payer::new(number).frame(lines))).collect();
         let effects = tick(&mut engine(CHANNELS), frames);
         group.throughput(Throughput::Bytes(batch(&effects).size_bytes() as u64));
         // A new epoch each time: frames and leaves at the places of an earlier tick would be overwritten.

@@ -3,13 +3,17 @@
 //! Each stage alone: decode, hash, verify, apply, commit, seal, prove inclusion. The whole path is measured by `cargo xtask demo` and
 //! `millstream replay`, against a real node. `cargo bench --package millstream-benches` runs all; `cargo test` runs each once.
 
-use bytes::{Bytes, BytesMut};
-use millstream_billing::{FrameLeaf, FrameRoot, Line, genesis_head, next_head};
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use millstream_billing::{FrameLeaf, genesis_head, next_head};
 use millstream_engine::{ChainFact, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring};
+use millstream_load::Workload;
+use millstream_load::workload::LINE_NANOS;
 use millstream_store::Batch;
-use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference, Timestamp};
-use millstream_voucher::{SecretKey, SignedVoucher, VerifiedVoucher, VoucherBody};
-use millstream_wire::{FrameMessage, LENGTH_BYTES};
+use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, EpochId, Hash256, LedgerId, Timestamp};
+use millstream_voucher::{SecretKey, SignedVoucher, VerifiedVoucher};
+use millstream_wire::FrameMessage;
 
 /// Lines under one signature: each line, a few, and the sizes that are recommended.
 pub const LINES_PER_FRAME: [usize; 4] = [1, 16, 64, 256];
@@ -40,63 +44,26 @@ pub fn channel(number: u32) -> ChannelId {
     ChannelId::from_uid(&uid)
 }
 
-/// A payer that signs frames on one channel.
-pub struct Payer {
-    channel: ChannelId,
-    secret: SecretKey,
-    lines_total: u64,
-    cumulative: u64,
-    head: BillHead,
-}
+/// A payer that signs frames on one channel: the load tool's, with a number of lines for each frame.
+pub struct Payer(millstream_load::Payer);
 
 impl Payer {
     /// A payer that has paid nothing.
     #[must_use]
     pub fn new(number: u32) -> Self {
-        let channel = channel(number);
-        Self { channel, secret: secret(), lines_total: 0, cumulative: 0, head: genesis_head(&channel) }
+        Self(millstream_load::Payer::new(channel(number), secret()))
     }
 
-    /// The next frame, of `lines` payments of 600 nanos.
+    /// The next frame, of `lines` payments of [`LINE_NANOS`], as it arrives: kind and body.
     ///
     /// # Panics
     /// For a number of lines that no frame has.
-    pub fn frame(&mut self, lines: usize) -> FrameMessage {
-        let lines: Vec<Line> = (0..lines as u64)
-            .map(|index| {
-                let mut reference = [0; 16];
-                reference[8..].copy_from_slice(&(self.lines_total + index).to_be_bytes());
-                Line { amount: Amount::from_nanos(600), reference: Reference::from_bytes(reference), digest: None }
-            })
-            .collect();
-        let mut root = FrameRoot::default();
-        for line in &lines {
-            root.push(line.leaf().expect("64 bits")).expect("within the limit");
-        }
-        self.lines_total += lines.len() as u64;
-        self.cumulative += 600 * lines.len() as u64;
-        let root = root.finish().expect("at least one line");
-        self.head = next_head(&self.head, &root, self.lines_total, self.cumulative);
-        let body = VoucherBody {
-            channel: self.channel,
-            lines_total: self.lines_total,
-            cumulative: CumulativeAmount::from_nanos(self.cumulative),
-            bill_head: self.head,
-        };
-        let voucher = *self.secret.sign(body).expect("64 bits").signed();
-        FrameMessage::new(voucher, &lines).expect("a frame")
+    pub fn frame(&mut self, lines: usize) -> Bytes {
+        let workload = Workload::new(0, lines).expect("a frame");
+        let frames = workload.sign(&self.0, 1, &AtomicU64::new(0)).expect("64 bits");
+        self.0.advance(&frames, 1);
+        frames.message(0)
     }
-}
-
-/// A frame as it arrives: kind and body.
-///
-/// # Panics
-/// Never: the frame encodes.
-#[must_use]
-pub fn on_the_wire(frame: &FrameMessage) -> Bytes {
-    let mut bytes = BytesMut::new();
-    frame.encode(&mut bytes).expect("a frame encodes");
-    bytes.freeze().slice(LENGTH_BYTES..)
 }
 
 /// What a session makes of a frame: decoded, hashed, and taken as verified.
@@ -138,7 +105,7 @@ pub fn channel_counts() -> &'static [u32] {
 /// When the engine faults.
 pub fn fill(store: &mut impl millstream_store::Backend, channels: u32) -> Result<(), millstream_store::StoreError> {
     // The signature is not looked at again, so one payer's will do for all.
-    let mut frame = verified(on_the_wire(&Payer::new(0).frame(1)));
+    let mut frame = verified(Payer::new(0).frame(1));
     let signature = *frame.voucher.signature();
     for first in (0..channels).step_by(4_096) {
         let (mut engine, numbers) = (Engine::restore(config(), [], &mut Vec::new()), first..channels.min(first + 4_096));
@@ -147,7 +114,7 @@ pub fn fill(store: &mut impl millstream_store::Backend, channels: u32) -> Result
             if number % 2 == 0 {
                 let mut body = *frame.voucher.body();
                 body.channel = channel(number);
-                body.bill_head = next_head(&genesis_head(&body.channel), &frame.root, 1, 600);
+                body.bill_head = next_head(&genesis_head(&body.channel), &frame.root, 1, LINE_NANOS);
                 let voucher = SignedVoucher::new(body, signature).expect("64 bits");
                 frame.voucher = VerifiedVoucher::assume_verified(voucher);
                 engine.apply(Timestamp::default(), Input::Frame(frame.clone()), &mut Vec::new()).expect("honest");
@@ -290,7 +257,7 @@ mod tests {
     fn the_workloads_are_honest() {
         for lines in LINES_PER_FRAME {
             let (mut payer, mut engine) = (Payer::new(0), engine(2));
-            let frames = (0..3).map(|_| verified(on_the_wire(&payer.frame(lines)))).collect();
+            let frames = (0..3).map(|_| verified(payer.frame(lines))).collect();
             let effects = tick(&mut engine, frames);
             assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::PutFrame { .. })).count(), 3);
             assert!(batch(&effects).size_bytes() > 3 * 24 * lines);

@@ -7,7 +7,7 @@ use millstream_types::{Amount, BillHead, ChannelId, EpochId, Hash256, LedgerId};
 use rs_merkle::{Hasher, MerkleTree};
 
 use crate::frame::depth;
-use crate::{hash_record, record, sha256};
+use crate::{GROUP, hash_record, record, sha256};
 
 /// Frames in an epoch, at most.
 pub const EPOCH_FRAMES_MAX: usize = 1 << 20;
@@ -23,9 +23,6 @@ const PAIR_BYTES: usize = 2 * NODE_BYTES;
 
 /// Levels above the leaves of the largest epoch.
 const LEVELS: usize = 20;
-
-/// Hashes that are computed together, at most: as many as the widest unit takes.
-const GROUP: usize = 16;
 
 /// An epoch is hashed in subtrees of so many levels, which stay in the processor's cache.
 const SUBTREE_LEVELS: usize = 10;

@@ -7,7 +7,7 @@ use millstream_types::{AmountError, Hash256};
 use rs_merkle::{Hasher, MerkleTree};
 
 use crate::line::LEAF;
-use crate::{LINE_BYTES, LINE_WITH_DIGEST_BYTES, Line, hash_record, record, sha256};
+use crate::{GROUP, LINE_BYTES, LINE_WITH_DIGEST_BYTES, Line, hash_record, record, sha256};
 
 /// Lines in a frame, at most (B-2).
 pub const FRAME_LINES_MAX: usize = 1_024;
@@ -18,9 +18,6 @@ const LEVELS: usize = 10;
 /// The first byte of what a node hashes, before its two children.
 const NODE: u8 = 0x01;
 const PAIR_BYTES: usize = 2 * DIGEST_BYTES;
-
-/// Hashes that are computed together, at most: as many as the widest unit takes.
-const GROUP: usize = 16;
 
 /// `EMPTY[n]` is the root of `2^n` empty leaves.
 static EMPTY: LazyLock<[Hash256; LEVELS + 1]> = LazyLock::new(|| {
@@ -149,73 +146,6 @@ fn folded(level: &mut [[u8; DIGEST_BYTES]], mut count: usize) -> Hash256 {
     Hash256::from_bytes(level[0])
 }
 
-/// A frame root computed as leaves arrive, without allocation: at any time one subtree for each bit of the count.
-#[derive(Clone, Debug)]
-pub struct FrameRoot {
-    subtrees: [Hash256; LEVELS + 1],
-    count: usize,
-}
-
-impl Default for FrameRoot {
-    fn default() -> Self {
-        Self { subtrees: [Hash256::from_bytes([0; 32]); LEVELS + 1], count: 0 }
-    }
-}
-
-impl FrameRoot {
-    /// Appends the leaf of the next line.
-    ///
-    /// # Errors
-    /// [`LinesError::Count`] past [`FRAME_LINES_MAX`].
-    #[allow(clippy::arithmetic_side_effects, reason = "the count is at most 1,024 and the level at most 10")]
-    pub fn push(&mut self, leaf: Hash256) -> Result<(), LinesError> {
-        if self.count == FRAME_LINES_MAX {
-            return Err(LinesError::Count { count: self.count + 1 });
-        }
-        let mut subtree = leaf;
-        let mut level = 0;
-        while self.count >> level & 1 == 1 {
-            subtree = node(&self.subtrees[level], &subtree);
-            level += 1;
-        }
-        self.subtrees[level] = subtree;
-        self.count += 1;
-        Ok(())
-    }
-
-    /// Leaves so far.
-    #[must_use]
-    pub const fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The root (B-3).
-    ///
-    /// # Errors
-    /// [`LinesError::Count`] when there is no leaf.
-    pub fn finish(&self) -> Result<Hash256, LinesError> {
-        if self.count == 0 {
-            return Err(LinesError::Count { count: 0 });
-        }
-        let depth = depth(self.count);
-        if self.count == 1 << depth {
-            return Ok(self.subtrees[depth]);
-        }
-        let mut right: Option<Hash256> = None;
-        for level in 0..depth {
-            let present = self.count >> level & 1 == 1;
-            right = match (present, right) {
-                (true, Some(right)) => Some(node(&self.subtrees[level], &right)),
-                (true, None) => Some(node(&self.subtrees[level], &EMPTY[level])),
-                (false, Some(left)) => Some(node(&left, &EMPTY[level])),
-                (false, None) => None,
-            };
-        }
-        // A count that is not a power of two has a bit below `depth`, so something was carried up.
-        right.ok_or(LinesError::Count { count: self.count })
-    }
-}
-
 /// Levels above `count` leaves once they are filled up to a power of two.
 #[allow(clippy::as_conversions, reason = "at most 64, in a const")]
 pub(crate) const fn depth(count: usize) -> usize {
@@ -296,15 +226,10 @@ mod tests {
     }
 
     #[test]
-    fn the_running_root_is_the_root_of_the_closed_tree() {
+    fn the_root_is_that_of_the_whole_tree_however_it_is_computed() {
         for count in (1..70).chain([127, 128, 129, 255, 256, 257, 1_000, 1_023, 1_024]) {
             let lines = lines(count);
-            let mut running = FrameRoot::default();
-            for line in &lines {
-                running.push(line.leaf().expect("64 bits")).expect("within the limit");
-            }
             let tree = FrameTree::new(&lines).expect("within the limits");
-            assert_eq!(running.finish(), Ok(tree.root()), "{count} lines");
             assert_eq!(frame_root(&lines), Ok(tree.root()), "{count} lines");
             let raw: Vec<[u8; LINE_BYTES]> = lines.iter().map(|line| line.raw().expect("64 bits")).collect();
             assert_eq!(raw_frame_root(&raw), Ok(tree.root()), "{count} lines");
@@ -351,7 +276,6 @@ mod tests {
 
     #[test]
     fn a_frame_has_1_to_1024_lines() {
-        assert_eq!(FrameRoot::default().finish(), Err(LinesError::Count { count: 0 }));
         assert!(FrameTree::new(&lines(1_025)).is_err());
         assert_eq!(frame_root(&lines(1_025)), Err(LinesError::Count { count: 1_025 }));
         assert_eq!(frame_root(&[]), Err(LinesError::Count { count: 0 }));

@@ -18,7 +18,7 @@ mod line;
 mod proof;
 
 pub use epoch::{EPOCH_FRAMES_MAX, EpochError, EpochHeader, EpochTree, FrameLeaf, SumNode};
-pub use frame::{FRAME_LINES_MAX, FrameRoot, FrameTree, LinesError, frame_root, raw_frame_root};
+pub use frame::{FRAME_LINES_MAX, FrameTree, LinesError, frame_root, raw_frame_root};
 pub use head::{genesis_head, next_head};
 pub use line::{LINE_BYTES, LINE_WITH_DIGEST_BYTES, Line};
 pub use proof::{LineProof, ProofError};
@@ -26,6 +26,9 @@ pub use proof::{LineProof, ProofError};
 use millstream_lanes::sha256::{DIGEST_BYTES, hash_records};
 use millstream_types::Hash256;
 use sha2::{Digest, Sha256};
+
+/// Hashes that are computed together, at most: as many as the widest unit takes.
+const GROUP: usize = 16;
 
 /// SHA-256 over the concatenation of `parts`.
 fn sha256(parts: &[&[u8]]) -> Hash256 {

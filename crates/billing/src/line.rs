@@ -2,7 +2,7 @@
 
 use millstream_types::{Amount, AmountError, Hash256, Reference};
 
-use crate::{hash_record, record, sha256};
+use crate::{hash_record, record};
 
 /// Bytes of a line without a usage digest: `amount (8) ‖ reference (16)`.
 pub const LINE_BYTES: usize = 24;
@@ -42,11 +42,5 @@ impl Line {
         let amount = self.amount.to_u64()?.to_be_bytes();
         let digest: &[u8] = self.digest.as_ref().map_or(&[], |digest| digest.as_bytes());
         Ok(record(&[&amount, self.reference.as_bytes(), digest]))
-    }
-
-    /// The leaf of a line in its wire form, `amount ‖ reference [‖ digest]`: the same hash without taking it apart.
-    #[must_use]
-    pub fn leaf_of_bytes(line: &[u8]) -> Hash256 {
-        sha256(&[&[LEAF], line])
     }
 }

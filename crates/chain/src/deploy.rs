@@ -8,9 +8,6 @@ use crate::artifacts::Artifact;
 use crate::bindings::ILedger;
 use crate::{Call, ChainError, Submitter, TxReceipt, convert};
 
-/// The chains that development keys are for (spec L-23).
-const DEVELOPMENT_CHAINS: [u64; 2] = [31_337, 1_337];
-
 /// A Groth16 verifying key over BN254 as the verifier's constructor takes it, 22 words of 32 bytes big-endian: alpha (x, y); beta, gamma and
 /// delta (x.c1, x.c0, y.c1, y.c0 each); ic0 to ic3 (x, y each).
 pub type VerifyingKeyWords = [[u8; 32]; 22];
@@ -31,7 +28,7 @@ impl KeyProvenance {
     /// [`ChainError::InsecureKeys`].
     pub fn check(self, chain: ChainId) -> Result<(), ChainError> {
         match self {
-            Self::InsecureDevelopment if !DEVELOPMENT_CHAINS.contains(&chain.get()) => Err(ChainError::InsecureKeys { chain }),
+            Self::InsecureDevelopment if !chain.is_development() => Err(ChainError::InsecureKeys { chain }),
             Self::InsecureDevelopment | Self::Ceremony => Ok(()),
         }
     }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use millstream_chain::{Payer, token_balance};
+use millstream_load::process::Usage;
 use millstream_types::{Amount, ChannelId, EpochId, Hash256};
 use serde::Serialize;
 
 use crate::admin::{Admin, SettleRun};
 use crate::context::Context;
-use crate::dev::{Dev, DevOptions};
+use crate::dev::{Dev, DevOptions, NodeProcess};
 use crate::error::{CliError, CliResult, Exit};
 use crate::output::{View, pairs};
 use crate::replay::{self, ReplayArgs, ReplayProgress, ReplayReport, ReplaySession};
@@ -150,10 +151,10 @@ async fn demo(context: &Context, args: &DemoArgs, directory: PathBuf) -> anyhow:
         settle: false,
     };
     let session = ReplaySession::open(&dev.profile, false).await?;
-    let cpu_before = dev.node.cpu_seconds().unwrap_or_default();
+    let cpu_before = cpu_seconds(&dev.node);
     let replayed = replay::run(&session, &replay.options()?, &Arc::new(ReplayProgress::new()?)).await?;
     drop(session);
-    let node_cpu_seconds = dev.node.cpu_seconds().unwrap_or_default() - cpu_before;
+    let node_cpu_seconds = cpu_seconds(&dev.node) - cpu_before;
 
     step("sealing the billing epochs");
     let epoch = seal(&admin).await?;
@@ -234,11 +235,16 @@ fn report(
         prove_seconds: of_kind("settle").map(|transaction| transaction.prove_seconds).sum(),
         register_gas: of_kind("register").map(|transaction| transaction.gas_used).sum(),
         node_cpu_seconds: totals.node_cpu_seconds,
-        build: if cfg!(debug_assertions) { "development build" } else { "release build" },
+        build: crate::BUILD,
         durability: "RocksDB log and acknowledged head synced before each ack",
         total_seconds: totals.total_seconds,
         checks,
     }
+}
+
+/// Processor seconds that a node has used.
+fn cpu_seconds(node: &NodeProcess) -> f64 {
+    Usage::of(node.pid()).unwrap_or_default().cpu_seconds
 }
 
 /// Cuts the open epoch and waits until every epoch is sealed; the last one's number.

@@ -21,3 +21,6 @@ pub mod settle;
 pub mod status;
 pub mod values;
 pub mod wallet;
+
+/// How this binary was built; the node of a demo or a bench is the same file.
+pub(crate) const BUILD: &str = if cfg!(debug_assertions) { "development build" } else { "release build" };

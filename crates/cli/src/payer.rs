@@ -43,14 +43,7 @@ pub fn open_state(profile: &Profile) -> CliResult<StateDb> {
 pub async fn connect(profile: &Profile, state: StateDb, observer: Option<Observer>) -> CliResult<Client> {
     let (host, port) = host_and_port(profile.node_address()?)?;
     let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let trust = match profile.node_certificate() {
-        Some(fingerprint) => ServerTrust::Pinned(fingerprint),
-        None => ServerTrust::from_system_roots().map_err(|error| {
-            CliError::usage("node_not_trusted", chain_of(&error))
-                .hint("pin the node's certificate with node.certificate_sha256 in the profile")
-        })?,
-    };
-    let mut options = ClientOptions::new(NodeAddress { host, port }, trust);
+    let mut options = ClientOptions::new(NodeAddress { host, port }, trust(profile)?);
     options.backoff = BackoffOptions { longest: PAUSE_MAX, ..BackoffOptions::default() };
     if is_loopback {
         options.transport = TransportOptions::loopback();
@@ -109,8 +102,19 @@ pub async fn await_deposit(handle: &ChannelHandle, needed: Amount, wait: Duratio
     })
 }
 
+/// How the profile's node is known: by its pinned certificate, or else by the system's roots.
+pub(crate) fn trust(profile: &Profile) -> CliResult<ServerTrust> {
+    match profile.node_certificate() {
+        Some(fingerprint) => Ok(ServerTrust::Pinned(fingerprint)),
+        None => ServerTrust::from_system_roots().map_err(|error| {
+            CliError::usage("node_not_trusted", chain_of(&error))
+                .hint("pin the node's certificate with node.certificate_sha256 in the profile")
+        }),
+    }
+}
+
 /// `host:port`, where the host may be an IPv6 address in brackets.
-fn host_and_port(address: &str) -> CliResult<(String, u16)> {
+pub(crate) fn host_and_port(address: &str) -> CliResult<(String, u16)> {
     let parsed = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     let (host, port) =
         parsed.ok_or_else(|| CliError::usage("profile_invalid", format!("node.address is {address}, expected host:port")))?;

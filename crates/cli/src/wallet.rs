@@ -9,9 +9,6 @@ use millstream_voucher::SecretKey;
 use crate::error::{CliError, CliResult, chain_of};
 use crate::profile::SecretBytes;
 
-/// Chain ids of development chains, which mine at once.
-const DEVELOPMENT_CHAINS: [u64; 2] = [31_337, 1_337];
-
 /// The payer's account on one ledger.
 #[derive(Debug)]
 pub struct Wallet {
@@ -26,8 +23,7 @@ impl Wallet {
     /// # Errors
     /// The secret is no key.
     pub fn new(ledger: Ledger, secret: &SecretBytes) -> CliResult<Self> {
-        let development = DEVELOPMENT_CHAINS.contains(&ledger.chain().get());
-        let options = if development { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
+        let options = if ledger.chain().is_development() { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
         Ok(Self { account: wallet::Wallet::new(ledger, secret, options)?, key: ChainKey::from_bytes(secret)?, options })
     }
 

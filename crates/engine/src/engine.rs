@@ -219,12 +219,7 @@ impl Engine {
         self.channels.iter()
     }
 
-    /// The channels of each book, by slot.
-    pub fn books(&self) -> impl Iterator<Item = (BookId, impl Iterator<Item = (u16, &Channel)>)> {
-        self.books_after(None)
-    }
-
-    /// The channels of each book after a book, by slot: to look at books a few at a time.
+    /// The channels of each book after a book, or of each, by slot: to look at books a few at a time.
     pub fn books_after(&self, after: Option<BookId>) -> impl Iterator<Item = (BookId, impl Iterator<Item = (u16, &Channel)>)> {
         self.books
             .range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))

@@ -277,7 +277,7 @@ fn a_channel_lives_through_its_settlements_and_closes_to_the_last_nano() {
     house.restart();
     assert_eq!((house.the_channel().status(), house.the_channel().refunded()), (ChannelStatus::Closed, nanos(70)));
     assert_eq!(house.pay(payer.frame(&[1], |_| {})), Err(Rejection::ChannelClosing));
-    assert_eq!(house.engine.books().map(|(_, slots)| slots.count()).sum::<usize>(), 0);
+    assert_eq!(house.engine.books_after(None).map(|(_, slots)| slots.count()).sum::<usize>(), 0);
 }
 
 #[test]

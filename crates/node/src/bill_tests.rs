@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use millstream_billing::{FrameRoot, Line, genesis_head, next_head};
+use millstream_billing::{Line, frame_root, genesis_head, next_head};
 use millstream_engine::{ChainFact, EngineConfig, FrameInput, Input, ReplyId, Table};
 use millstream_store::{CrashDisk, Fault, KeyRange, Read, RocksStore, StoreOptions};
 use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, LedgerId, Reference, Timestamp};
@@ -41,12 +41,8 @@ pub(crate) fn frames(channel: ChannelId, frames: usize, lines: usize) -> Vec<Fra
     let (secret, mut head, mut paid) = (secret(), genesis_head(&channel), 0);
     let frame = |_| {
         let lines = vec![Line { amount: Amount::from_nanos(3), reference: Reference::from_bytes([1; 16]), digest: None }; lines];
-        let mut root = FrameRoot::default();
-        for line in &lines {
-            root.push(line.leaf().expect("64 bits")).expect("few");
-        }
         paid += lines.len() as u64;
-        head = next_head(&head, &root.finish().expect("some"), paid, paid * 3);
+        head = next_head(&head, &frame_root(&lines).expect("a frame"), paid, paid * 3);
         let body = VoucherBody { channel, lines_total: paid, cumulative: CumulativeAmount::from_nanos(paid * 3), bill_head: head };
         let voucher = *secret.sign(body).expect("64 bits").signed();
         let mut bytes = BytesMut::new();

@@ -95,7 +95,9 @@ fn slices(index: Vec<IndexRecord>) -> Vec<Vec<IndexRecord>> {
             bytes = 0;
         }
     }
-    slices.push(slice);
+    if !slice.is_empty() {
+        slices.push(slice);
+    }
     slices
 }
 

@@ -316,10 +316,8 @@ async fn settle_when_due(
 }
 
 fn submitter_options(config: &NodeConfig) -> SubmitterOptions {
-    let options = match config.chain.chain_id {
-        31_337 | 1_337 => SubmitterOptions::for_development(),
-        _ => SubmitterOptions::default(),
-    };
+    let is_development = ChainId::new(config.chain.chain_id).is_development();
+    let options = if is_development { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
     SubmitterOptions { confirmations: config.chain.confirmations, ..options }
 }
 

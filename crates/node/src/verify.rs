@@ -12,7 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_voucher::{CheckingKey, SignedVoucher, VerifiedVoucher, VoucherChecker, VoucherError, best_checker};
+use millstream_voucher::{CheckingKey, ScalarChecker, SignedVoucher, VerifiedVoucher, VoucherChecker, VoucherError, best_checker};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -96,17 +96,20 @@ impl Verifier {
     pub(crate) async fn check(&self, key: &Arc<CheckingKey>, vouchers: Vec<SignedVoucher>) -> Vec<Verdict> {
         let place = Place::take(&self.inner.under_way);
         if place.is_alone || vouchers.len() >= self.inner.checker.lanes() {
-            let batch: Vec<_> = vouchers.into_iter().map(|voucher| (voucher, &**key)).collect();
-            return self.inner.check(&batch);
+            return self.inner.check(&of_one_key(vouchers, key));
         }
         let (done, verdicts) = oneshot::channel();
         self.inner.push(Job { key: Arc::clone(key), vouchers: vouchers.clone(), done });
         match verdicts.await {
             Ok(verdicts) => verdicts,
             // The node stops, and the tasks are gone before this session.
-            Err(_) => vouchers.into_iter().map(|voucher| voucher.verify_with(key)).collect(),
+            Err(_) => ScalarChecker.check(&of_one_key(vouchers, key)),
         }
     }
+}
+
+fn of_one_key(vouchers: Vec<SignedVoucher>, key: &CheckingKey) -> Vec<(SignedVoucher, &CheckingKey)> {
+    vouchers.into_iter().map(|voucher| (voucher, key)).collect()
 }
 
 impl Drop for Verifier {
@@ -119,16 +122,15 @@ impl Drop for Verifier {
 
 impl Inner {
     fn check(&self, batch: &[(SignedVoucher, &CheckingKey)]) -> Vec<Verdict> {
-        let exact = |batch: &[(SignedVoucher, &CheckingKey)]| batch.iter().map(|(voucher, key)| voucher.verify_with(key)).collect();
         if self.is_off.load(Ordering::Relaxed) {
-            return exact(batch);
+            return ScalarChecker.check(batch);
         }
         // A checker keeps no state between two batches that a panic could leave half changed.
         let Ok(verdicts) = std::panic::catch_unwind(AssertUnwindSafe(|| self.checker.check(batch))) else {
             self.is_off.store(true, Ordering::Relaxed);
             self.metrics.check_disagreements.inc();
             error!(checker = self.checker.name(), "the fast check of vouchers failed and is off");
-            return exact(batch);
+            return ScalarChecker.check(batch);
         };
         let disagreements = i64::try_from(self.checker.disagreements()).unwrap_or(i64::MAX);
         if disagreements > 0 && self.metrics.check_disagreements.set(disagreements) == 0 {

@@ -21,9 +21,6 @@ use crate::verifying_key::VerifyingKey;
 /// The environment variable that names the directory of the keys.
 pub const KEYS_DIR_VARIABLE: &str = "MILLSTREAM_KEYS_DIR";
 
-/// The chains that development keys are for: those of Anvil, Hardhat and Geth's developer mode.
-const DEVELOPMENT_CHAINS: [u64; 2] = [31_337, 1_337];
-
 /// Header of a key file: this, the circuit's digest (32 bytes), BLAKE3 of the rest (32 bytes).
 const MAGIC: &[u8; 32] = b"millstream insecure-dev key v1\n\0";
 const HEADER_BYTES: usize = 96;
@@ -33,7 +30,7 @@ const HEADER_BYTES: usize = 96;
 /// # Errors
 /// [`ProverError::PublicChain`].
 pub fn refuse_public_chain(chain: ChainId) -> Result<(), ProverError> {
-    if DEVELOPMENT_CHAINS.contains(&chain.get()) { Ok(()) } else { Err(ProverError::PublicChain { chain }) }
+    if chain.is_development() { Ok(()) } else { Err(ProverError::PublicChain { chain }) }
 }
 
 /// The directory for keys: the one in [`KEYS_DIR_VARIABLE`], or `.cache/millstream/keys` in the home directory.

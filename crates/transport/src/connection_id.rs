@@ -35,7 +35,8 @@ impl KeyedIds {
 impl ConnectionIdGenerator for KeyedIds {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_BYTES];
-        // The system has randomness, or TLS would not have come so far. Were it otherwise, ids would meet and connections fail; nothing worse.
+        // The system has randomness, or TLS would not have come so far. Were it otherwise, every id would be the same one, which is taken,
+        // and the endpoint would look for a free one for ever: it would take no connection, and answer nothing wrongly.
         let _ = self.random.fill(&mut id[..NONCE_BYTES]);
         let tag = self.tag(&id[..NONCE_BYTES]);
         id[NONCE_BYTES..].copy_from_slice(&tag);

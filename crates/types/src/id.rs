@@ -166,10 +166,19 @@ impl FromStr for ChannelId {
 pub struct ChainId(u64);
 
 impl ChainId {
+    /// The chains of people's own machines, those of Anvil, Hardhat and Geth's developer mode: money there is worth nothing.
+    pub const DEVELOPMENT: [u64; 2] = [31_337, 1_337];
+
     /// A chain id.
     #[must_use]
     pub const fn new(id: u64) -> Self {
         Self(id)
+    }
+
+    /// Whether it is one of [`ChainId::DEVELOPMENT`].
+    #[must_use]
+    pub const fn is_development(self) -> bool {
+        self.0 == Self::DEVELOPMENT[0] || self.0 == Self::DEVELOPMENT[1]
     }
 
     /// The number.

@@ -4,7 +4,7 @@ mod common;
 
 use bytes::{Bytes, BytesMut};
 use common::{channel, limits, node_bytes, payer_bytes};
-use millstream_billing::{FrameRoot, Line};
+use millstream_billing::{FrameTree, Line};
 use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference};
 use millstream_voucher::SignedVoucher;
 use millstream_wire::{
@@ -87,11 +87,7 @@ proptest! {
         prop_assert_eq!(decoded.lines().collect::<Vec<_>>(), lines.clone());
         let sum = lines.iter().map(|line| line.amount.units()).sum();
         prop_assert_eq!(decoded.amount(), Amount::from_units(sum));
-        let mut root = FrameRoot::default();
-        for line in &lines {
-            root.push(line.leaf().expect("64 bits")).expect("within the limit");
-        }
-        prop_assert_eq!(decoded.root(), root.finish());
+        prop_assert_eq!(decoded.root(), FrameTree::new(&lines).map(|tree| tree.root()));
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub fn root() -> PathBuf {
 #[must_use]
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.current_dir(root());
+    // `cargo run` sets it for this program. Left there, a build script that watches it (ring's does) would run again, and most of the tree
+    // be compiled again, each time that cargo is called by this program and by hand in turn.
+    command.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
     command
 }
 

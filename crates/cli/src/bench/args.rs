@@ -144,7 +144,7 @@ impl BenchArgs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -155,7 +155,8 @@ mod tests {
         args: BenchArgs,
     }
 
-    fn args(line: &str) -> BenchArgs {
+    /// What a command line after `bench` says.
+    pub(crate) fn args(line: &str) -> BenchArgs {
         Line::try_parse_from(format!("bench {line}").split_whitespace()).expect(line).args
     }
 

@@ -94,7 +94,7 @@ impl<'a> Bench<'a> {
         };
         let report = BenchReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            build: build().to_owned(),
+            build: crate::BUILD.to_owned(),
             durability: "each batch is synced before its frames are acknowledged".to_owned(),
             file_system: process::file_system(&directory),
             machine: Machine::this(),
@@ -137,11 +137,6 @@ impl<'a> Bench<'a> {
     fn note(&self, text: &str) {
         self.context.output.note(text);
     }
-}
-
-/// How this binary was built; the node of a bench is the same file.
-const fn build() -> &'static str {
-    if cfg!(debug_assertions) { "development build" } else { "release build" }
 }
 
 /// How long the node may take to see what is on its own machine's chain.

@@ -1,6 +1,5 @@
 //! The network that is measured: one of its own, or a running one.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use millstream_load::process::{Usage, directory_bytes};
 use millstream_node::{LimitsSection, NodeConfig};
 use millstream_testkit::{Anvil, DEV_ACCOUNTS};
 use millstream_transport::{Fingerprint, ServerTrust, TransportOptions};
+use millstream_types::ChainId;
 
 use super::channels::{self, Openings};
 use super::scenario::Scenario;
@@ -18,12 +18,10 @@ use super::{BenchArgs, PATIENCE};
 use crate::admin::Admin;
 use crate::context::{self, Context};
 use crate::dev::{Dev, DevOptions};
-use crate::error::{CliError, CliResult, chain_of};
+use crate::error::{CliError, CliResult};
 use crate::output::Output;
+use crate::payer;
 use crate::profile::{self, Profile};
-
-/// Chain ids of development chains: a bench aims at no other.
-const DEVELOPMENT_CHAINS: [u64; 2] = [31_337, 1_337];
 
 /// The accounts of a network of its own that open channels; those before them deploy, provide and operate.
 const FIRST_PAYER: usize = 3;
@@ -106,11 +104,12 @@ impl Network {
         }
         let profile = context.profile()?;
         let ledger = context::ledger(&profile).await?;
-        let chain = ledger.chain().get();
-        if !DEVELOPMENT_CHAINS.contains(&chain) {
+        let chain = ledger.chain();
+        if !chain.is_development() {
             let message = format!(
                 "the profile's ledger is on chain {chain}: a bench keeps no durable state of what its payers signed, \
-                 which is how real money is lost, so it aims at development chains only ({DEVELOPMENT_CHAINS:?})"
+                 which is how real money is lost, so it aims at development chains only ({:?})",
+                ChainId::DEVELOPMENT
             );
             return Err(CliError::refused("not_a_development_chain", message));
         }
@@ -165,17 +164,12 @@ impl Network {
                 Ok(Target { address: listening.listen, host_name: "localhost".to_owned(), trust, ledger, transport })
             }
             Kind::Running { profile, .. } => {
-                let name = profile.node_address()?;
-                let unknown = |what: String| CliError::unavailable("node_unreachable", format!("{name} cannot be resolved: {what}"));
-                let found: Option<SocketAddr> = tokio::net::lookup_host(name).await.map_err(|error| unknown(error.to_string()))?.next();
+                let (host_name, port) = payer::host_and_port(profile.node_address()?)?;
+                let unknown = |what: String| CliError::unavailable("node_unreachable", format!("{host_name} cannot be resolved: {what}"));
+                let found = tokio::net::lookup_host((host_name.as_str(), port)).await.map_err(|error| unknown(error.to_string()))?.next();
                 let address = found.ok_or_else(|| unknown("no address".to_owned()))?;
-                let trust = match profile.node_certificate() {
-                    Some(fingerprint) => ServerTrust::Pinned(fingerprint),
-                    None => ServerTrust::from_system_roots().map_err(|error| CliError::usage("node_not_trusted", chain_of(&error)))?,
-                };
                 let transport = if address.ip().is_loopback() { TransportOptions::loopback() } else { TransportOptions::default() };
-                let host = name.rsplit_once(':').map_or(name, |(host, _)| host).trim_matches(['[', ']']);
-                Ok(Target { address, host_name: host.to_owned(), trust, ledger, transport })
+                Ok(Target { address, host_name, trust: payer::trust(profile)?, ledger, transport })
             }
         }
     }

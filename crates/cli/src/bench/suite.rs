@@ -132,20 +132,14 @@ fn targets(report: &ScenarioReport, ceilings: &millstream_load::ceilings::Ceilin
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use millstream_load::ceilings::Ceilings;
 
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: BenchArgs,
-    }
+    use crate::bench::args::tests::args;
 
     #[test]
     fn every_row_is_a_scenario_with_a_target() {
-        let args = Line::try_parse_from(["bench"]).expect("no options").args;
+        let args = args("");
         for name in NAMES {
             let scenario = scenario(name, &args, 1e6).expect(name);
             assert!(scenario.connections <= scenario.channels && scenario.connections <= 10_000, "{name}");

@@ -64,16 +64,6 @@ impl NodeProcess {
         self.child.id()
     }
 
-    /// Processor seconds that it has used, user and system.
-    #[must_use]
-    pub fn cpu_seconds(&self) -> Option<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-        let ticks: u32 = fields.next()?.parse::<u32>().ok()? + fields.next()?.parse::<u32>().ok()?;
-        // USER_HZ is 100 on every Linux.
-        Some(f64::from(ticks) / 100.0)
-    }
-
     /// How it ended, if it has.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-use millstream_billing::{FrameRoot, Line, next_head};
+use millstream_billing::{Line, frame_root, next_head};
 use millstream_types::{Address, Amount, ChainId, CumulativeAmount, LedgerId, Reference};
 use millstream_wire::FrameMessage;
 
@@ -16,10 +16,8 @@ fn terms(salt: u8) -> ChannelTerms {
 /// The next frame of one line on top of `before`: its voucher and the whole message.
 fn frame(before: &VoucherBody) -> (SignedVoucher, Bytes) {
     let line = Line { amount: Amount::from_nanos(5), reference: Reference::from_bytes([1; 16]), digest: None };
-    let mut root = FrameRoot::default();
-    root.push(line.leaf().expect("64 bits")).expect("one");
     let (lines_total, nanos) = (before.lines_total + 1, before.cumulative.to_u64().expect("64 bits") + 5);
-    let bill_head = next_head(&before.bill_head, &root.finish().expect("one"), lines_total, nanos);
+    let bill_head = next_head(&before.bill_head, &frame_root(&[line]).expect("one"), lines_total, nanos);
     let cumulative = CumulativeAmount::from_nanos(nanos);
     let body = VoucherBody { channel: before.channel, lines_total, cumulative, bill_head };
     let voucher = *secret().sign(body).expect("signs").signed();
