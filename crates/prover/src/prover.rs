@@ -12,6 +12,9 @@ use crate::groth16::{self, Blinding};
 use crate::proof::Proof;
 use crate::verifying_key::VerifyingKey;
 
+/// What a proof takes at its peak for each point of its domain, keys left aside: witness, polynomials, digits of scalars and buckets.
+const BYTES_PER_POINT: u64 = 1_024;
+
 /// Proves statements with the keys it holds. Synchronous, and busy on all of rayon's threads: call it where blocking is allowed.
 #[derive(Clone, Debug)]
 pub struct Prover {
@@ -34,6 +37,13 @@ impl Prover {
     #[must_use]
     pub fn verifying_key(&self, circuit: CircuitId) -> Option<&VerifyingKey> {
         self.keys.get(&circuit).map(InsecureDevKeys::verifying_key)
+    }
+
+    /// The memory that a proof takes at its peak, in bytes, the keys left aside; 0 for a circuit that it has no keys of.
+    #[must_use]
+    pub fn memory_bytes(&self, circuit: CircuitId) -> u64 {
+        let points = self.keys.get(&circuit).map_or(0, |keys| keys.proving_key().h_query.len() as u64 + 1);
+        points.saturating_mul(BYTES_PER_POINT)
     }
 
     /// Proves a settlement of one book.
