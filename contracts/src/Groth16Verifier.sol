@@ -77,8 +77,17 @@ contract Groth16Verifier is IVerifier {
     }
 
     /// @inheritdoc IVerifier
+    function verifyBatch(uint256[3][] calldata inputs, uint256[8][] calldata proofs) external view returns (bool) {
+        if (inputs.length == 0 || inputs.length != proofs.length) return false;
+        for (uint256 i = 0; i < inputs.length; ++i) {
+            if (!verify(inputs[i], proofs[i])) return false;
+        }
+        return true;
+    }
+
+    /// @inheritdoc IVerifier
     /// @dev `e(-A, B) · e(alpha, beta) · e(ic0 + C·ic1 + r·ic2 + y·ic3, gamma) · e(C, delta) = 1`.
-    function verify(uint256[3] calldata inputs, uint256[8] calldata proof) external view returns (bool) {
+    function verify(uint256[3] calldata inputs, uint256[8] calldata proof) public view returns (bool) {
         if (inputs[0] >= P || inputs[1] >= P || inputs[2] >= P) return false;
         for (uint256 i = 0; i < 8; ++i) {
             // The precompiles refuse these too, but dearly.
