@@ -25,6 +25,18 @@ contract StubVerifier is IVerifier {
     }
 
     function verify(uint256[3] calldata inputs, uint256[8] calldata proof) external view returns (bool) {
+        return _holds(inputs, proof);
+    }
+
+    function verifyBatch(uint256[3][] calldata inputs, uint256[8][] calldata proofs) external view returns (bool) {
+        if (inputs.length != proofs.length || proofs.length == 0) return false;
+        for (uint256 i = 0; i < proofs.length; ++i) {
+            if (!_holds(inputs[i], proofs[i])) return false;
+        }
+        return true;
+    }
+
+    function _holds(uint256[3] calldata inputs, uint256[8] calldata proof) private view returns (bool) {
         if (mode == Mode.Expected) return _expected[keccak256(abi.encode(inputs, proof))];
         return mode == Mode.Accept;
     }
