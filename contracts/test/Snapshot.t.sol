@@ -91,17 +91,36 @@ contract SnapshotTest is LedgerFixture {
         _gas("withdraw");
     }
 
+    function _words(string memory vector, string memory path) private pure returns (bytes memory) {
+        // The words of an array of fixed length are what `encodePacked` gives.
+        return abi.encodePacked(vm.parseJsonUintArray(vector, path));
+    }
+
     function test_Verify() external {
         string memory vector = vm.readFile("vectors/groth16.json");
-        uint256[] memory vk = vm.parseJsonUintArray(vector, ".vk");
-        uint256[] memory inputs = vm.parseJsonUintArray(vector, ".inputs");
-        uint256[] memory proof = vm.parseJsonUintArray(vector, ".proof");
-        // The words of an array of fixed length are what `encodePacked` gives.
-        IVerifier verifier = IVerifier(vm.deployCode("Groth16Verifier.sol:Groth16Verifier", abi.encodePacked(vk)));
-        vm.snapshotValue("size", "Groth16Verifier", address(verifier).code.length);
-        bytes memory call = abi.encodePacked(IVerifier.verify.selector, inputs, proof);
-        (bool ok, bytes memory data) = address(verifier).call(call);
-        _gas("verify");
+        address verifier = vm.deployCode("Groth16Verifier.sol:Groth16Verifier", _words(vector, ".vk"));
+        vm.snapshotValue("size", "Groth16Verifier", verifier.code.length);
+        _call(verifier, abi.encodePacked(IVerifier.verify.selector, _words(vector, ".inputs"), _words(vector, ".proof")), "verify");
+
+        uint256[3][] memory inputs = new uint256[3][](6);
+        uint256[8][] memory proofs = new uint256[8][](6);
+        for (uint256 i = 0; i < 6; ++i) {
+            string memory where = i == 0 ? "" : string.concat(".batch[", vm.toString(i - 1), "]");
+            inputs[i] = abi.decode(_words(vector, string.concat(where, ".inputs")), (uint256[3]));
+            proofs[i] = abi.decode(_words(vector, string.concat(where, ".proof")), (uint256[8]));
+        }
+        _call(verifier, abi.encodeCall(IVerifier.verifyBatch, (inputs, proofs)), "verifyBatch 6");
+        assembly ("memory-safe") {
+            // Shorter lists of the same.
+            mstore(inputs, 2)
+            mstore(proofs, 2)
+        }
+        _call(verifier, abi.encodeCall(IVerifier.verifyBatch, (inputs, proofs)), "verifyBatch 2");
+    }
+
+    function _call(address verifier, bytes memory call, string memory name) private {
+        (bool ok, bytes memory data) = verifier.call(call);
+        _gas(name);
         vm.assertTrue(ok && abi.decode(data, (bool)));
     }
 
