@@ -61,7 +61,8 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         IVerifier verifier;
         uint32 book;
         uint256[3] inputs;
-        uint256[8] proof;
+        /// @dev Where in the calldata the eight words of the proof are.
+        uint256 proofAt;
     }
 
     /// @dev Permit2, at one address on every chain.
@@ -366,8 +367,9 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         uint256 paidNanos = 0;
         Claim[] memory claims = new Claim[](settlements.length);
         for (uint256 i = 0; i < settlements.length; ++i) {
-            claims[i] = _settleBook(settlements[i]);
-            paidNanos += settlements[i].totalNanos;
+            Settlement calldata settlement = settlements[i];
+            claims[i] = _settleBook(settlement);
+            paidNanos += settlement.totalNanos;
         }
         // check: nothing above stands unless every proof holds
         _checkProofs(claims);
@@ -607,7 +609,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
             uint256 r =
                 Binding.point(Binding.REGISTER_TYPEHASH, book, oldRoot, newRoot, 0, registration.commitment, keccak256(abi.encode(rows)));
             uint256 y = Binding.evaluateRows(r, oldRoot, newRoot, rows, t.slots);
-            claim = Claim(t.registerVerifier, book, [registration.commitment, r, y], registration.proof);
+            claim = Claim(t.registerVerifier, book, [registration.commitment, r, y], _offset(registration.proof));
         }
         // effect
         _bookRoots[book] = newRoot;
@@ -649,7 +651,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
             uint256 oldRoot = _root(book, t);
             uint256 r = Binding.point(Binding.SETTLE_TYPEHASH, book, oldRoot, newRoot, totalNanos, settlement.commitment, keccak256(deltas));
             uint256 y = Binding.evaluateDeltas(r, oldRoot, newRoot, totalNanos, deltas);
-            claim = Claim(t.settleVerifier, book, [settlement.commitment, r, y], settlement.proof);
+            claim = Claim(t.settleVerifier, book, [settlement.commitment, r, y], _offset(settlement.proof));
         }
         // effect
         _bookRoots[book] = newRoot;
@@ -666,30 +668,62 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
                 if (address(claims[j].verifier) == address(verifier)) ++count;
             }
             if (count == 1) {
-                if (!verifier.verify(claims[i].inputs, claims[i].proof)) revert ProofRejected(claims[i].book);
+                if (!_holds(verifier, claims[i])) revert ProofRejected(claims[i].book);
                 continue;
             }
             Claim[] memory batch = new Claim[](count);
-            uint256[3][] memory inputs = new uint256[3][](count);
-            uint256[8][] memory proofs = new uint256[8][](count);
             count = 0;
             for (uint256 j = i; j < claims.length; ++j) {
-                Claim memory claim = claims[j];
-                if (address(claim.verifier) != address(verifier)) continue;
-                (batch[count], inputs[count], proofs[count]) = (claim, claim.inputs, claim.proof);
-                claim.verifier = IVerifier(address(0));
-                ++count;
+                if (address(claims[j].verifier) != address(verifier)) continue;
+                batch[count++] = claims[j];
+                claims[j].verifier = IVerifier(address(0));
             }
-            if (!verifier.verifyBatch(inputs, proofs)) _revertRejected(verifier, batch);
+            if (!_hold(verifier, batch)) _revertRejected(verifier, batch);
         }
+    }
+
+    function _holds(IVerifier verifier, Claim memory claim) private view returns (bool) {
+        uint256[8] calldata proof;
+        uint256 proofAt = claim.proofAt;
+        assembly ("memory-safe") {
+            proof := proofAt
+        }
+        return verifier.verify(claim.inputs, proof);
+    }
+
+    /// @dev `verifyBatch`, with its arguments laid out by hand: two lists of arrays of fixed length are their lengths and words.
+    function _hold(IVerifier verifier, Claim[] memory batch) private view returns (bool) {
+        bytes memory inputs = new bytes(96 * batch.length);
+        bytes memory proofs = new bytes(256 * batch.length);
+        for (uint256 i = 0; i < batch.length; ++i) {
+            uint256[3] memory words = batch[i].inputs;
+            uint256 proofAt = batch[i].proofAt;
+            assembly ("memory-safe") {
+                mcopy(add(add(inputs, 32), mul(i, 96)), words, 96)
+                calldatacopy(add(add(proofs, 32), mul(i, 256)), proofAt, 256)
+            }
+        }
+        (bool success, bytes memory answer) = address(verifier)
+            .staticcall(
+                abi.encodePacked(
+                    IVerifier.verifyBatch.selector, uint256(64), 96 + inputs.length, batch.length, inputs, batch.length, proofs
+                )
+            );
+        return success && answer.length == 32 && abi.decode(answer, (uint256)) == 1;
     }
 
     /// @dev Names the first book whose proof does not hold by itself.
     function _revertRejected(IVerifier verifier, Claim[] memory batch) private view {
         for (uint256 i = 0; i < batch.length; ++i) {
-            if (!verifier.verify(batch[i].inputs, batch[i].proof)) revert ProofRejected(batch[i].book);
+            if (!_holds(verifier, batch[i])) revert ProofRejected(batch[i].book);
         }
         revert BatchRejected(address(verifier));
+    }
+
+    function _offset(uint256[8] calldata proof) private pure returns (uint256 offset) {
+        assembly ("memory-safe") {
+            offset := proof
+        }
     }
 
     function _anchor(EpochAnchor[] calldata epochs) private {

@@ -181,7 +181,7 @@ interface ILedger {
     error DeltasLength(uint256 expected, uint256 actual);
     /// @notice The proof for this book does not hold; of several, the first one.
     error ProofRejected(uint32 book);
-    /// @notice A verifier refuses proofs together of which it takes each alone. Never so for a verifier that keeps its promises.
+    /// @notice A verifier refuses proofs together of which it takes each alone: more of them than it checks at once.
     error BatchRejected(address verifier);
     error EpochGap(uint64 expected, uint64 actual);
     /// @notice The credit is below one base unit.

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {ILedger} from "../../src/interfaces/ILedger.sol";
 import {IBookPaths} from "../../src/interfaces/IBookPaths.sol";
+import {IVerifier} from "../../src/interfaces/IVerifier.sol";
 import {TestUSDC} from "../../src/tokens/TestUSDC.sol";
 import {Reference} from "./Reference.sol";
 import {ReferenceBookPaths} from "./ReferenceBookPaths.sol";
@@ -44,6 +45,8 @@ abstract contract LedgerFixture is TestBase {
     IMintable internal token;
     StubVerifier internal settleStub;
     StubVerifier internal registerStub;
+    IVerifier internal settleVerifier;
+    IVerifier internal registerVerifier;
     ILedger.Request[] internal queued;
 
     function setUp() public virtual {
@@ -57,11 +60,17 @@ abstract contract LedgerFixture is TestBase {
 
     function _deploy(address token_, uint64 depositMinNanos) internal {
         token = IMintable(token_);
-        settleStub = new StubVerifier();
-        registerStub = new StubVerifier();
+        _newVerifiers();
         paths = new ReferenceBookPaths();
         ledger = _newLedger(PROVIDER, OPERATOR, token_, depositMinNanos, _tiers());
         delete queued;
+    }
+
+    /// @dev A test that wants true verifiers has its own here.
+    function _newVerifiers() internal virtual {
+        settleStub = new StubVerifier();
+        registerStub = new StubVerifier();
+        (settleVerifier, registerVerifier) = (settleStub, registerStub);
     }
 
     function _newLedger(address provider, address operator, address token_, uint64 depositMinNanos, ILedger.Tier[] memory tiers)
@@ -84,7 +93,9 @@ abstract contract LedgerFixture is TestBase {
         tiers = new ILedger.Tier[](4);
         uint16[4] memory slots = [24, 96, 384, 31];
         for (uint256 i = 0; i < 4; ++i) {
-            tiers[i] = ILedger.Tier({slots: slots[i], emptyRoot: _emptyRoot(i), settleVerifier: settleStub, registerVerifier: registerStub});
+            tiers[i] = ILedger.Tier({
+                slots: slots[i], emptyRoot: _emptyRoot(i), settleVerifier: settleVerifier, registerVerifier: registerVerifier
+            });
         }
     }
 
