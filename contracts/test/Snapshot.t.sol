@@ -4,9 +4,11 @@ pragma solidity ^0.8.28;
 import {IVerifier} from "../src/interfaces/IVerifier.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {Reference} from "./utils/Reference.sol";
+import {TrapdoorProver} from "./utils/TrapdoorProver.sol";
 
 /// @title Gas of whole transactions (with `--isolate`) and sizes of code, kept in `snapshots/`.
-/// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself.
+/// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself. See `SettleSnapshotTest` for both together.
 contract SnapshotTest is LedgerFixture {
     function _gas(string memory name) private {
         vm.snapshotGasLastCall("gas", name);
@@ -91,17 +93,36 @@ contract SnapshotTest is LedgerFixture {
         _gas("withdraw");
     }
 
+    function _words(string memory vector, string memory path) private pure returns (bytes memory) {
+        // The words of an array of fixed length are what `encodePacked` gives.
+        return abi.encodePacked(vm.parseJsonUintArray(vector, path));
+    }
+
     function test_Verify() external {
         string memory vector = vm.readFile("vectors/groth16.json");
-        uint256[] memory vk = vm.parseJsonUintArray(vector, ".vk");
-        uint256[] memory inputs = vm.parseJsonUintArray(vector, ".inputs");
-        uint256[] memory proof = vm.parseJsonUintArray(vector, ".proof");
-        // The words of an array of fixed length are what `encodePacked` gives.
-        IVerifier verifier = IVerifier(vm.deployCode("Groth16Verifier.sol:Groth16Verifier", abi.encodePacked(vk)));
-        vm.snapshotValue("size", "Groth16Verifier", address(verifier).code.length);
-        bytes memory call = abi.encodePacked(IVerifier.verify.selector, inputs, proof);
-        (bool ok, bytes memory data) = address(verifier).call(call);
-        _gas("verify");
+        address verifier = vm.deployCode("Groth16Verifier.sol:Groth16Verifier", _words(vector, ".vk"));
+        vm.snapshotValue("size", "Groth16Verifier", verifier.code.length);
+        _call(verifier, abi.encodePacked(IVerifier.verify.selector, _words(vector, ".inputs"), _words(vector, ".proof")), "verify");
+
+        uint256[3][] memory inputs = new uint256[3][](6);
+        uint256[8][] memory proofs = new uint256[8][](6);
+        for (uint256 i = 0; i < 6; ++i) {
+            string memory where = i == 0 ? "" : string.concat(".batch[", vm.toString(i - 1), "]");
+            inputs[i] = abi.decode(_words(vector, string.concat(where, ".inputs")), (uint256[3]));
+            proofs[i] = abi.decode(_words(vector, string.concat(where, ".proof")), (uint256[8]));
+        }
+        _call(verifier, abi.encodeCall(IVerifier.verifyBatch, (inputs, proofs)), "verifyBatch 6");
+        assembly ("memory-safe") {
+            // Shorter lists of the same.
+            mstore(inputs, 2)
+            mstore(proofs, 2)
+        }
+        _call(verifier, abi.encodeCall(IVerifier.verifyBatch, (inputs, proofs)), "verifyBatch 2");
+    }
+
+    function _call(address verifier, bytes memory call, string memory name) private {
+        (bool ok, bytes memory data) = verifier.call(call);
+        _gas(name);
         vm.assertTrue(ok && abi.decode(data, (bool)));
     }
 
@@ -109,5 +130,50 @@ contract SnapshotTest is LedgerFixture {
         vm.snapshotValue("size", "Ledger", address(ledger).code.length);
         // EIP-170.
         vm.assertLe(address(ledger).code.length, 24576);
+    }
+}
+
+/// @title Gas of settlements with true proofs: what a provider pays. Five significant bytes in each delta, all different.
+contract SettleSnapshotTest is LedgerFixture, TrapdoorProver {
+    function _newVerifiers() internal override {
+        _load();
+        (settleVerifier, registerVerifier) = (IVerifier(_newVerifier()), IVerifier(_newVerifier()));
+    }
+
+    function _proven(uint32 book, uint256 oldRoot, uint256 seed) private view returns (ILedger.Settlement memory s) {
+        uint64[] memory deltas = new uint64[](_slots(book));
+        for (uint256 i = 0; i < deltas.length; ++i) {
+            deltas[i] = uint64(uint256(keccak256(abi.encode(seed, i))) >> 216 | 1 << 39);
+        }
+        s = _settlement(book, deltas);
+        s.newRoot = _newRoot(oldRoot, keccak256(s.deltas));
+        s.proof = _prove(Reference.settleInputs(address(ledger), oldRoot, s, deltas.length));
+    }
+
+    /// @dev Settles `count` books of one tier that were settled before, in one transaction.
+    function _measure(uint32 first, uint32 count, string memory name, uint256 limit) private {
+        for (uint256 round = 0; round < 2; ++round) {
+            ILedger.Settlement[] memory list = new ILedger.Settlement[](count);
+            for (uint32 i = 0; i < count; ++i) {
+                list[i] = _proven(first + i, ledger.bookRoot(first + i), round * 100 + i);
+            }
+            vm.prank(OPERATOR);
+            ledger.settle(list, _noEpochs());
+        }
+        uint256 gas = vm.snapshotGasLastCall("gas", name);
+        // Without `--isolate` the transaction itself is not counted, which only makes it less.
+        vm.assertLe(gas / (count * _slots(first)), limit);
+    }
+
+    function test_OneBookOf96() external {
+        _measure(BOOK_96, 1, "settle 96, proven", 2_800);
+    }
+
+    function test_OneBookOf384() external {
+        _measure(BOOK_384, 1, "settle 384, proven", 800);
+    }
+
+    function test_SixBooksOf384() external {
+        _measure(BOOK_384, 6, "settle 6 x 384, proven", 400);
     }
 }
