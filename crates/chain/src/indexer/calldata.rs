@@ -73,8 +73,8 @@ async fn find(ledger: &Ledger, transaction: Hash256, block_hash: Hash256) -> Res
     let found = found.filter(|found| found.block_hash.map(convert::hash) == Some(block_hash)).ok_or(ChainError::Moved)?;
     if found.to() == Some(convert::evm_address(ledger.address())) {
         let call = ILedger::settleCall::abi_decode(found.input());
-        let call = call
-            .map_err(|error| ChainError::inconsistent(format!("transaction {transaction} settled without a settlement: {error}")))?;
+        let call =
+            call.map_err(|error| ChainError::inconsistent(format!("transaction {transaction} settled without a settlement: {error}")))?;
         return Ok(Found { source: Source::Own, settlements: call.settlements });
     }
     Ok(match trace(ledger, hash).await? {
