@@ -186,7 +186,7 @@ mod tests {
         let at = |secs: u64| Timestamp::from_millis(secs * 1_000);
         let view = ExitView::waiting(ChannelId::from_uid(&[1; 31]), at(100_000), at(13_600), Amount::from_nanos(1_500_000_000));
         assert!(
-            view.table().contains("until 100000 (Unix seconds), 24 h left") && view.table().contains("1.5 if nothing"),
+            view.table().contains("until 100000 (Unix seconds), 1 d left") && view.table().contains("1.5 if nothing"),
             "{}",
             view.table()
         );

@@ -102,7 +102,7 @@ pub(super) async fn run(context: &Context, args: &RebuildArgs) -> CliResult<()> 
     let rebuilt = async {
         let mut rebuild = Rebuild::start(ledger, args.source.options()).await?;
         let at = rebuild.catch_up(&mut watch(&spinner)).await?;
-        CliResult::Ok(RebuiltView::of(rebuild.rebuilt(), &at)?)
+        CliResult::Ok(RebuiltView::of(rebuild.rebuilt(), &at))
     };
     let rebuilt = rebuilt.await;
     spinner.finish_and_clear();
@@ -118,7 +118,7 @@ pub(super) async fn run(context: &Context, args: &RebuildArgs) -> CliResult<()> 
 }
 
 impl RebuiltView {
-    fn of(rebuilt: &RebuiltLedger, at: &LedgerAt) -> CliResult<Self> {
+    fn of(rebuilt: &RebuiltLedger, at: &LedgerAt) -> Self {
         let summary = Summary {
             chain_id: rebuilt.id().chain.get(),
             ledger: rebuilt.id().contract,
@@ -134,7 +134,7 @@ impl RebuiltView {
             file: None,
         };
         let queue = rebuilt.queue().iter().map(|request| RequestView::of(rebuilt, request, at)).collect();
-        Ok(Self {
+        Self {
             summary,
             books: rebuilt.books().iter().map(|(id, book)| BookView::of(*id, book)).collect(),
             channels: rebuilt.channels().map(ChannelView::of).collect(),
@@ -145,7 +145,7 @@ impl RebuiltView {
                 .iter()
                 .map(|epoch| EpochView { epoch: epoch.epoch.number(), root: epoch.root, block: epoch.block.height() })
                 .collect(),
-        })
+        }
     }
 }
 
