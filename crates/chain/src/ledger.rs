@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use alloy::primitives::aliases::{U40, U216};
 use alloy::rpc::types::BlockId;
 use alloy::sol_types::SolCall;
 use millstream_types::{Address, Amount, AssetUnit, BlockNumber, BookId, ChainId, ChannelId, EpochId, Hash256, LedgerId, Tier, Timestamp};
@@ -90,6 +91,27 @@ pub struct QueuedRequest {
     pub digest: [u8; 27],
 }
 
+impl ChannelRecord {
+    /// `None` for a uid that was never opened: all zeros.
+    pub(crate) fn of(found: ILedger::Channel) -> Option<Self> {
+        (!found.payer.is_zero()).then(|| Self {
+            payer: convert::address(found.payer),
+            deposit: Amount::from_nanos(found.depositNanos),
+            included: found.included,
+            close_requested: found.closeRequested,
+            closed: found.closed,
+        })
+    }
+}
+
+impl QueuedRequest {
+    /// `None` for a number that is not used: no request was made at the beginning of time.
+    pub(crate) fn of(index: u64, requested_at: U40, digest: U216) -> Option<Self> {
+        let requested_at = requested_at.to::<u64>();
+        (requested_at != 0).then(|| Self { index, requested_at: convert::timestamp(requested_at), digest: digest.to_be_bytes::<27>() })
+    }
+}
+
 impl Ledger {
     /// Reads the parts of a ledger that never change.
     ///
@@ -170,14 +192,7 @@ impl Ledger {
     /// # Errors
     /// The endpoint is unavailable.
     pub async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, ChainError> {
-        let found = self.view("channel", ILedger::channelCall { uid: convert::uid(channel) }).await?;
-        Ok((!found.payer.is_zero()).then(|| ChannelRecord {
-            payer: convert::address(found.payer),
-            deposit: Amount::from_nanos(found.depositNanos),
-            included: found.included,
-            close_requested: found.closeRequested,
-            closed: found.closed,
-        }))
+        self.view("channel", ILedger::channelCall { uid: convert::uid(channel) }).await.map(ChannelRecord::of)
     }
 
     /// What an account may withdraw, in nanos.
@@ -222,12 +237,9 @@ impl Ledger {
     /// # Errors
     /// The endpoint is unavailable.
     pub async fn request(&self, index: u64) -> Result<Option<QueuedRequest>, ChainError> {
-        let requested_at = self.view("requestedAt", ILedger::requestedAtCall { index }).await?.to::<u64>();
-        if requested_at == 0 {
-            return Ok(None);
-        }
+        let requested_at = self.view("requestedAt", ILedger::requestedAtCall { index }).await?;
         let digest = self.view("requestDigest", ILedger::requestDigestCall { index }).await?;
-        Ok(Some(QueuedRequest { index, requested_at: convert::timestamp(requested_at), digest: digest.to_be_bytes::<27>() }))
+        Ok(QueuedRequest::of(index, requested_at, digest))
     }
 
     /// The number that the next anchored epoch must have.

@@ -7,6 +7,7 @@
 //! No message holds a key or more of an RPC URL than scheme, host and port.
 
 mod artifacts;
+mod at;
 mod authorization;
 pub mod bindings;
 mod convert;
@@ -14,6 +15,7 @@ mod deploy;
 mod endpoint;
 mod error;
 mod indexer;
+mod inspect;
 mod key;
 mod ledger;
 mod operator;
@@ -23,6 +25,7 @@ mod rpc;
 mod submitter;
 mod token;
 
+pub use at::LedgerAt;
 pub use authorization::OpenAuthorization;
 pub use deploy::{DeployPlan, Deployment, KeyProvenance, TierPlan, TokenChoice, VerifyingKeyWords, deploy};
 pub use error::{ChainError, ErrorKind};

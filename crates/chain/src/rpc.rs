@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use alloy::network::TransactionBuilder;
-use alloy::primitives::{Address as EvmAddress, Bytes};
+use alloy::primitives::{Address as EvmAddress, Bytes, TxKind};
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{BlockId, BlockNumberOrTag, Header, TransactionRequest};
@@ -129,8 +129,28 @@ impl Rpc {
 
     /// Whether there is a contract at the address.
     pub(crate) async fn has_code(&self, at: Address) -> Result<bool, ChainError> {
+        self.has_code_at(at, BlockId::latest()).await
+    }
+
+    /// Whether there was a contract at the address at the end of a block.
+    pub(crate) async fn has_code_at(&self, at: Address, block: BlockId) -> Result<bool, ChainError> {
+        Ok(!self.code(at, block).await?.is_empty())
+    }
+
+    /// The code of the contract at the address at the end of a block.
+    pub(crate) async fn code(&self, at: Address, block: BlockId) -> Result<Bytes, ChainError> {
         let at: EvmAddress = convert::evm_address(at);
-        Ok(!self.ask("eth_getCode", self.provider.get_code_at(at)).await?.is_empty())
+        self.ask("eth_getCode", self.provider.get_code_at(at).block_id(block)).await
+    }
+
+    /// The code that creating a contract now would leave; `None` when the creation reverts.
+    pub(crate) async fn created_code(&self, creation: Vec<u8>) -> Result<Option<Bytes>, ChainError> {
+        let request = TransactionRequest::default().with_kind(TxKind::Create).with_input(creation);
+        match self.ask("eth_call", self.provider.call(request).block(BlockId::latest())).await {
+            Ok(code) => Ok(Some(code)),
+            Err(ChainError::Reverted { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The header of a block, `None` when the node has no such block.

@@ -2,14 +2,17 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use millstream_chain::{
     Asked, BookRegistration, BookSettlement, ChainBatch, ChainError, ChainEvent, Cursor, EpochRoot, Indexer, IndexerOptions, IntentId,
-    LedgerEvent, Poll, ServedRequest, SlotRow, TokenChoice,
+    Ledger, LedgerEvent, Poll, Rpc, RpcOptions, ServedRequest, SlotRow, TokenChoice,
 };
 use millstream_testkit::{AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, EpochId, Hash256};
 use serde_json::json;
 
+use common::proxy::{Reply, proxy};
 use common::{PAYER, SLOTS, World, open_request, world, world_on};
 
 const BOOK: BookId = BookId::from_u32(7);
@@ -139,25 +142,45 @@ async fn a_channels_life_is_seen_in_order_and_only_once() {
     assert_eq!(all, [events, later].concat());
 }
 
-#[tokio::test]
-async fn a_settlement_through_another_contract_has_no_deltas() {
-    let world = world().await;
-    world.accept_every_proof();
-    // A forwarder at the operator's address in place of an account: it passes its calldata on to the ledger.
-    let forwarder = Address::from_bytes([0xf0; 20]);
-    let ledger = world.deployment.ledger.to_string();
-    let code = format!("0x36600060003760006000366000600073{}5af100", ledger.trim_start_matches("0x"));
-    world.call("anvil_setCode", json!([forwarder.to_string(), code]));
-    set_operator(&world, forwarder);
+/// Where a contract's settlement is told from: settles through a contract at the operator's address, and reads it through an endpoint that gives
+/// traces, or gives none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deltas_are_found_when_the_operator_is_a_contract() {
+    let settled = settlement(BOOK, 2, 10);
+    let call = settle_calldata(&settled);
+    let call = call.trim_start_matches("0x");
+    let check = async |code: &dyn Fn(&str) -> String, input: &str, traced: bool, found: bool| {
+        let world = world().await;
+        world.accept_every_proof();
+        let contract = Address::from_bytes([0xf0; 20]);
+        let ledger = world.deployment.ledger;
+        world.call("anvil_setCode", json!([contract.to_string(), code(ledger.to_string().trim_start_matches("0x"))]));
+        set_operator(&world, contract);
+        let sender = DEV_ACCOUNTS[PAYER].address.to_string();
+        world.call("eth_sendTransaction", json!([{ "from": sender, "to": contract.to_string(), "data": input, "gas": "0x7a1200" }]));
 
-    let direct = settlement(BOOK, 2, 10);
-    let data = settle_calldata(&direct);
-    let sender = DEV_ACCOUNTS[PAYER].address.to_string();
-    world.call("eth_sendTransaction", json!([{ "from": sender, "to": forwarder.to_string(), "data": data, "gas": "0x7a1200" }]));
-    let indexer = indexer(&world, 1);
-    let (events, _) = drain(&indexer, indexer.start(world.deployment.block).await.expect("a start")).await;
-    let expected = LedgerEvent::Settled { book: BOOK, new_root: root(2), total: direct.total, deltas: None };
-    assert_eq!(events.last().map(|event| &event.event), Some(&expected));
+        let (anvil, start_block) = (Arc::new(world.anvil), world.deployment.block);
+        let rule = move |method: &str, _: &serde_json::Value| match method {
+            "debug_traceTransaction" if !traced => Reply::Error(-32601, "the method does not exist"),
+            _ => Reply::Pass,
+        };
+        let rpc = Rpc::connect(&proxy(anvil, rule).await, RpcOptions::default()).await.expect("the proxy answers");
+        let indexer = Indexer::new(Ledger::attach(rpc, ledger).await.expect("attached"), IndexerOptions::default());
+        let (events, _) = drain(&indexer, indexer.start(start_block).await.expect("a start")).await;
+        let deltas = found.then(|| settled.deltas.clone());
+        let expected = LedgerEvent::Settled { book: BOOK, new_root: root(2), total: settled.total, deltas };
+        assert_eq!(events.last().map(|event| &event.event), Some(&expected), "traced: {traced}");
+    };
+    // It passes its input on to the ledger.
+    let forwarder = |ledger: &str| format!("0x36600060003760006000366000600073{ledger}5af100");
+    let input = format!("0x{call}");
+    check(&forwarder, &input, true, true).await;
+    check(&forwarder, &input, false, true).await;
+    // It has the call in its own code, so that no input holds it: CODECOPY, then CALL.
+    let length = format!("{:04x}", call.len() / 2);
+    let keeper = |ledger: &str| format!("0x61{length}60265f395f5f61{length}5f5f73{ledger}5af100{call}");
+    check(&keeper, "0x", true, true).await;
+    check(&keeper, "0x", false, false).await;
 }
 
 fn set_operator(world: &World, operator: Address) {
@@ -260,4 +283,16 @@ async fn another_chain_has_no_block_to_resume_at() {
     let Ok(Poll::Reorg(reorg)) = second.poll(&cursor).await else { panic!("another chain was taken for this one") };
     assert_eq!(reorg.resume, None);
     assert!(matches!(first.start(BlockNumber::new(1_000_000)).await, Err(ChainError::InvalidInput { .. })));
+}
+
+#[tokio::test]
+async fn reading_stops_at_the_block_that_was_asked_for() {
+    let world = world().await;
+    let first = world.payer().open(&open_request(1, 1_000_000)).await.expect("opened");
+    world.payer().open(&open_request(2, 1_000_000)).await.expect("opened");
+    let indexer = indexer(&world, 1);
+    let start = indexer.start(world.deployment.block).await.expect("a start");
+    let Poll::Batch(batch) = indexer.poll_until(&start, first.receipt.block).await.expect("polled") else { panic!("a batch") };
+    assert_eq!((names(&batch.events), batch.to), (vec!["operator changed", "opened"], first.receipt.block));
+    assert!(matches!(indexer.poll_until(&batch.cursor, first.receipt.block).await, Ok(Poll::Idle(_))));
 }

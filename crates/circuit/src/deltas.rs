@@ -47,12 +47,25 @@ impl Book {
         if padding.iter().any(|byte| *byte != 0) {
             return Err(CircuitError::DeltasPadding);
         }
+        let deltas: Vec<u64> = deltas.as_chunks::<DELTA_BYTES>().0.iter().map(|delta| u64::from_be_bytes(*delta)).collect();
+        self.settle(&deltas)
+    }
+
+    /// Applies one delta for each slot, in nanos and slot order (L-13, L-15); slots past the end of the list pay nothing. The book is unchanged
+    /// on an error.
+    ///
+    /// Returns the total in nanos. This replays what the ledger has accepted; it checks no signature.
+    ///
+    /// # Errors
+    /// [`CircuitError::NoSuchSlot`] for more deltas than slots, [`CircuitError::EmptySlot`] for a delta on an empty slot, and
+    /// [`CircuitError::AboveDeposit`].
+    pub fn settle(&mut self, deltas: &[u64]) -> Result<u128, CircuitError> {
         let mut after = self.slots.clone();
+        if deltas.len() > after.len() {
+            return Err(CircuitError::NoSuchSlot { slot: after.len(), slots: after.len() });
+        }
         let mut total: u128 = 0;
-        for ((number, slot), chunk) in (0..self.size().slots()).zip(&mut after).zip(deltas.chunks_exact(DELTA_BYTES)) {
-            let mut delta = [0; DELTA_BYTES];
-            delta.copy_from_slice(chunk);
-            let delta = u64::from_be_bytes(delta);
+        for ((number, slot), delta) in (0..self.size().slots()).zip(&mut after).zip(deltas.iter().copied()) {
             if delta == 0 {
                 continue;
             }

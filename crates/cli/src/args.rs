@@ -8,6 +8,7 @@ use crate::context::GlobalArgs;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
 use crate::error::EXIT_STATUS_HELP;
+use crate::ledger::LedgerCommand;
 use crate::node::NodeArgs;
 use crate::pay::PayArgs;
 use crate::proof::ProofCommand;
@@ -51,6 +52,9 @@ pub enum Command {
     /// Collect what was paid, on-chain
     #[command(subcommand)]
     Settle(SettleCommand),
+    /// Rebuild and audit a ledger from the chain alone
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Show what the provider's node is and does
     Status,
 }
@@ -82,6 +86,10 @@ mod tests {
         assert!(parse("millstream proof verify p.json --root 0x0000000000000000000000000000000000000000000000000000000000000001"));
         assert!(parse("millstream bench --lines 64 --connections 100 --rate 500000 --duration 5 --json"));
         assert!(parse("millstream bench --sweep 10,50,100 --chart curve.svg"));
+        assert!(parse("millstream channel exit --channel 0x00ab --wait"));
+        assert!(parse("millstream ledger rebuild --rpc http://127.0.0.1:1 --ledger 0x00000000000000000000000000000000000000aa --at 7"));
+        assert!(parse("millstream ledger audit --key settle-24=0x0000000000000000000000000000000000000000000000000000000000000001"));
+        assert!(!parse("millstream ledger audit --key settle-0=0x01"));
         assert!(!parse("millstream bench --lines 1025"));
         assert!(!parse("millstream bench --rate 1000 --in-flight 2"));
         assert!(!parse("millstream"));

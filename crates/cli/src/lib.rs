@@ -8,6 +8,7 @@ pub mod context;
 pub mod demo;
 pub mod dev;
 pub mod error;
+pub mod ledger;
 pub mod logging;
 pub mod node;
 pub mod output;

@@ -23,7 +23,7 @@ impl Wallet {
     /// # Errors
     /// The secret is no key.
     pub fn new(ledger: Ledger, secret: &SecretBytes) -> CliResult<Self> {
-        let options = if ledger.chain().is_development() { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
+        let options = submitter_options(&ledger);
         Ok(Self { account: wallet::Wallet::new(ledger, secret, options)?, key: ChainKey::from_bytes(secret)?, options })
     }
 
@@ -100,6 +100,19 @@ impl Wallet {
             }
         }
     }
+}
+
+/// A lane for the account of a key, for what a wallet does not do. Nothing else of the account may be under way.
+///
+/// # Errors
+/// The secret is no key.
+pub fn lane(ledger: &Ledger, secret: &SecretBytes) -> CliResult<Submitter> {
+    Ok(Submitter::new(ledger.rpc().clone(), ChainKey::from_bytes(secret)?, submitter_options(ledger)))
+}
+
+fn submitter_options(ledger: &Ledger) -> SubmitterOptions {
+    let development = DEVELOPMENT_CHAINS.contains(&ledger.chain().get());
+    if development { SubmitterOptions::for_development() } else { SubmitterOptions::default() }
 }
 
 /// The channels of the state that are on a ledger.

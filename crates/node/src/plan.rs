@@ -8,29 +8,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use millstream_circuit::{Placement, QueuedKind, QueuedRequest};
 use millstream_engine::{Channel, Engine, EpochRecord, Request, RequestKind};
-use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Tier, Timestamp};
+use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Timestamp};
 use millstream_voucher::VerifiedVoucher;
 
 use crate::core::{Core, Stopped};
-
-/// Gas of one `register`, at most: below the 2^24 that one transaction may have (EIP-7825).
-const REGISTER_GAS_MAX: u64 = 14_000_000;
-
-/// Gas of a registration of one book: its proof check and root.
-const REGISTER_BOOK_GAS: u64 = 300_000;
-
-/// Gas of serving one request, at most: a close writes a credit and a channel.
-const REGISTER_REQUEST_GAS: u64 = 50_000;
-
-/// Bytes of calldata of one `register`, at most: nodes take transactions of up to 128 KiB.
-const REGISTER_BYTES_MAX: u64 = 110_000;
-
-/// Calldata of one book: root, commitment, proof and offsets.
-const REGISTER_BOOK_BYTES: u64 = 512;
-
-/// Calldata of one request with a row of its own.
-const REGISTER_REQUEST_BYTES: u64 = 12 * 32;
 
 /// Books in one `settle`, at most: each more makes the others cheaper by less, and what was paid meanwhile waits for all their proofs.
 const SETTLE_BOOKS_MAX: usize = 8;
@@ -245,43 +228,34 @@ pub(crate) struct RegisterBounds<'a> {
     pub(crate) end: u64,
 }
 
-/// The requests that the next `register` serves: the longest prefix of the queue that fits one transaction.
+/// The requests that the next `register` serves: the longest prefix of the queue that can be served and fits one transaction.
 pub(crate) fn plan_register(view: &View, bounds: RegisterBounds<'_>) -> Vec<Served> {
     let RegisterBounds { sizes, overdue_before, end } = bounds;
-    let mut slots = FreeSlots::new(view, sizes);
-    let mut placed: BTreeMap<ChannelId, BookId> = BTreeMap::new();
-    let mut books: BTreeSet<BookId> = BTreeSet::new();
-    let mut served = Vec::new();
-    let mut opens_left = view.queue.iter().filter(|(_, request)| request.kind == RequestKind::Open).count();
-    let (mut gas, mut bytes) = (0, 0);
-    for (index, request) in view.queue.iter().take_while(|(index, _)| *index < end) {
-        let Some(channel) = view.channels.get(&request.channel) else { break };
-        let (book, slot) = match request.kind {
-            RequestKind::Open => {
-                let Some((book, slot)) = slots.take(&books, opens_left) else { break };
-                opens_left -= 1;
-                placed.insert(channel.id, book);
-                (book, Some(slot))
-            }
-            RequestKind::TopUp => match channel.book.or_else(|| placed.get(&channel.id).copied()) {
-                Some(book) => (book, None),
-                None => break,
-            },
-            RequestKind::Close => match channel.book.or_else(|| placed.get(&channel.id).copied()) {
-                Some(book) if channel.unsettled().is_zero() || request.requested_at < overdue_before => (book, None),
-                Some(_) | None => break,
-            },
-        };
-        let new_book = u64::from(!books.contains(&book));
-        gas += REGISTER_REQUEST_GAS + new_book * REGISTER_BOOK_GAS;
-        bytes += REGISTER_REQUEST_BYTES + new_book * REGISTER_BOOK_BYTES;
-        if gas > REGISTER_GAS_MAX || bytes > REGISTER_BYTES_MAX {
-            break;
-        }
-        books.insert(book);
-        served.push(Served { index: *index, request: *request, book, slot });
-    }
-    served
+    let is_ready = |request: &Request| match request.kind {
+        RequestKind::Open | RequestKind::TopUp => view.channels.contains_key(&request.channel),
+        RequestKind::Close => view
+            .channels
+            .get(&request.channel)
+            .is_some_and(|channel| channel.unsettled().is_zero() || request.requested_at < overdue_before),
+    };
+    let ready: Vec<(u64, Request)> = view.queue.iter().take_while(|(index, request)| *index < end && is_ready(request)).copied().collect();
+    let queue: Vec<QueuedRequest> = ready.iter().map(|(_, request)| queued(view, request)).collect();
+    let occupied = view.books.iter().map(|(book, slots)| (*book, slots.keys().copied().collect())).collect();
+    let placed = millstream_circuit::plan_register(sizes, &occupied, &queue);
+    let serve = |(placed, (index, request)): (Placement, (u64, Request))| match placed {
+        Placement::Row { book, slot } => Some(Served { index, request, book, slot }),
+        Placement::Void => None,
+    };
+    placed.into_iter().zip(ready).map_while(serve).collect()
+}
+
+fn queued(view: &View, request: &Request) -> QueuedRequest {
+    let kind = match request.kind {
+        RequestKind::Open => QueuedKind::Open,
+        RequestKind::TopUp => QueuedKind::TopUp,
+        RequestKind::Close => QueuedKind::Close,
+    };
+    QueuedRequest { uid: request.channel, kind, book: view.channels.get(&request.channel).and_then(|channel| channel.book) }
 }
 
 /// What the next `settle` collects, of the books that are not in `done`: those with closing channels first, the one asked for longest ago
@@ -338,51 +312,9 @@ fn fitting(books: &[PlannedBook], sizes: &[u16]) -> usize {
     books.iter().take(SETTLE_BOOKS_MAX).take_while(fits).count().max(1)
 }
 
-/// Empty slots, in existing books first.
-struct FreeSlots<'a> {
-    sizes: &'a [u16],
-    free: BTreeMap<BookId, BTreeSet<u16>>,
-}
-
-impl<'a> FreeSlots<'a> {
-    fn new(view: &View, sizes: &'a [u16]) -> Self {
-        let mut free = BTreeMap::new();
-        for (book, taken) in &view.books {
-            if let Some(size) = sizes.get(usize::from(book.tier().index())) {
-                free.insert(*book, (0..*size).filter(|slot| !taken.contains_key(slot)).collect());
-            }
-        }
-        Self { sizes, free }
-    }
-
-    /// A slot for an `open`: in a book that the transaction changes anyway, else in any book, else in a new one of the smallest tier that
-    /// holds the `opens_left`.
-    fn take(&mut self, planned: &BTreeSet<BookId>, opens_left: usize) -> Option<(BookId, u16)> {
-        let has_room = |book: &&BookId| self.free.get(*book).is_some_and(|slots| !slots.is_empty());
-        let book = planned.iter().find(has_room).or_else(|| self.free.keys().find(has_room)).copied();
-        let book = match book {
-            Some(book) => book,
-            None => self.new_book(opens_left)?,
-        };
-        self.free.get_mut(&book)?.pop_first().map(|slot| (book, slot))
-    }
-
-    /// A book under the lowest number that is not in use.
-    fn new_book(&mut self, opens_left: usize) -> Option<BookId> {
-        let fitting = self.sizes.iter().enumerate().filter(|(_, size)| usize::from(**size) >= opens_left).min_by_key(|(_, size)| **size);
-        let largest = || self.sizes.iter().enumerate().max_by_key(|(_, size)| **size);
-        let (tier, size) = fitting.or_else(largest)?;
-        let tier = Tier::new(u8::try_from(tier).ok()?);
-        let unused = |number: &u32| BookId::new(tier, *number).is_ok_and(|book| !self.free.contains_key(&book));
-        let book = BookId::new(tier, (0..1 << 24).find(unused)?).ok()?;
-        self.free.insert(book, (0..*size).collect());
-        Some(book)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use millstream_types::{BillHead, Timestamp};
+    use millstream_types::{BillHead, Tier, Timestamp};
     use millstream_voucher::{SecretKey, VoucherBody};
 
     use super::*;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use ark_bn254::Bn254;
 use ark_groth16::ProvingKey;
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Validate};
-use millstream_types::ChainId;
+use millstream_types::{ChainId, Hash256};
 
 use crate::circuit_id::CircuitId;
 use crate::error::ProverError;
-use crate::setup::{ToxicWaste, generate};
+use crate::setup::{ToxicWaste, generate, verifying_key};
 use crate::verifying_key::VerifyingKey;
 
 /// The environment variable that names the directory of the keys.
@@ -42,6 +42,17 @@ pub fn default_keys_dir() -> Result<PathBuf, ProverError> {
     set(KEYS_DIR_VARIABLE)
         .or_else(|| set("HOME").map(|home| home.join(".cache/millstream/keys")))
         .ok_or(ProverError::NoKeysDir { variable: KEYS_DIR_VARIABLE })
+}
+
+/// The hash of the verifying key of a circuit's development keys, without making the proving key: what to look for in a ledger that should
+/// not have it.
+///
+/// # Errors
+/// [`ProverError::Degenerate`]; see [`InsecureDevKeys::generate`].
+pub fn insecure_dev_key_hash(circuit: CircuitId) -> Result<Hash256, ProverError> {
+    let structure = circuit.structure();
+    let key = verifying_key(&structure, &ToxicWaste::insecure_dev(&structure.digest()));
+    VerifyingKey::new(&key).map(|key| key.key_hash()).map_err(|reason| ProverError::Degenerate { circuit, reason })
 }
 
 /// Keys of one circuit that anyone can forge proofs with. Cheap to clone.

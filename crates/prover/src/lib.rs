@@ -20,7 +20,7 @@ pub mod snarkjs;
 mod verifying_key;
 
 pub use circuit_id::{CircuitId, CircuitKind};
-pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, refuse_public_chain};
+pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, insecure_dev_key_hash, refuse_public_chain};
 pub use error::{DegenerateKey, ProofWordsError, ProverError};
 pub use groth16::Blinding;
 pub use proof::Proof;

@@ -103,6 +103,27 @@ pub(crate) fn generate(structure: &Structure, waste: &ToxicWaste) -> ProvingKey<
     }
 }
 
+/// The verifying key that [`generate`] makes, without the proving key: two orders of magnitude faster.
+pub(crate) fn verifying_key(structure: &Structure, waste: &ToxicWaste) -> VerifyingKey<Bn254> {
+    let rows = structure.constraints();
+    let lagrange = domain(rows).evaluate_all_lagrange_coefficients(waste.point);
+    let [mut a, b, c] = [MatrixName::A, MatrixName::B, MatrixName::C].map(|name| columns(structure, name, &lagrange));
+    for (column, lagrange) in a[..INSTANCE].iter_mut().zip(&lagrange[rows..]) {
+        *column += lagrange;
+    }
+    let by_gamma = waste.gamma.inverse().expect("the secrets are not zero");
+    let g1 = |scalar: Fr| -> G1Affine { (G1Projective::generator() * scalar).into_affine() };
+    let g2 = |scalar: Fr| -> G2Affine { (G2Projective::generator() * scalar).into_affine() };
+    let input = |index: usize| g1((waste.beta * a[index] + waste.alpha * b[index] + c[index]) * by_gamma);
+    VerifyingKey {
+        alpha_g1: g1(waste.alpha),
+        beta_g2: g2(waste.beta),
+        gamma_g2: g2(waste.gamma),
+        delta_g2: g2(waste.delta),
+        gamma_abc_g1: (0..INSTANCE).map(input).collect(),
+    }
+}
+
 /// For each variable, the value of its column's polynomial: `Σ_i lagrange_i · M[i][variable]`.
 fn columns(structure: &Structure, name: MatrixName, lagrange: &[Fr]) -> Vec<Fr> {
     let mut columns = vec![Fr::ZERO; structure.variables()];

@@ -15,7 +15,7 @@ const OURS: &str = "millstream-";
 const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire"];
 /// Each knows one outside thing, and none of the others.
 const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
-const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "cli"];
+const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "recovery", "cli"];
 /// Nobody builds upon these.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];
 
@@ -25,6 +25,8 @@ const IMPURE: &[&str] = &["tokio", "quinn", "rocksdb", "alloy", "axum", "reqwest
 const SERVER: &[&str] = &["node", "gateway", "store", "engine", "prover"];
 /// What the load generator must not reach: it meets a node on the wire, as any payer does.
 const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "store", "engine", "chain"];
+/// What leaving and auditing must not reach: they work without the provider, and without anything that it keeps.
+const PROVIDERS: &[&str] = &["node", "gateway", "store", "transport", "engine"];
 /// Crates of ours that may use `anyhow`; the others have errors of their own.
 const ANYHOW: &[&str] = &["node", "cli", "xtask"];
 
@@ -129,6 +131,7 @@ pub fn problems(graph: &Graph) -> Vec<String> {
     }
     SERVER.iter().for_each(|crate_| forbid("client", crate_, "the client needs the server"));
     BEHIND_THE_WIRE.iter().for_each(|crate_| forbid("load", crate_, "the load generator knows what it measures"));
+    PROVIDERS.iter().for_each(|crate_| forbid("recovery", crate_, "what is done from the chain alone needs the provider"));
     // `millstream dev` starts a development chain, so the one binary may know the testkit; no library may.
     for crate_ in [PURE, ADAPTERS, APPLICATIONS].concat().into_iter().filter(|crate_| *crate_ != "cli") {
         DEVELOPMENT.iter().for_each(|tool| forbid(crate_, tool, "a library uses a development crate"));
@@ -211,6 +214,7 @@ mod tests {
             (&[("prover", "node")], "an adapter reaches upwards: prover -> node"),
             (&[("client", "engine")], "the client needs the server: client -> engine"),
             (&[("load", "store")], "the load generator knows what it measures: load -> store"),
+            (&[("recovery", "engine")], "what is done from the chain alone needs the provider: recovery -> engine"),
             (&[("node", "testkit")], "a library uses a development crate: node -> testkit"),
             (&[("chain", "anyhow")], "errors of a library are typed: chain -> anyhow"),
             (&[("voucher", "types"), ("billing", "voucher")], "a crate of its level may not know the other: billing -> voucher"),

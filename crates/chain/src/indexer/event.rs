@@ -102,8 +102,8 @@ pub enum LedgerEvent {
         new_root: [u8; 32],
         /// What the provider was credited.
         total: Amount,
-        /// What each slot paid, in slot order, from the transaction's calldata. None when the ledger was not called by the transaction
-        /// itself but by a contract: the operator is one, and its deltas cannot be read this way.
+        /// What each slot paid, in slot order, from calldata. None when the ledger was called by a contract, the endpoint gives no traces,
+        /// and the transaction's input does not have the call inside either.
         deltas: Option<Vec<u64>>,
     },
     /// The root of an epoch was anchored.

@@ -140,6 +140,15 @@ impl Indexer {
     /// Retryable: [`ChainError::Behind`], [`ChainError::Moved`], [`ChainError::IncompleteLogs`], an unavailable endpoint. Faults:
     /// [`ChainError::Inconsistent`], [`ChainError::Unrepresentable`]. The cursor stays good in every case.
     pub async fn poll(&self, cursor: &Cursor) -> Result<Poll, ChainError> {
+        self.poll_until(cursor, BlockNumber::new(u64::MAX)).await
+    }
+
+    /// As [`Indexer::poll`], but reads no block after `until`: [`Poll::Idle`] there means that everything up to it was read, or as much of
+    /// it as is deep enough.
+    ///
+    /// # Errors
+    /// As [`Indexer::poll`].
+    pub async fn poll_until(&self, cursor: &Cursor, until: BlockNumber) -> Result<Poll, ChainError> {
         let newest = self.ledger.rpc().newest().await?;
         let head = head(&newest);
         let last = cursor.last();
@@ -148,7 +157,8 @@ impl Indexer {
             let resume = self.resume(cursor, &newest).await?;
             return Ok(Poll::Reorg(Reorg { lost: last, found, resume, head }));
         }
-        let (from, deep) = (last.number.height().saturating_add(1), newest.number.saturating_add(1).saturating_sub(self.confirmations));
+        let deep = newest.number.saturating_add(1).saturating_sub(self.confirmations).min(until.height());
+        let from = last.number.height().saturating_add(1);
         if deep < from {
             return Ok(Poll::Idle(head));
         }

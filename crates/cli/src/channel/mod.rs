@@ -1,5 +1,6 @@
 //! `millstream channel`: a payer's channels, and the provider's view of all of them.
 
+mod exit;
 mod list;
 mod open;
 mod pick;
@@ -28,6 +29,8 @@ pub enum ChannelCommand {
     Topup(TopupArgs),
     /// Ask for a channel to be closed; what it has not paid comes back as credit
     Close(CloseArgs),
+    /// Leave without the provider: ask for the close, serve it with an own proof once it is overdue, and withdraw
+    Exit(ExitArgs),
     /// Pay the account's credit out: what closed channels gave back
     Withdraw,
 }
@@ -81,6 +84,20 @@ pub struct CloseArgs {
     pub channel: ChannelPick,
 }
 
+/// `channel exit`.
+#[derive(Args, Clone, Debug)]
+pub struct ExitArgs {
+    /// The channel: its id, or enough of its first digits; needed when the account has several
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<ChannelPick>,
+    /// Stay until the provider's time is over, instead of saying when it is
+    #[arg(long)]
+    pub wait: bool,
+    /// The block of the ledger's deployment, or any before it; looked for without this
+    #[arg(long, value_name = "N")]
+    pub from_block: Option<u64>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -94,6 +111,7 @@ pub async fn run(context: &Context, command: &ChannelCommand) -> CliResult<()> {
         ChannelCommand::Show(ShowArgs { channel, provider: false }) => list::show(context, channel).await,
         ChannelCommand::Topup(args) => requests::top_up(context, args).await,
         ChannelCommand::Close(args) => requests::close(context, args).await,
+        ChannelCommand::Exit(args) => exit::run(context, args).await,
         ChannelCommand::Withdraw => requests::withdraw(context).await,
     }
 }

@@ -1,0 +1,105 @@
+//! Whether contracts on the chain are the ones that this build deploys.
+//!
+//! A creation that is only simulated leaves the code that a real one would have left; that is compared with the code on the chain, byte for
+//! byte. So neither what a contract says about itself nor how it was deployed has to be believed.
+
+use alloy::primitives::U256;
+use alloy::rpc::types::BlockId;
+use alloy::sol_types::SolValue;
+use millstream_types::Address;
+
+use crate::artifacts::Artifact;
+use crate::bindings::ILedger;
+use crate::deploy::{VerifyingKeyWords, ledger_arguments};
+use crate::{ChainError, Ledger, convert};
+
+/// Bytes of a word.
+const WORD: usize = 32;
+/// Words of a verifying key.
+const KEY_WORDS: usize = 22;
+
+impl Ledger {
+    /// Whether the ledger's code is exactly what this build's creation code leaves for the parameters that the ledger names.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable, or refuses to simulate a creation.
+    pub async fn has_known_code(&self) -> Result<bool, ChainError> {
+        let config = self.config();
+        let tiers: Vec<ILedger::Tier> = config
+            .tiers
+            .iter()
+            .map(|tier| ILedger::Tier {
+                slots: tier.slots,
+                emptyRoot: convert::word(tier.empty_root),
+                settleVerifier: convert::evm_address(tier.settle_verifier),
+                registerVerifier: convert::evm_address(tier.register_verifier),
+            })
+            .collect();
+        // The operator may change; it is in storage, not in the code.
+        let arguments =
+            ledger_arguments(config.provider, config.provider, config.token, config.response_window_secs, config.deposit_min, tiers)?;
+        self.code_is(self.address(), Artifact::Ledger, &arguments).await
+    }
+
+    /// The verifying key that is in the code of a verifier; `None` when the code is not what this build's creation code leaves for any key
+    /// that it accepts (spec L-22).
+    ///
+    /// # Errors
+    /// The endpoint is unavailable, or refuses to simulate a creation.
+    pub async fn key_in_code(&self, verifier: Address) -> Result<Option<VerifyingKeyWords>, ChainError> {
+        let code = self.rpc().code(verifier, BlockId::latest()).await?;
+        // Where the words of a key are, shows one whose words are all different.
+        let markers: [[u8; WORD]; KEY_WORDS] = core::array::from_fn(marker);
+        let mut creation = Artifact::Groth16Verifier.creation_code()?;
+        creation.extend(markers.map(U256::from_be_bytes).abi_encode());
+        let Some(template) = self.rpc().created_code(creation).await? else {
+            return Err(ChainError::Internal { detail: "the verifier's creation cannot be simulated".to_owned() });
+        };
+        let Some(words) = words_at(&template, &markers, &code) else { return Ok(None) };
+        let arguments = words.map(U256::from_be_bytes).abi_encode();
+        Ok(self.code_is(verifier, Artifact::Groth16Verifier, &arguments).await?.then_some(words))
+    }
+
+    async fn code_is(&self, at: Address, artifact: Artifact, arguments: &[u8]) -> Result<bool, ChainError> {
+        let mut creation = artifact.creation_code()?;
+        creation.extend_from_slice(arguments);
+        let (expected, actual) = (self.rpc().created_code(creation).await?, self.rpc().code(at, BlockId::latest()).await?);
+        Ok(expected == Some(actual))
+    }
+}
+
+/// A word that no code has by chance.
+fn marker(index: usize) -> [u8; WORD] {
+    let mut word = [0xa5; WORD];
+    word[WORD - 1] = u8::try_from(index).unwrap_or(u8::MAX);
+    word
+}
+
+/// The words that `code` has where `template` has the markers; `None` when the lengths differ or a marker is nowhere.
+fn words_at(template: &[u8], markers: &[[u8; WORD]; KEY_WORDS], code: &[u8]) -> Option<VerifyingKeyWords> {
+    if template.len() != code.len() {
+        return None;
+    }
+    let mut words = [[0; WORD]; KEY_WORDS];
+    for (word, marker) in words.iter_mut().zip(markers) {
+        let at = template.windows(WORD).position(|window| window == marker)?;
+        word.copy_from_slice(&code[at..at + WORD]);
+    }
+    Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_taken_from_where_the_markers_are() {
+        let markers: [[u8; WORD]; KEY_WORDS] = core::array::from_fn(marker);
+        let template: Vec<u8> = markers.iter().flat_map(|marker| [&[0x7f][..], marker].concat()).collect();
+        let key: VerifyingKeyWords = core::array::from_fn(|index| [u8::try_from(index).expect("small"); WORD]);
+        let code: Vec<u8> = key.iter().flat_map(|word| [&[0x7f][..], word].concat()).collect();
+        assert_eq!(words_at(&template, &markers, &code), Some(key));
+        assert_eq!(words_at(&template, &markers, &code[1..]), None);
+        assert_eq!(words_at(&code, &markers, &template), None);
+    }
+}
