@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::curve::{Blake2bHash, Curve, hash_points, same_ratio};
 use crate::error::BadChain;
-use crate::random::{Stream, generators};
 use crate::r1cs::number;
+use crate::random::{Stream, generators};
 
 /// The most contributions of a ceremony.
 pub const CONTRIBUTIONS_MAX: usize = 1_024;

@@ -45,6 +45,14 @@ struct VerifierData {
 }
 
 impl Verified<'_> {
+    /// Writes the transcript to a new file.
+    ///
+    /// # Errors
+    /// [`CeremonyError::Exists`], [`CeremonyError::File`].
+    pub fn write_transcript(&self, path: &Path) -> Result<()> {
+        write_json(path, &self.transcript())
+    }
+
     /// Requires a contribution, a beacon at the end and a sound key, and writes into a directory the proving key, the verifier contract's
     /// data, the verifying key for snarkjs and the transcript.
     ///

@@ -21,7 +21,7 @@ mod error;
 mod finish;
 mod group;
 mod initial;
-#[cfg(feature = "insecure-powers")]
+#[cfg(any(test, feature = "insecure-powers"))]
 pub mod insecure_powers;
 mod parameters;
 mod pins;

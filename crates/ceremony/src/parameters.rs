@@ -98,7 +98,8 @@ impl Header {
         }
         let g1s = |bytes| g1::Config::read(bytes).filter(|point| !point.is_zero());
         let g2s = |bytes| g2::Config::read(bytes).filter(|point| !point.is_zero());
-        let points = (g1s(take(G1_BYTES)), g1s(take(G1_BYTES)), g2s(take(G2_BYTES)), g2s(take(G2_BYTES)), g1s(take(G1_BYTES)), g2s(take(G2_BYTES)));
+        let points =
+            (g1s(take(G1_BYTES)), g1s(take(G1_BYTES)), g2s(take(G2_BYTES)), g2s(take(G2_BYTES)), g1s(take(G1_BYTES)), g2s(take(G2_BYTES)));
         let (Some(alpha_g1), Some(beta_g1), Some(beta_g2), Some(gamma_g2), Some(delta_g1), Some(delta_g2)) = points else {
             return Err(file.malformed("a point of its header is not a point of the group"));
         };

@@ -272,3 +272,146 @@ where
 {
     Projective::<P>::msm_unchecked(points, weights)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use millstream_circuit::BookSize;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::insecure_powers::{Prepared, write_insecure_powers};
+    use crate::sections::SectionWriter;
+
+    const G1: usize = g1::Config::POINT_BYTES;
+    const G2: usize = g2::Config::POINT_BYTES;
+    /// Powers of a domain of 16 points.
+    const LOG: u32 = 4;
+    const N: usize = 1 << LOG;
+
+    struct Fixture {
+        directory: TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            write_insecure_powers(&directory.path().join("good"), LOG, &[1; 32], Prepared::Yes).expect("written");
+            Self { directory }
+        }
+
+        fn load(&self, name: &str) -> Result<Powers> {
+            let path = self.directory.path().join(name);
+            let pin = PowersPin::Hash(hash_file(&path).expect("readable"));
+            let domain = Radix2EvaluationDomain::new(N).expect("small");
+            // The name is for messages only.
+            Powers::load(&path, pin, CircuitId::settle(BookSize::new(1).expect("a size")), domain)
+        }
+
+        /// The good file with one section changed.
+        fn tampered(&self, name: &str, section: u32, change: &dyn Fn(&mut [u8])) -> Result<Powers> {
+            let mut from = SectionFile::open(&self.directory.path().join("good"), "ptau", 1).expect("sound");
+            let mut writer = SectionWriter::create(&self.directory.path().join(name), "ptau", 1, 11).expect("new");
+            for number in [1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15] {
+                let mut bytes = Vec::new();
+                from.section(number, 0).expect("there").read_to_end(&mut bytes).expect("readable");
+                if number == section {
+                    change(&mut bytes);
+                }
+                writer.section(number, &bytes).expect("writable");
+            }
+            writer.finish().expect("written");
+            self.load(name)
+        }
+    }
+
+    fn swap_points(section: &mut [u8], bytes: usize, one: usize, other: usize) {
+        (0..bytes).for_each(|byte| section.swap(one * bytes + byte, other * bytes + byte));
+    }
+
+    /// The hash is right here, as if a bad file had been pinned: every relation is checked all the same.
+    #[test]
+    fn powers_of_no_one_secret_are_refused() {
+        let fixture = Fixture::new();
+        fixture.load("good").expect("sound");
+        let relations = [
+            (2, 0, 1, G1, "the first power in G1 is not the generator"),
+            (2, 5, 6, G1, "the powers of tau in G1"),
+            (2, 2 * N - 3, 2 * N - 2, G1, "the powers of tau in G1"),
+            (3, 0, 1, G2, "the first power in G2 is not the generator"),
+            (3, N - 2, N - 1, G2, "the powers of tau in G2"),
+            (4, 0, 1, G1, "the powers of tau times alpha"),
+            (5, 3, 7, G1, "the powers of tau times beta"),
+            (12, 2 * N - 1, 4 * N - 2, G1, "the prepared values do not follow from the powers"),
+            (12, N - 1, 2 * N - 2, G1, "the prepared values do not follow from the powers"),
+            (13, N - 1, N, G2, "the prepared values do not follow from the powers"),
+            (14, N, N + 1, G1, "the prepared values do not follow from the powers"),
+            (15, N, N + 1, G1, "the prepared values do not follow from the powers"),
+        ];
+        for (index, (section, one, other, bytes, expected)) in relations.into_iter().enumerate() {
+            let error = fixture.tampered(&format!("swapped-{index}"), section, &|section| swap_points(section, bytes, one, other));
+            assert!(matches!(error, Err(CeremonyError::Powers { what, .. }) if what == expected), "{section} {one}: {error:?}");
+        }
+        let mut generator = Vec::new();
+        <g2::Config as Curve>::write(&generators().1, &mut generator);
+        let beta = fixture.tampered("beta", BETA_G2, &|section| section.copy_from_slice(&generator));
+        assert!(matches!(beta, Err(CeremonyError::Powers { what: "beta in G1 and in G2", .. })), "{beta:?}");
+    }
+
+    /// Off the curve, the identity, not canonical; and in G2 on the curve outside the subgroup.
+    #[test]
+    fn points_that_are_none_are_refused() {
+        let fixture = Fixture::new();
+        let changes: [(&str, &dyn Fn(&mut [u8])); 3] =
+            [("bent", &|point| point[0] ^= 1), ("zero", &|point| point.fill(0)), ("large", &|point| point.fill(0xff))];
+        for (section, point, bytes) in [(2, 9, G1), (3, 9, G2), (4, 0, G1), (5, N - 1, G1), (12, N + 3, G1), (13, N + 3, G2)] {
+            for (kind, change) in changes {
+                let error =
+                    fixture.tampered(&format!("{kind}-{section}"), section, &|section| change(&mut section[point * bytes..][..bytes]));
+                let expected = |error: &CeremonyError| matches!(error, CeremonyError::BadPoint { section: at, index, .. } if (*at, *index) == (section, point));
+                assert!(error.as_ref().err().is_some_and(expected), "{kind} {section}: {error:?}");
+            }
+        }
+        let mut outside = Vec::new();
+        <g2::Config as Curve>::write(&outside_the_subgroup(), &mut outside);
+        let error = fixture.tampered("outside", TAU_G2, &|section| section[9 * G2..][..G2].copy_from_slice(&outside));
+        assert!(matches!(error, Err(CeremonyError::BadPoint { section: 3, index: 9, .. })), "{error:?}");
+    }
+
+    fn outside_the_subgroup() -> G2Affine {
+        let candidates = (1_u64..).filter_map(|x| G2Affine::get_point_from_x_unchecked(ark_bn254::Fq2::new(Fq::from(x), Fq::ZERO), false));
+        candidates
+            .into_iter()
+            .find(|point| !point.is_in_correct_subgroup_assuming_on_curve())
+            .expect("almost every point of the curve is")
+    }
+
+    /// A tau that is a root of unity makes the vanishing polynomial nothing.
+    #[test]
+    fn a_root_of_unity_is_refused() {
+        let fixture = Fixture::new();
+        let (g1, g2) = generators();
+        let fill = |bytes: &mut [u8], point: &[u8]| bytes.chunks_exact_mut(point.len()).for_each(|slot| slot.copy_from_slice(point));
+        let mut points = [Vec::new(), Vec::new()];
+        <g1::Config as Curve>::write(&g1, &mut points[0]);
+        <g2::Config as Curve>::write(&g2, &mut points[1]);
+        // tau = 1: every power is the generator, and alpha and beta are 1 too.
+        let path = fixture.directory.path().join("one");
+        let mut from = SectionFile::open(&fixture.directory.path().join("good"), "ptau", 1).expect("sound");
+        let mut writer = SectionWriter::create(&path, "ptau", 1, 7).expect("new");
+        for number in 1..=7 {
+            let mut bytes = Vec::new();
+            from.section(number, 0).expect("there").read_to_end(&mut bytes).expect("readable");
+            match number {
+                2 | 4 | 5 => fill(&mut bytes, &points[0]),
+                3 | 6 => fill(&mut bytes, &points[1]),
+                _ => {}
+            }
+            writer.section(number, &bytes).expect("writable");
+        }
+        writer.finish().expect("written");
+        let error = fixture.load("one");
+        assert!(matches!(error, Err(CeremonyError::Powers { what: "tau is a root of unity", .. })), "{error:?}");
+    }
+}

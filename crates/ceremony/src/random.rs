@@ -148,7 +148,8 @@ mod tests {
         let decimal = |value: &dyn core::fmt::Display| value.to_string();
         let scalar = stream.scalar();
         let (g1, g2) = (stream.g1(), stream.g2());
-        let found = [decimal(&scalar), decimal(&g1.x), decimal(&g1.y), decimal(&g2.x.c0), decimal(&g2.x.c1), decimal(&g2.y.c0), decimal(&g2.y.c1)];
+        let found =
+            [decimal(&scalar), decimal(&g1.x), decimal(&g1.y), decimal(&g2.x.c0), decimal(&g2.x.c1), decimal(&g2.y.c0), decimal(&g2.y.c1)];
         assert_eq!(found, EXPECTED);
         assert!(g2.is_on_curve() && g2.is_in_correct_subgroup_assuming_on_curve());
     }

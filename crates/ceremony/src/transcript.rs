@@ -21,7 +21,9 @@ pub struct Transcript {
     pub circuit_hash: String,
     /// The contributions, in order.
     pub contributions: Vec<ContributionRecord>,
-    /// Keccak-256 of the verifying key's words, `0x` and 64 digits; none while the key is degenerate, because nobody contributed.
+    /// What gamma of the file is multiplied by, and the points of the public inputs divided by, in the verifying key; decimal.
+    pub gamma_factor: String,
+    /// Keccak-256 of the verifying key's words, `0x` and 64 digits; none while nobody contributed.
     pub verifying_key_hash: Option<String>,
 }
 
@@ -69,9 +71,7 @@ impl ContributionRecord {
     pub(crate) fn of((index, contribution): (usize, &Contribution)) -> Self {
         let kind = match &contribution.beacon {
             None => ContributionKind::Participant,
-            Some(beacon) => {
-                ContributionKind::Beacon { beacon: hex::encode(&beacon.value), iterations_log2: beacon.iterations_log2 }
-            }
+            Some(beacon) => ContributionKind::Beacon { beacon: hex::encode(&beacon.value), iterations_log2: beacon.iterations_log2 },
         };
         Self {
             number: index + 1,

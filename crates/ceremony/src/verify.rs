@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use ark_bn254::{G1Affine, g1, g2};
-use ark_ec::short_weierstrass::{Affine, Projective};
+use ark_bn254::{Bn254, Fr, G1Affine, g1, g2};
 use ark_ec::CurveGroup;
-use ark_ff::AdditiveGroup;
-use ark_groth16::VerifyingKey;
+use ark_ec::short_weierstrass::{Affine, Projective};
+use ark_ff::{AdditiveGroup, Field, PrimeField};
+use blake2::{Blake2b512, Digest};
+use millstream_prover::VerifyingKey;
 
-use crate::curve::{Curve, Identity, for_points, same_ratio};
+use crate::curve::{Curve, Identity, for_points, same_ratio, scale};
 use crate::error::CeremonyError;
 use crate::initial::Reference;
-use crate::parameters::{A, B_G1, B_G2, Header, IC, L, H, Parameters, has_entries};
+use crate::parameters::{A, B_G1, B_G2, H, Header, IC, L, Parameters, has_entries};
 use crate::powers::msm;
 use crate::random::{Weights, generators};
 use crate::sections::{Result, SectionFile};
@@ -115,10 +116,30 @@ impl Verified<'_> {
         self.parameters.chain.is_closed()
     }
 
-    /// The verifying key as it is now; of an unfinished ceremony, no key to use.
-    pub(crate) fn verifying_key(&self) -> VerifyingKey<ark_bn254::Bn254> {
+    /// The verifying key of the parameters as they are now; of an unfinished ceremony, no key to use.
+    ///
+    /// In the file gamma is the generator, as snarkjs keeps it, and a verifier that sees only the key refuses that (spec L-22). So gamma and
+    /// the points of the public inputs are multiplied and divided by one public factor. Every proof is as good under the one key as under
+    /// the other.
+    pub(crate) fn verifying_key(&self) -> ark_groth16::VerifyingKey<Bn254> {
         let Header { alpha_g1, beta_g2, gamma_g2, delta_g2, .. } = self.parameters.header;
-        VerifyingKey { alpha_g1, beta_g2, gamma_g2, delta_g2, gamma_abc_g1: self.reference.ic.clone() }
+        let factor = self.gamma_factor();
+        let inverse = factor.inverse().expect("the factor is not zero");
+        let gamma_g2 = (gamma_g2 * factor).into_affine();
+        ark_groth16::VerifyingKey { alpha_g1, beta_g2, gamma_g2, delta_g2, gamma_abc_g1: scale(&self.reference.ic, inverse) }
+    }
+
+    /// The verifying key, once somebody contributed and it is not degenerate.
+    fn sound_key(&self) -> Option<VerifyingKey> {
+        (self.participants() > 0).then(|| VerifyingKey::new(&self.verifying_key()).ok()).flatten()
+    }
+
+    /// The public factor of gamma: a hash of the whole ceremony, so that nobody chose it.
+    fn gamma_factor(&self) -> Fr {
+        let mut hasher = Blake2b512::new_with_prefix(b"millstream ceremony gamma 1");
+        hasher.update(self.parameters.chain.encode());
+        // Zero has a chance of 2^-253.
+        Fr::from_le_bytes_mod_order(&hasher.finalize())
     }
 
     /// Everything that was checked, for publication.
@@ -131,7 +152,8 @@ impl Verified<'_> {
             powers_hash: self.reference.powers_hash.to_string(),
             circuit_hash: self.reference.circuit_hash.to_string(),
             contributions: self.parameters.chain.contributions.iter().enumerate().map(ContributionRecord::of).collect(),
-            verifying_key_hash: millstream_prover::VerifyingKey::new(&self.verifying_key()).ok().map(|key| key.key_hash().to_string()),
+            gamma_factor: self.gamma_factor().to_string(),
+            verifying_key_hash: self.sound_key().map(|key| key.key_hash().to_string()),
         }
     }
 }

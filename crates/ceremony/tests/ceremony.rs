@@ -7,7 +7,9 @@ use std::path::Path;
 
 use common::{by_number, ceremony, log_of, register_1, registration, settle_1, swap_points};
 use millstream_ceremony::insecure_powers::{Prepared, write_insecure_powers};
-use millstream_ceremony::{BadChain, Beacon, Blake2bHash, CeremonyError, ContributionKind, PowersPin, Reference, Secret, beacon, contribute};
+use millstream_ceremony::{
+    BadChain, Beacon, Blake2bHash, CeremonyError, ContributionKind, PowersPin, Reference, Secret, beacon, contribute,
+};
 use millstream_prover::{Blinding, KeyMismatch, KeyPins, ProductionKeys, Prover, ProverError};
 use millstream_types::Hash256;
 
@@ -84,51 +86,6 @@ fn a_circuit_needs_enough_powers() {
     assert!(matches!(refused, Err(CeremonyError::TooFewPowers { needed: it, .. }) if it == needed), "{refused:?}");
 }
 
-/// The hash is right here, as if a bad file had been pinned: every relation is checked all the same.
-#[test]
-fn powers_of_no_one_secret_are_refused() {
-    let ceremony = ceremony();
-    let n = 1 << log_of(ceremony.circuit);
-    let check = |name: &str, section, change: &dyn Fn(&mut Vec<u8>)| {
-        let path = ceremony.tampered(&ceremony.powers(), name, section, |bytes| change(bytes));
-        let pin = PowersPin::Hash(blake2b(&path));
-        Reference::derive(ceremony.circuit, &path, pin).expect_err("powers that do not hold")
-    };
-    let relations = [
-        (2, 0, 1, G1, "the first power in G1 is not the generator"),
-        (2, 5, 6, G1, "the powers of tau in G1"),
-        (2, 2 * n - 3, 2 * n - 2, G1, "the powers of tau in G1"),
-        (3, 0, 1, G2, "the first power in G2 is not the generator"),
-        (3, n - 2, n - 1, G2, "the powers of tau in G2"),
-        (4, 0, 1, G1, "the powers of tau times alpha"),
-        (5, 3, 7, G1, "the powers of tau times beta"),
-        (12, 2 * n - 1, 4 * n - 2, G1, "the prepared values do not follow from the powers"),
-        (12, n - 1, 2 * n - 2, G1, "the prepared values do not follow from the powers"),
-        (13, n - 1, n, G2, "the prepared values do not follow from the powers"),
-        (14, n, n + 1, G1, "the prepared values do not follow from the powers"),
-        (15, n, n + 1, G1, "the prepared values do not follow from the powers"),
-    ];
-    for (index, (section, one, other, bytes, expected)) in relations.into_iter().enumerate() {
-        let error = check(&format!("swapped-{index}.ptau"), section, &|section| swap_points(section, bytes, one, other));
-        assert!(matches!(error, CeremonyError::Powers { what, .. } if what == expected), "{section} {one}: {error:?}");
-    }
-    let generator = by_number(&ceremony.powers())[&3][..G2].to_vec();
-    let beta = check("beta.ptau", 6, &|section| section.copy_from_slice(&generator));
-    assert!(matches!(beta, CeremonyError::Powers { what: "beta in G1 and in G2", .. }), "{beta:?}");
-
-    for (section, point, bytes) in [(2, 9, G1), (3, 9, G2), (12, n + 3, G1), (13, n + 3, G2)] {
-        for (kind, change) in [("bent", &|point: &mut [u8]| point[0] ^= 1), ("zero", &|point: &mut [u8]| point.fill(0)), ("large", &|point: &mut [u8]| point.fill(0xff))] as [(&str, &dyn Fn(&mut [u8])); 3] {
-            let error = check(&format!("{kind}-{section}.ptau"), section, &|section| change(&mut section[point * bytes..][..bytes]));
-            assert!(matches!(error, CeremonyError::BadPoint { section: at, index, .. } if (at, index) == (section, point)), "{kind} {section}: {error:?}");
-        }
-    }
-}
-
-fn blake2b(path: &Path) -> Blake2bHash {
-    use blake2::Digest;
-    Blake2bHash::from_bytes(blake2::Blake2b512::digest(fs::read(path).expect("readable")).into())
-}
-
 /// Powers, and parameters, cut anywhere or longer than they say, of another kind or version.
 #[test]
 fn files_that_are_not_what_they_say_are_refused() {
@@ -157,13 +114,17 @@ fn files_that_are_not_what_they_say_are_refused() {
         let refused = Reference::derive(ceremony.circuit, &powers, ceremony.pin).expect_err("no powers");
         assert!(malformed(&refused), "{name}: {refused:?}");
         let parameters = spoil(&contributed, &format!("{name}.zkey"), change);
-        let refused = contribute(&parameters, &ceremony.file("out-0.zkey"), None, Secret::from_os(b"").expect("entropy")).expect_err("none");
+        let refused =
+            contribute(&parameters, &ceremony.file("out-0.zkey"), None, Secret::from_os(b"").expect("entropy")).expect_err("none");
         assert!(malformed(&refused), "{name}: {refused:?}");
         let refused = ceremony.reference.verify(&parameters).expect_err("none");
         assert!(malformed(&refused), "{name}: {refused:?}");
     }
     for section in [2, 3, 5, 6, 7, 8, 9, 10] {
-        for (name, change) in [("short", &|bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1)), ("long", &|bytes: &mut Vec<u8>| bytes.push(0))] as [(&str, &dyn Fn(&mut Vec<u8>)); 2] {
+        for (name, change) in
+            [("short", &|bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1)), ("long", &|bytes: &mut Vec<u8>| bytes.push(0))]
+                as [(&str, &dyn Fn(&mut Vec<u8>)); 2]
+        {
             let path = ceremony.tampered(&contributed, &format!("{name}-{section}.zkey"), section, change);
             let refused = ceremony.reference.verify(&path).expect_err("no parameters");
             assert!(malformed(&refused), "{name} {section}: {refused:?}");
@@ -194,7 +155,8 @@ fn parameters_that_do_not_follow_are_refused() {
         (6, G1, "the points of B in G1"),
         (7, G2, "the points of B in G2"),
     ] {
-        let error = check(&format!("swapped-{section}.zkey"), section, &|section| swap_points(section, bytes, 0, 1 + usize::from(bytes == G2)));
+        let error =
+            check(&format!("swapped-{section}.zkey"), section, &|section| swap_points(section, bytes, 0, 1 + usize::from(bytes == G2)));
         assert!(matches!(error, CeremonyError::OtherCircuit { what, .. } if what == expected), "{section}: {error:?}");
     }
     let entries = check("entries.zkey", 4, &|section| section[50] ^= 1);
@@ -232,7 +194,9 @@ fn parameters_that_do_not_follow_are_refused() {
     // Section 10: circuit hash (64), number (4), then the first contribution's delta, s, x·s, x·R, transcript.
     let error = check("circuit-hash.zkey", 10, &|section| section[0] ^= 1);
     assert!(matches!(error, CeremonyError::OtherCircuit { what: "the circuit hash", .. }), "{error:?}");
-    for (name, at, reason) in [("delta", 68, BadChain::Delta), ("s", 68 + G1, BadChain::Transcript), ("s_x", 68 + 2 * G1, BadChain::Transcript)] {
+    for (name, at, reason) in
+        [("delta", 68, BadChain::Delta), ("s", 68 + G1, BadChain::Transcript), ("s_x", 68 + 2 * G1, BadChain::Transcript)]
+    {
         let error = check(&format!("chain-{name}.zkey"), 10, &header(at, &generator));
         assert!(matches!(error, CeremonyError::Chain { number: 1, reason: found, .. } if found == reason), "{name}: {error:?}");
     }
@@ -302,9 +266,9 @@ fn nothing_is_added_to_a_closed_ceremony_and_nothing_is_overwritten() {
     assert_eq!(fs::read(&second).expect("readable"), before);
     let exists = ceremony.reference.start(&first);
     assert!(matches!(exists, Err(CeremonyError::Exists { .. })), "{exists:?}");
-    let left = fs::read_dir(ceremony.file("").as_path()).expect("a directory").filter(|entry| {
-        entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(".unfinished"))
-    });
+    let left = fs::read_dir(ceremony.file("").as_path())
+        .expect("a directory")
+        .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(".unfinished")));
     assert_eq!(left.count(), 0);
 }
 

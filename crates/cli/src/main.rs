@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
-use millstream_cli::{bench, channel, demo, dev, logging, node, pay, proof, replay, settle, status};
+use millstream_cli::{bench, ceremony, channel, demo, dev, logging, node, pay, proof, replay, settle, status};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -44,6 +44,7 @@ const fn default_log_level(command: &Command) -> &'static str {
         | Command::Replay(_)
         | Command::Proof(_)
         | Command::Settle(_)
+        | Command::Ceremony(_)
         | Command::Status => "error",
     }
 }
@@ -59,6 +60,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Replay(args) => replay::command(context, args).await,
         Command::Proof(command) => proof::run(context, command).await,
         Command::Settle(command) => settle::run(context, command).await,
+        Command::Ceremony(command) => ceremony::run(context, command).await,
         Command::Status => status::run(context).await,
     }
 }

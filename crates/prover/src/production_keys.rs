@@ -75,7 +75,8 @@ impl ProductionKeys {
             return Err(at(io::Error::new(io::ErrorKind::InvalidData, "it is not a key of this circuit")));
         }
         // The points were checked when the key was made; the pinned hash says that they are still the same.
-        let proving = ProvingKey::deserialize_with_mode(&mut reader, Compress::No, Validate::No).map_err(|error| at(io::Error::other(error)))?;
+        let proving =
+            ProvingKey::deserialize_with_mode(&mut reader, Compress::No, Validate::No).map_err(|error| at(io::Error::other(error)))?;
         let keys = Self::new(circuit, circuit_digest, proving)?;
         mismatch(KeyMismatch::Key, pin.key_hash, keys.verifying.key_hash())?;
         Ok(keys)
@@ -87,7 +88,12 @@ impl ProductionKeys {
     /// [`ProverError::KeyFile`], also when there is such a file.
     pub fn save(&self, path: &Path) -> Result<KeyPin, ProverError> {
         let file_hash = self.write(path).map_err(|source| ProverError::KeyFile { path: path.to_path_buf(), source })?;
-        Ok(KeyPin { circuit: self.circuit, circuit_digest: Hash256::from_bytes(self.circuit_digest), key_hash: self.verifying.key_hash(), file_hash })
+        Ok(KeyPin {
+            circuit: self.circuit,
+            circuit_digest: Hash256::from_bytes(self.circuit_digest),
+            key_hash: self.verifying.key_hash(),
+            file_hash,
+        })
     }
 
     fn write(&self, path: &Path) -> io::Result<Hash256> {

@@ -15,7 +15,7 @@ const OURS: &str = "millstream-";
 const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire"];
 /// Each knows one outside thing, and none of the others.
 const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
-const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "cli"];
+const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "ceremony", "cli"];
 /// Nobody builds upon these.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];
 
@@ -25,6 +25,10 @@ const IMPURE: &[&str] = &["tokio", "quinn", "rocksdb", "alloy", "axum", "reqwest
 const SERVER: &[&str] = &["node", "gateway", "store", "engine", "prover"];
 /// What the load generator must not reach: it meets a node on the wire, as any payer does.
 const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "store", "engine", "chain"];
+/// What the ceremony must not reach: it makes keys from files alone, wherever its participants are.
+const ONLINE: &[&str] = &["node", "gateway", "client", "load", "store", "transport", "chain", "engine"];
+/// Who must not reach the ceremony: whoever uses keys knows nothing of making them.
+const KEY_USERS: &[&str] = &["node", "gateway", "client", "load"];
 /// Crates of ours that may use `anyhow`; the others have errors of their own.
 const ANYHOW: &[&str] = &["node", "cli", "xtask"];
 
@@ -129,6 +133,8 @@ pub fn problems(graph: &Graph) -> Vec<String> {
     }
     SERVER.iter().for_each(|crate_| forbid("client", crate_, "the client needs the server"));
     BEHIND_THE_WIRE.iter().for_each(|crate_| forbid("load", crate_, "the load generator knows what it measures"));
+    ONLINE.iter().for_each(|crate_| forbid("ceremony", crate_, "the ceremony knows more than files"));
+    KEY_USERS.iter().for_each(|user| forbid(user, "ceremony", "a user of keys knows how they are made"));
     // `millstream dev` starts a development chain, so the one binary may know the testkit; no library may.
     for crate_ in [PURE, ADAPTERS, APPLICATIONS].concat().into_iter().filter(|crate_| *crate_ != "cli") {
         DEVELOPMENT.iter().for_each(|tool| forbid(crate_, tool, "a library uses a development crate"));
@@ -199,6 +205,8 @@ mod tests {
             ("node", "anyhow"),
             ("client", "chain"),
             ("cli", "testkit"),
+            ("ceremony", "prover"),
+            ("cli", "ceremony"),
         ];
         assert_eq!(problems(&graph(&sound)), Vec::<String>::new());
         for (edges, expected) in [
@@ -211,6 +219,9 @@ mod tests {
             (&[("prover", "node")], "an adapter reaches upwards: prover -> node"),
             (&[("client", "engine")], "the client needs the server: client -> engine"),
             (&[("load", "store")], "the load generator knows what it measures: load -> store"),
+            (&[("ceremony", "chain")], "the ceremony knows more than files: ceremony -> chain"),
+            (&[("node", "ceremony")], "a user of keys knows how they are made: node -> ceremony"),
+            (&[("prover", "ceremony")], "an adapter reaches upwards: prover -> ceremony"),
             (&[("node", "testkit")], "a library uses a development crate: node -> testkit"),
             (&[("chain", "anyhow")], "errors of a library are typed: chain -> anyhow"),
             (&[("voucher", "types"), ("billing", "voucher")], "a crate of its level may not know the other: billing -> voucher"),
