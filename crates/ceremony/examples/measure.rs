@@ -1,24 +1,29 @@
 //! How long each step of a ceremony takes for a circuit, and how much memory all of it: with powers of tau whose secrets are known.
 //!
-//! `cargo run --release -p millstream-ceremony --features insecure-powers --example measure -- settle-24`
+//! `cargo run --release -p millstream-ceremony --features insecure-powers --example measure -- settle-24 [DIRECTORY]`
+//!
+//! In a directory that is named the files stay, the circuit for snarkjs among them.
 
 use std::error::Error;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use millstream_ceremony::insecure_powers::{Prepared, write_insecure_powers};
-use millstream_ceremony::{Beacon, PowersPin, Reference, Secret, beacon, contribute};
+use millstream_ceremony::{Beacon, PowersPin, Reference, Secret, beacon, contribute, write_r1cs};
 use millstream_circuit::MatrixName;
 use millstream_prover::CircuitId;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let circuit: CircuitId = std::env::args().nth(1).ok_or("name a circuit")?.parse()?;
-    let directory = tempfile::tempdir()?;
-    let file = |name: &str| directory.path().join(name);
+    let temporary = tempfile::tempdir()?;
+    let directory = std::env::args().nth(2).map_or_else(|| temporary.path().to_path_buf(), PathBuf::from);
+    let file = |name: &str| directory.join(name);
     let structure = circuit.structure();
     let log = (structure.constraints() + 4).next_power_of_two().trailing_zeros();
     let entries = [MatrixName::A, MatrixName::B, MatrixName::C].map(|name| structure.entries(name));
     println!("{circuit}: {} rows, 2^{log} points, {entries:?} entries", structure.constraints());
+    write_r1cs(&structure, &file("circuit.r1cs"))?;
     drop(structure);
 
     let mut last = Instant::now();

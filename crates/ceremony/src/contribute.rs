@@ -98,16 +98,12 @@ fn require_length(what: &'static str, found: usize, min: usize, max: usize) -> R
 
 fn apply(input: &Path, out: &Path, name: Option<String>, beacon: Option<Beacon>, key: impl FnOnce() -> DeltaKey) -> Result<Contributed> {
     let path = || input.to_path_buf();
-    let Parameters { mut file, mut header, mut chain } = Parameters::open(input)?;
+    let Parameters { mut file, mut header, mut chain } = parameters::open_with_chain(input)?;
     if chain.is_closed() {
         return Err(CeremonyError::Closed { path: path() });
     }
     if chain.contributions.len() >= CONTRIBUTIONS_MAX {
         return Err(CeremonyError::Full { path: path(), max: CONTRIBUTIONS_MAX });
-    }
-    chain.verify().map_err(|(number, reason)| CeremonyError::Chain { path: path(), number, reason })?;
-    if header.delta_g1 != chain.delta_g1() {
-        return Err(CeremonyError::Parameters { path: path(), what: "delta is not that of the last contribution" });
     }
     // Before the work, so that it is not done for nothing.
     let mut writer = SectionWriter::create(out, FORMAT, 1, SECTIONS)?;

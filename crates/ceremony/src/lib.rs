@@ -38,6 +38,7 @@ pub use curve::Blake2bHash;
 pub use error::{BadChain, CeremonyError};
 pub use finish::Finished;
 pub use initial::Reference;
+pub use parameters::check_contributions;
 pub use pins::{PinnedPowers, powers_pins};
 pub use powers::PowersPin;
 pub use r1cs::write_r1cs;

@@ -14,6 +14,7 @@ use millstream_circuit::{MatrixName, PUBLIC_INPUTS, Structure};
 
 use crate::chain::{CHAIN_BYTES_MAX, Chain};
 use crate::curve::{Curve, FIELD_BYTES, write_points};
+use crate::error::CeremonyError;
 use crate::initial::{INSTANCE, Reference};
 use crate::r1cs::{little_endian, number};
 use crate::sections::{Result, SectionFile, SectionWriter, at};
@@ -144,6 +145,26 @@ impl Parameters {
         let chain = Chain::decode(&bytes).map_err(|what| file.malformed(what))?;
         Ok(Self { file, header, chain })
     }
+}
+
+/// Checks what needs neither the circuit nor the powers of tau: the format, the sizes, and each contribution. Seconds, where
+/// [`Reference::verify`] needs minutes before; it says nothing about the parameters themselves.
+///
+/// # Errors
+/// [`CeremonyError::File`], [`CeremonyError::Malformed`], [`CeremonyError::Chain`], [`CeremonyError::Parameters`] when delta is another.
+pub fn check_contributions(input: &Path) -> Result<()> {
+    open_with_chain(input).map(drop)
+}
+
+/// Opens a file and verifies its chain.
+pub(crate) fn open_with_chain(input: &Path) -> Result<Parameters> {
+    let parameters = Parameters::open(input)?;
+    let verified = parameters.chain.verify();
+    verified.map_err(|(number, reason)| CeremonyError::Chain { path: input.to_path_buf(), number, reason })?;
+    if parameters.header.delta_g1 != parameters.chain.delta_g1() {
+        return Err(CeremonyError::Parameters { path: input.to_path_buf(), what: "delta is not that of the last contribution" });
+    }
+    Ok(parameters)
 }
 
 /// Writes parameters from memory.

@@ -4,18 +4,21 @@
 //! after all, the later one's proof is stale (its book has another root) and reverts without effect.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use millstream_chain::{
     Asked, BookRegistration, BookSettlement, EpochRoot, IntentId, Ledger, Operator, ProofWords, ServedRequest, SlotRow, Submitter,
-    TxReceipt,
+    TierConfig, TxReceipt,
 };
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, Slot, field_from_word, field_to_word};
 use millstream_engine::RequestKind;
-use millstream_prover::{CircuitId, InsecureDevKeys, Proof, Prover, ProverWorker, WorkerError};
-use millstream_types::{Amount, BookId, LedgerId, Timestamp};
+use millstream_prover::{
+    CircuitId, InsecureDevKeys, KeyPins, ProductionKeys, Proof, Prover, ProverError, ProverWorker, WorkerError, refuse_public_chain,
+};
+use millstream_types::{Amount, BookId, ChainId, Hash256, LedgerId, Timestamp};
 use millstream_voucher::{PublicKey, VerifiedVoucher};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -340,19 +343,53 @@ impl Settler {
     }
 }
 
-/// Loads or makes the development keys of every tier, and compares them with the ledger's verifiers.
-fn load_prover(ledger: LedgerId, tiers: &[millstream_chain::TierConfig], directory: &std::path::Path) -> anyhow::Result<Prover> {
-    millstream_prover::refuse_public_chain(ledger.chain)?;
-    let mut keys = Vec::new();
+/// Refuses a ledger on a public chain unless each of its verifiers has a pinned production key (spec L-23, L-24).
+pub(crate) fn require_keys(chain: ChainId, tiers: &[TierConfig]) -> anyhow::Result<()> {
+    if refuse_public_chain(chain).is_ok() {
+        return Ok(());
+    }
+    circuits_of(tiers)?.into_iter().try_for_each(|(circuit, expected)| {
+        let pin = KeyPins::committed().of(circuit).ok_or(ProverError::NotPinned { circuit });
+        let pin = pin.with_context(|| format!("chain {chain} is public, and takes keys from a ceremony only"))?;
+        same_key(circuit, expected, pin.key_hash)
+    })
+}
+
+/// The circuits of a ledger, with the hashes of the keys that it verifies them with.
+fn circuits_of(tiers: &[TierConfig]) -> anyhow::Result<Vec<(CircuitId, Hash256)>> {
+    let mut circuits = Vec::new();
     for tier in tiers {
         let size = BookSize::new(usize::from(tier.slots))?;
-        for (circuit, expected) in CircuitId::of_tier(size).into_iter().zip([tier.settle_key, tier.register_key]) {
-            let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
-            let ours = key.verifying_key().key_hash();
-            anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
-            keys.push(key);
-        }
+        circuits.extend(CircuitId::of_tier(size).into_iter().zip([tier.settle_key, tier.register_key]));
     }
+    Ok(circuits)
+}
+
+fn same_key(circuit: CircuitId, expected: Hash256, ours: Hash256) -> anyhow::Result<()> {
+    anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
+    Ok(())
+}
+
+/// Loads the keys of every tier, and compares them with the ledger's verifiers: on a development chain development keys, which are made
+/// when they are not there, on a public one the pinned keys.
+fn load_prover(ledger: LedgerId, tiers: &[TierConfig], directory: &Path) -> anyhow::Result<Prover> {
+    let circuits = circuits_of(tiers)?;
+    if refuse_public_chain(ledger.chain).is_err() {
+        let load = |(circuit, expected)| {
+            let key = ProductionKeys::load(circuit, directory, KeyPins::committed())?;
+            same_key(circuit, expected, key.verifying_key().key_hash())?;
+            Ok(key)
+        };
+        let keys = circuits.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
+        info!(circuits = keys.len(), "pinned production keys loaded");
+        return Ok(Prover::production(keys));
+    }
+    let load = |(circuit, expected)| {
+        let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
+        same_key(circuit, expected, key.verifying_key().key_hash())?;
+        Ok(key)
+    };
+    let keys = circuits.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
     info!(circuits = keys.len(), "insecure development keys loaded");
     Ok(Prover::insecure_dev(keys))
 }
@@ -427,4 +464,28 @@ fn intent(kind: &[u8], roots: &[[u8; 32]]) -> IntentId {
         sha2::Digest::update(&mut hasher, root);
     }
     IntentId::from_bytes(sha2::Digest::finalize(hasher).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// L-23, L-24: whatever hashes the verifiers have, a public chain needs keys that are pinned.
+    #[test]
+    fn a_public_chain_needs_pinned_keys() {
+        let [settle_key, register_key] = [1, 2].map(|byte| Hash256::from_bytes([byte; 32]));
+        let verifier = millstream_types::Address::from_bytes([1; 20]);
+        let tier =
+            TierConfig { slots: 1, empty_root: [0; 32], settle_verifier: verifier, register_verifier: verifier, settle_key, register_key };
+        for chain in [31_337, 1_337] {
+            require_keys(ChainId::new(chain), std::slice::from_ref(&tier)).expect("a development chain");
+        }
+        for chain in [1, 8_453, 137] {
+            let refused = require_keys(ChainId::new(chain), std::slice::from_ref(&tier)).expect_err("a public chain");
+            let missing = refused.downcast_ref::<ProverError>();
+            assert!(matches!(missing, Some(ProverError::NotPinned { .. })), "{refused:#}");
+            let ledger = LedgerId { chain: ChainId::new(chain), contract: verifier };
+            load_prover(ledger, std::slice::from_ref(&tier), Path::new("nowhere")).expect_err("no development keys either");
+        }
+    }
 }

@@ -7,7 +7,9 @@ use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use millstream_ceremony::{Beacon, Blake2bHash, CeremonyError, PowersPin, Reference, Secret, beacon, contribute, write_r1cs};
+use millstream_ceremony::{
+    Beacon, Blake2bHash, CeremonyError, PowersPin, Reference, Secret, beacon, check_contributions, contribute, write_r1cs,
+};
 use millstream_prover::CircuitId;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
@@ -238,6 +240,7 @@ fn close(args: &BeaconArgs) -> CliResult<ContributedView> {
 
 fn check(args: &VerifyArgs) -> CliResult<VerifiedView> {
     refuse_existing([args.transcript.as_ref()])?;
+    check_contributions(&args.input)?;
     let reference = args.subject.derive()?;
     let verified = reference.verify(&args.input)?;
     if let Some(path) = &args.transcript {
@@ -247,6 +250,7 @@ fn check(args: &VerifyArgs) -> CliResult<VerifiedView> {
 }
 
 fn finish(args: &FinishArgs) -> CliResult<FinishedView> {
+    check_contributions(&args.input)?;
     let reference = args.subject.derive()?;
     let finished = reference.verify(&args.input)?.finish(&args.directory)?;
     Ok(FinishedView::new(&finished))
