@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::ceremony::CeremonyCommand;
 use crate::channel::ChannelCommand;
 use crate::context::GlobalArgs;
 use crate::demo::DemoArgs;
@@ -55,6 +56,9 @@ pub enum Command {
     /// Rebuild and audit a ledger from the chain alone
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Make proving keys for public chains that nobody has to trust
+    #[command(subcommand)]
+    Ceremony(CeremonyCommand),
     /// Show what the provider's node is and does
     Status,
 }
@@ -90,6 +94,12 @@ mod tests {
         assert!(parse("millstream ledger rebuild --rpc http://127.0.0.1:1 --ledger 0x00000000000000000000000000000000000000aa --at 7"));
         assert!(parse("millstream ledger audit --key settle-24=0x0000000000000000000000000000000000000000000000000000000000000001"));
         assert!(!parse("millstream ledger audit --key settle-0=0x01"));
+        assert!(parse("millstream ceremony start settle-96 --powers p.ptau 0.zkey --r1cs c.r1cs"));
+        assert!(parse("millstream ceremony contribute 0.zkey 1.zkey --name Ada --entropy -"));
+        assert!(parse("millstream ceremony beacon 1.zkey 2.zkey --value 0xbeac --iterations-log2 10"));
+        assert!(parse("millstream ceremony finish register-96 --powers p.ptau 2.zkey keys"));
+        assert!(!parse("millstream ceremony start settle-0 --powers p.ptau 0.zkey"));
+        assert!(!parse("millstream ceremony beacon 1.zkey 2.zkey --value 0xbeac --iterations-log2 33"));
         assert!(!parse("millstream bench --lines 1025"));
         assert!(!parse("millstream bench --rate 1000 --in-flight 2"));
         assert!(!parse("millstream"));

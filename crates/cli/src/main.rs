@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
-use millstream_cli::{bench, channel, demo, dev, ledger, logging, node, pay, proof, replay, settle, status};
+use millstream_cli::{bench, ceremony, channel, demo, dev, ledger, logging, node, pay, proof, replay, settle, status};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -45,6 +45,7 @@ const fn default_log_level(command: &Command) -> &'static str {
         | Command::Proof(_)
         | Command::Settle(_)
         | Command::Ledger(_)
+        | Command::Ceremony(_)
         | Command::Status => "error",
     }
 }
@@ -61,6 +62,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Proof(command) => proof::run(context, command).await,
         Command::Settle(command) => settle::run(context, command).await,
         Command::Ledger(command) => ledger::run(context, command).await,
+        Command::Ceremony(command) => ceremony::run(context, command).await,
         Command::Status => status::run(context).await,
     }
 }

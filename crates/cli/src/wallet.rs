@@ -111,8 +111,7 @@ pub fn lane(ledger: &Ledger, secret: &SecretBytes) -> CliResult<Submitter> {
 }
 
 fn submitter_options(ledger: &Ledger) -> SubmitterOptions {
-    let development = DEVELOPMENT_CHAINS.contains(&ledger.chain().get());
-    if development { SubmitterOptions::for_development() } else { SubmitterOptions::default() }
+    if ledger.chain().is_development() { SubmitterOptions::for_development() } else { SubmitterOptions::default() }
 }
 
 /// The channels of the state that are on a ledger.

@@ -86,9 +86,9 @@ impl Node {
     pub async fn start(config: &NodeConfig) -> anyhow::Result<Self> {
         let started = Instant::now();
         let rpc = Rpc::connect_to(&config.chain.rpc_url, ChainId::new(config.chain.chain_id), RpcOptions::default()).await?;
-        // There are no other proving keys than development keys yet, and without keys there is no settlement.
-        millstream_prover::refuse_public_chain(rpc.chain())?;
         let ledger = Ledger::attach(rpc.clone(), config.chain.ledger).await?;
+        // Without keys there is no settlement: better known now than when the first one is due.
+        prove::require_keys(ledger.id().chain, &ledger.config().tiers)?;
         let key = read_key(&config.chain.operator_key_file)?;
         let operator = key.address();
         let expected = ledger.operator().await?;

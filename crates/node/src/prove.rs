@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context;
 use millstream_chain::{Ledger, ProofWords, TierConfig};
 use millstream_circuit::{BookSize, PublicInputs, RegisterStatement, SettleStatement, field_to_word};
-use millstream_prover::{CircuitId, InsecureDevKeys, Job, Proof, Prover, ProverService, ServiceError, ServiceOptions};
-use millstream_types::{BookId, ChannelId, LedgerId};
+use millstream_prover::{
+    CircuitId, InsecureDevKeys, Job, KeyPins, ProductionKeys, Proof, Prover, ProverError, ProverService, ServiceError, ServiceOptions,
+    refuse_public_chain,
+};
+use millstream_types::{BookId, ChainId, ChannelId, Hash256, LedgerId};
 use millstream_voucher::{SignedVoucher, VOUCHER_BYTES};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -172,19 +176,53 @@ fn words(public: &PublicInputs) -> [[u8; 32]; 3] {
     public.to_array().map(field_to_word)
 }
 
-/// Loads or makes the development keys of every tier, and compares them with the ledger's verifiers.
-fn load_prover(ledger: LedgerId, tiers: &[TierConfig], directory: &Path) -> anyhow::Result<Prover> {
-    millstream_prover::refuse_public_chain(ledger.chain)?;
-    let mut keys = Vec::new();
+/// Refuses a ledger on a public chain unless each of its verifiers has a pinned production key (spec L-23, L-24).
+pub(crate) fn require_keys(chain: ChainId, tiers: &[TierConfig]) -> anyhow::Result<()> {
+    if refuse_public_chain(chain).is_ok() {
+        return Ok(());
+    }
+    circuits_of(tiers)?.into_iter().try_for_each(|(circuit, expected)| {
+        let pin = KeyPins::committed().of(circuit).ok_or(ProverError::NotPinned { circuit });
+        let pin = pin.with_context(|| format!("chain {chain} is public, and takes keys from a ceremony only"))?;
+        same_key(circuit, expected, pin.key_hash)
+    })
+}
+
+/// The circuits of a ledger, with the hashes of the keys that it verifies them with.
+fn circuits_of(tiers: &[TierConfig]) -> anyhow::Result<Vec<(CircuitId, Hash256)>> {
+    let mut circuits = Vec::new();
     for tier in tiers {
         let size = BookSize::new(usize::from(tier.slots))?;
-        for (circuit, expected) in CircuitId::of_tier(size).into_iter().zip([tier.settle_key, tier.register_key]) {
-            let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
-            let ours = key.verifying_key().key_hash();
-            anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
-            keys.push(key);
-        }
+        circuits.extend(CircuitId::of_tier(size).into_iter().zip([tier.settle_key, tier.register_key]));
     }
+    Ok(circuits)
+}
+
+fn same_key(circuit: CircuitId, expected: Hash256, ours: Hash256) -> anyhow::Result<()> {
+    anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
+    Ok(())
+}
+
+/// Loads the keys of every tier, and compares them with the ledger's verifiers: on a development chain development keys, which are made
+/// when they are not there, on a public one the pinned keys.
+fn load_prover(ledger: LedgerId, tiers: &[TierConfig], directory: &Path) -> anyhow::Result<Prover> {
+    let circuits = circuits_of(tiers)?;
+    if refuse_public_chain(ledger.chain).is_err() {
+        let load = |(circuit, expected)| {
+            let key = ProductionKeys::load(circuit, directory, KeyPins::committed())?;
+            same_key(circuit, expected, key.verifying_key().key_hash())?;
+            Ok(key)
+        };
+        let keys = circuits.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
+        info!(circuits = keys.len(), "pinned production keys loaded");
+        return Ok(Prover::production(keys));
+    }
+    let load = |(circuit, expected)| {
+        let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
+        same_key(circuit, expected, key.verifying_key().key_hash())?;
+        Ok(key)
+    };
+    let keys = circuits.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
     info!(circuits = keys.len(), "insecure development keys loaded");
     Ok(Prover::insecure_dev(keys))
 }

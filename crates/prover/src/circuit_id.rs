@@ -1,6 +1,7 @@
 //! Names of circuits.
 
 use core::fmt;
+use core::str::FromStr;
 
 use millstream_circuit::{BookSize, Structure, register_structure, settle_structure};
 
@@ -58,5 +59,43 @@ impl fmt::Display for CircuitId {
             CircuitKind::Register => "register",
         };
         write!(f, "{kind}-{}", self.size.slots())
+    }
+}
+
+/// Why text does not name a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a circuit is written settle-N or register-N, N from 1 to 4096")]
+pub struct CircuitIdError;
+
+impl FromStr for CircuitId {
+    type Err = CircuitIdError;
+
+    /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, slots) = text.split_once('-').ok_or(CircuitIdError)?;
+        let kind = match kind {
+            "settle" => CircuitKind::Settle,
+            "register" => CircuitKind::Register,
+            _ => return Err(CircuitIdError),
+        };
+        let size = slots.parse().ok().and_then(|slots| BookSize::new(slots).ok()).ok_or(CircuitIdError)?;
+        let circuit = Self { kind, size };
+        // No sign, no leading zero.
+        if circuit.to_string() == text { Ok(circuit) } else { Err(CircuitIdError) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for name in ["settle-1", "register-96", "settle-4096"] {
+            assert_eq!(name.parse::<CircuitId>().map(|circuit| circuit.to_string()), Ok(name.to_owned()));
+        }
+        for name in ["", "settle", "settle-", "settle-0", "settle-4097", "settle-+1", "settle-01", "Settle-1", "close-1", "settle-1 "] {
+            assert_eq!(name.parse::<CircuitId>(), Err(CircuitIdError), "{name}");
+        }
     }
 }

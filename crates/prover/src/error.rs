@@ -1,9 +1,10 @@
 //! What can go wrong, by whose fault.
 
+use core::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use millstream_types::ChainId;
+use millstream_types::{ChainId, Hash256};
 
 use crate::circuit_id::CircuitId;
 
@@ -21,6 +22,26 @@ pub enum ProverError {
     NoKeys {
         /// The circuit.
         circuit: CircuitId,
+    },
+    /// Rejection: no production key of this circuit is trusted.
+    #[error("no proving key of {circuit} is pinned")]
+    NotPinned {
+        /// The circuit.
+        circuit: CircuitId,
+    },
+    /// Rejection: the key in the file is not the pinned one.
+    #[error("{path} is not the pinned key of {circuit}: the hash of {what} is {found}, not {expected}")]
+    KeyMismatch {
+        /// The circuit.
+        circuit: CircuitId,
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: KeyMismatch,
+        /// The pinned hash.
+        expected: Hash256,
+        /// The hash here.
+        found: Hash256,
     },
     /// Rejection: the verifying key proves nothing.
     #[error("the verifying key of {circuit} is degenerate")]
@@ -68,6 +89,27 @@ pub enum ProverError {
         /// The circuit.
         circuit: CircuitId,
     },
+}
+
+/// In what a production key differs from its pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyMismatch {
+    /// The circuit that this version has is not the one that the key was made for.
+    Circuit,
+    /// The file.
+    File,
+    /// The verifying key.
+    Key,
+}
+
+impl fmt::Display for KeyMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Circuit => "the circuit",
+            Self::File => "the file",
+            Self::Key => "the verifying key",
+        })
+    }
 }
 
 /// How a verifying key is degenerate (spec L-22 and the curve's own rules).

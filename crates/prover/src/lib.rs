@@ -4,7 +4,8 @@
 //! [`ProverService`] does it in the background of an async caller.
 //!
 //! **Invariants.** A proof that leaves this crate has passed the native verifier. A key that leaves it is not degenerate (spec L-22).
-//! Development keys prove nothing about a public chain: a statement for one is refused (spec L-23). Nothing here is a production key.
+//! Development keys prove nothing about a public chain: a statement for one is refused (spec L-23).
+//! A production key is one that is pinned by hash (spec L-24); [`ProductionKeys::load`] gives no other.
 //!
 //! Spec: `docs/spec/ledger.md`, sections Data binding and Keys.
 
@@ -12,6 +13,8 @@ mod circuit_id;
 mod dev_keys;
 mod error;
 mod groth16;
+mod key_pins;
+mod production_keys;
 mod proof;
 mod prover;
 mod service;
@@ -19,10 +22,12 @@ mod setup;
 pub mod snarkjs;
 mod verifying_key;
 
-pub use circuit_id::{CircuitId, CircuitKind};
+pub use circuit_id::{CircuitId, CircuitIdError, CircuitKind};
 pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, insecure_dev_key_hash, refuse_public_chain};
-pub use error::{DegenerateKey, ProofWordsError, ProverError};
+pub use error::{DegenerateKey, KeyMismatch, ProofWordsError, ProverError};
 pub use groth16::Blinding;
+pub use key_pins::{KeyPin, KeyPins, KeyPinsError};
+pub use production_keys::ProductionKeys;
 pub use proof::Proof;
 pub use prover::Prover;
 pub use service::{Job, JobState, ProverService, ServiceError, ServiceOptions};

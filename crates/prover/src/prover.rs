@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ark_bn254::Bn254;
+use ark_groth16::ProvingKey;
 use millstream_circuit::{PublicInputs, RegisterStatement, SettleStatement, Witness};
 use millstream_types::ChainId;
 
@@ -9,6 +11,7 @@ use crate::circuit_id::CircuitId;
 use crate::dev_keys::{InsecureDevKeys, refuse_public_chain};
 use crate::error::ProverError;
 use crate::groth16::{self, Blinding};
+use crate::production_keys::ProductionKeys;
 use crate::proof::Proof;
 use crate::verifying_key::VerifyingKey;
 
@@ -18,14 +21,50 @@ const BYTES_PER_POINT: u64 = 1_024;
 /// Proves statements with the keys it holds. Synchronous, and busy on all of rayon's threads: call it where blocking is allowed.
 #[derive(Clone, Debug)]
 pub struct Prover {
-    keys: BTreeMap<CircuitId, InsecureDevKeys>,
+    keys: BTreeMap<CircuitId, Keys>,
+}
+
+/// Keys of one kind or the other.
+#[derive(Clone, Debug)]
+enum Keys {
+    InsecureDev(InsecureDevKeys),
+    Production(ProductionKeys),
+}
+
+impl Keys {
+    const fn circuit(&self) -> CircuitId {
+        match self {
+            Self::InsecureDev(keys) => keys.circuit(),
+            Self::Production(keys) => keys.circuit(),
+        }
+    }
+
+    fn verifying_key(&self) -> &VerifyingKey {
+        match self {
+            Self::InsecureDev(keys) => keys.verifying_key(),
+            Self::Production(keys) => keys.verifying_key(),
+        }
+    }
+
+    fn proving_key(&self) -> &ProvingKey<Bn254> {
+        match self {
+            Self::InsecureDev(keys) => keys.proving_key(),
+            Self::Production(keys) => keys.proving_key(),
+        }
+    }
 }
 
 impl Prover {
     /// A prover with development keys: it refuses statements for public chains (spec L-23).
     #[must_use]
     pub fn insecure_dev(keys: impl IntoIterator<Item = InsecureDevKeys>) -> Self {
-        Self { keys: keys.into_iter().map(|keys| (keys.circuit(), keys)).collect() }
+        Self { keys: keys.into_iter().map(|keys| (keys.circuit(), Keys::InsecureDev(keys))).collect() }
+    }
+
+    /// A prover with keys from ceremonies, for any chain (spec L-24).
+    #[must_use]
+    pub fn production(keys: impl IntoIterator<Item = ProductionKeys>) -> Self {
+        Self { keys: keys.into_iter().map(|keys| (keys.circuit(), Keys::Production(keys))).collect() }
     }
 
     /// The circuits it can prove.
@@ -36,7 +75,7 @@ impl Prover {
     /// The verifying key of a circuit, when it holds the circuit's keys.
     #[must_use]
     pub fn verifying_key(&self, circuit: CircuitId) -> Option<&VerifyingKey> {
-        self.keys.get(&circuit).map(InsecureDevKeys::verifying_key)
+        self.keys.get(&circuit).map(Keys::verifying_key)
     }
 
     /// The memory that a proof takes at its peak, in bytes, the keys left aside; 0 for a circuit that it has no keys of.
@@ -92,14 +131,18 @@ impl Prover {
         prove(keys, statement.witness(), statement.public, blinding, wanted)
     }
 
-    fn keys_for(&self, circuit: CircuitId, chain: ChainId) -> Result<&InsecureDevKeys, ProverError> {
-        refuse_public_chain(chain)?;
-        self.keys.get(&circuit).ok_or(ProverError::NoKeys { circuit })
+    fn keys_for(&self, circuit: CircuitId, chain: ChainId) -> Result<&Keys, ProverError> {
+        let keys = self.keys.get(&circuit);
+        // Also without keys: the answer on a public chain does not depend on what was loaded.
+        if !matches!(keys, Some(Keys::Production(_))) {
+            refuse_public_chain(chain)?;
+        }
+        keys.ok_or(ProverError::NoKeys { circuit })
     }
 }
 
 fn prove(
-    keys: &InsecureDevKeys,
+    keys: &Keys,
     witness: Witness,
     public: PublicInputs,
     blinding: &Blinding,

@@ -15,7 +15,7 @@ const OURS: &str = "millstream-";
 const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire"];
 /// Each knows one outside thing, and none of the others.
 const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
-const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "recovery", "cli"];
+const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "recovery", "ceremony", "cli"];
 /// Nobody builds upon these.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];
 
@@ -27,6 +27,10 @@ const SERVER: &[&str] = &["node", "gateway", "store", "engine", "prover"];
 const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "store", "engine", "chain"];
 /// What leaving and auditing must not reach: they work without the provider, and without anything that it keeps.
 const PROVIDERS: &[&str] = &["node", "gateway", "store", "transport", "engine"];
+/// What the ceremony must not reach: it makes keys from files alone, wherever its participants are.
+const ONLINE: &[&str] = &["node", "gateway", "client", "load", "store", "transport", "chain", "engine"];
+/// Who must not reach the ceremony: whoever uses keys knows nothing of making them.
+const KEY_USERS: &[&str] = &["node", "gateway", "client", "load"];
 /// Crates of ours that may use `anyhow`; the others have errors of their own.
 const ANYHOW: &[&str] = &["node", "cli", "xtask"];
 
@@ -132,6 +136,8 @@ pub fn problems(graph: &Graph) -> Vec<String> {
     SERVER.iter().for_each(|crate_| forbid("client", crate_, "the client needs the server"));
     BEHIND_THE_WIRE.iter().for_each(|crate_| forbid("load", crate_, "the load generator knows what it measures"));
     PROVIDERS.iter().for_each(|crate_| forbid("recovery", crate_, "what is done from the chain alone needs the provider"));
+    ONLINE.iter().for_each(|crate_| forbid("ceremony", crate_, "the ceremony knows more than files"));
+    KEY_USERS.iter().for_each(|user| forbid(user, "ceremony", "a user of keys knows how they are made"));
     // `millstream dev` starts a development chain, so the one binary may know the testkit; no library may.
     for crate_ in [PURE, ADAPTERS, APPLICATIONS].concat().into_iter().filter(|crate_| *crate_ != "cli") {
         DEVELOPMENT.iter().for_each(|tool| forbid(crate_, tool, "a library uses a development crate"));
@@ -202,6 +208,8 @@ mod tests {
             ("node", "anyhow"),
             ("client", "chain"),
             ("cli", "testkit"),
+            ("ceremony", "prover"),
+            ("cli", "ceremony"),
         ];
         assert_eq!(problems(&graph(&sound)), Vec::<String>::new());
         for (edges, expected) in [
@@ -215,6 +223,9 @@ mod tests {
             (&[("client", "engine")], "the client needs the server: client -> engine"),
             (&[("load", "store")], "the load generator knows what it measures: load -> store"),
             (&[("recovery", "engine")], "what is done from the chain alone needs the provider: recovery -> engine"),
+            (&[("ceremony", "chain")], "the ceremony knows more than files: ceremony -> chain"),
+            (&[("node", "ceremony")], "a user of keys knows how they are made: node -> ceremony"),
+            (&[("prover", "ceremony")], "an adapter reaches upwards: prover -> ceremony"),
             (&[("node", "testkit")], "a library uses a development crate: node -> testkit"),
             (&[("chain", "anyhow")], "errors of a library are typed: chain -> anyhow"),
             (&[("voucher", "types"), ("billing", "voucher")], "a crate of its level may not know the other: billing -> voucher"),
