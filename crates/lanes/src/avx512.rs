@@ -10,11 +10,11 @@ pub use absent::{Avx512Ifma, prefetch};
 #[allow(unsafe_code, reason = "intrinsics are called from functions that are inlined into one that has the features")]
 mod x86_64 {
     use core::arch::x86_64::{
-        __m256i, __m512i, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_castsi256_si512, _mm512_castsi512_si256,
-        _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-        _mm512_mask_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_permutexvar_epi64, _mm512_set1_epi64,
-        _mm512_setr_epi64, _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srai_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
-        _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm256_storeu_si256,
+        __m256i, __m512i, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512,
+        _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512,
+        _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64,
+        _mm512_permutexvar_epi64, _mm512_set1_epi64, _mm512_setr_epi64, _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srai_epi64,
+        _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
     };
 
     use crate::vector::{Kernel, LANES, Unit, Vector};
@@ -141,9 +141,8 @@ mod x86_64 {
             let (even_4, odd_4) = call!((_mm512_unpacklo_epi64(e.0, f.0), _mm512_unpackhi_epi64(e.0, f.0)));
             let (even_6, odd_6) = call!((_mm512_unpacklo_epi64(g.0, h.0), _mm512_unpackhi_epi64(g.0, h.0)));
             // Lanes 0 and 4, then 2 and 6, of vectors 0 to 3 and of vectors 4 to 7; then lanes 1 and 5, 3 and 7.
-            let halves = |x: __m512i, y: __m512i| {
-                call!((_mm512_shuffle_i64x2::<0b10_00_10_00>(x, y), _mm512_shuffle_i64x2::<0b11_01_11_01>(x, y)))
-            };
+            let halves =
+                |x: __m512i, y: __m512i| call!((_mm512_shuffle_i64x2::<0b10_00_10_00>(x, y), _mm512_shuffle_i64x2::<0b11_01_11_01>(x, y)));
             let ((lanes_04_low, lanes_26_low), (lanes_04_high, lanes_26_high)) = (halves(even_0, even_2), halves(even_4, even_6));
             let ((lanes_15_low, lanes_37_low), (lanes_15_high, lanes_37_high)) = (halves(odd_0, odd_2), halves(odd_4, odd_6));
             let ((lane_0, lane_4), (lane_2, lane_6)) = (halves(lanes_04_low, lanes_04_high), halves(lanes_26_low, lanes_26_high));

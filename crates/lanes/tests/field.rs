@@ -222,7 +222,11 @@ fn reductions_give_less_than_twice_the_prime() {
             let value = Fr::from_le_bytes_mod_order(&BigInt::<4>(row).to_bytes_le());
             assert_eq!(value, Fr::from_bigint(BigInt(integer)).expect("reduced") * Fr::from(2u64).pow([260]));
         }
-        assert!(least.iter().all(|row| BigInt::<4>(*row) < twice && Fr::from_le_bytes_mod_order(&BigInt::<4>(*row).to_bytes_le()).is_zero()));
+        assert!(
+            least
+                .iter()
+                .all(|row| BigInt::<4>(*row) < twice && Fr::from_le_bytes_mod_order(&BigInt::<4>(*row).to_bytes_le()).is_zero())
+        );
     }
 }
 

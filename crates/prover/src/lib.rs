@@ -8,10 +8,13 @@
 //!
 //! Spec: `docs/spec/ledger.md`, sections Data binding and Keys.
 
+mod arithmetic;
+mod ark;
 mod circuit_id;
 mod dev_keys;
 mod error;
 mod groth16;
+mod lanes;
 mod proof;
 mod prover;
 mod setup;
@@ -19,6 +22,7 @@ pub mod snarkjs;
 mod verifying_key;
 mod worker;
 
+pub use arithmetic::Arithmetic;
 pub use circuit_id::{CircuitId, CircuitKind};
 pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, refuse_public_chain};
 pub use error::{DegenerateKey, ProofWordsError, ProverError};
