@@ -110,7 +110,9 @@ fn buckets<G: Group, U: Unit>(unit: U, points: &[Point<G::Rows>], starts: &[u32]
     let mut buckets = vec![Point::default(); starts.len() - 1];
     // Sums of buckets that did not end with a block; in the order of the buckets.
     let mut more: Vec<(usize, Point<G::Rows>)> = Vec::new();
-    let (mut sums, mut next_sums) = (vec![Point::default(); G::BLOCK], vec![Point::default(); G::BLOCK]);
+    // A round leaves two thirds of what it takes, at most: of three points of a bucket, a sum and a point.
+    let room = G::BLOCK.min(terms.len());
+    let (mut sums, mut next_sums) = (vec![Point::default(); room], vec![Point::default(); room]);
     let (mut runs, mut pairs, mut singles) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bucket, mut at) = (0, 0);
     while at < terms.len() {
