@@ -10,10 +10,11 @@ pub use absent::{Avx512Ifma, prefetch};
 #[allow(unsafe_code, reason = "intrinsics are called from functions that are inlined into one that has the features")]
 mod x86_64 {
     use core::arch::x86_64::{
-        __m256i, __m512i, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_castsi256_si512,
-        _mm512_inserti64x4, _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_mov_epi64, _mm512_or_si512,
-        _mm512_set1_epi64, _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srai_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
-        _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+        __m256i, __m512i, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512,
+        _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512,
+        _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64,
+        _mm512_permutexvar_epi64, _mm512_set1_epi64, _mm512_setr_epi64, _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srai_epi64,
+        _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
     };
 
     use crate::vector::{Kernel, LANES, Unit, Vector};
@@ -107,6 +108,51 @@ mod x86_64 {
             // SAFETY: the features are there, and 64 bytes may be written.
             unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast::<__m512i>(), self.0) };
             values
+        }
+
+        #[inline(always)]
+        fn rows(columns: [Self; 4]) -> [[u64; 4]; LANES] {
+            let [a, b, c, d] = columns;
+            // Limbs 0 and 1, and 2 and 3, of the even rows and of the odd rows.
+            let (even_low, even_high) = call!((_mm512_unpacklo_epi64(a.0, b.0), _mm512_unpacklo_epi64(c.0, d.0)));
+            let (odd_low, odd_high) = call!((_mm512_unpackhi_epi64(a.0, b.0), _mm512_unpackhi_epi64(c.0, d.0)));
+            let (first, second) = call!((_mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15)));
+            let mut rows = [[0u64; 4]; LANES];
+            let mut store = |low: usize, high: usize, pair: __m512i| {
+                // SAFETY: the features, which contain AVX, are there, and 32 bytes may be written.
+                unsafe {
+                    _mm256_storeu_si256(rows[low].as_mut_ptr().cast::<__m256i>(), _mm512_castsi512_si256(pair));
+                    _mm256_storeu_si256(rows[high].as_mut_ptr().cast::<__m256i>(), _mm512_extracti64x4_epi64::<1>(pair));
+                }
+            };
+            store(0, 2, call!(_mm512_permutex2var_epi64(even_low, first, even_high)));
+            store(4, 6, call!(_mm512_permutex2var_epi64(even_low, second, even_high)));
+            store(1, 3, call!(_mm512_permutex2var_epi64(odd_low, first, odd_high)));
+            store(5, 7, call!(_mm512_permutex2var_epi64(odd_low, second, odd_high)));
+            rows
+        }
+
+        #[inline(always)]
+        fn transposed(square: [Self; LANES]) -> [Self; LANES] {
+            let [a, b, c, d, e, f, g, h] = square;
+            // Pairs of lanes: of vectors 0 and 1 the even lanes, then the odd ones; and so on.
+            let (even_0, odd_0) = call!((_mm512_unpacklo_epi64(a.0, b.0), _mm512_unpackhi_epi64(a.0, b.0)));
+            let (even_2, odd_2) = call!((_mm512_unpacklo_epi64(c.0, d.0), _mm512_unpackhi_epi64(c.0, d.0)));
+            let (even_4, odd_4) = call!((_mm512_unpacklo_epi64(e.0, f.0), _mm512_unpackhi_epi64(e.0, f.0)));
+            let (even_6, odd_6) = call!((_mm512_unpacklo_epi64(g.0, h.0), _mm512_unpackhi_epi64(g.0, h.0)));
+            // Lanes 0 and 4, then 2 and 6, of vectors 0 to 3 and of vectors 4 to 7; then lanes 1 and 5, 3 and 7.
+            let halves =
+                |x: __m512i, y: __m512i| call!((_mm512_shuffle_i64x2::<0b10_00_10_00>(x, y), _mm512_shuffle_i64x2::<0b11_01_11_01>(x, y)));
+            let ((lanes_04_low, lanes_26_low), (lanes_04_high, lanes_26_high)) = (halves(even_0, even_2), halves(even_4, even_6));
+            let ((lanes_15_low, lanes_37_low), (lanes_15_high, lanes_37_high)) = (halves(odd_0, odd_2), halves(odd_4, odd_6));
+            let ((lane_0, lane_4), (lane_2, lane_6)) = (halves(lanes_04_low, lanes_04_high), halves(lanes_26_low, lanes_26_high));
+            let ((lane_1, lane_5), (lane_3, lane_7)) = (halves(lanes_15_low, lanes_15_high), halves(lanes_37_low, lanes_37_high));
+            [Self(lane_0), Self(lane_1), Self(lane_2), Self(lane_3), Self(lane_4), Self(lane_5), Self(lane_6), Self(lane_7)]
+        }
+
+        #[inline(always)]
+        fn lookup(self, table: Self) -> Self {
+            Self(call!(_mm512_permutexvar_epi64(self.0, table.0)))
         }
 
         #[inline(always)]

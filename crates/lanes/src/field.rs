@@ -1,5 +1,7 @@
 //! Residues of a prime, eight at a time, in Montgomery form with `R = 2^260`.
 //!
+//! In memory a value below `4·p` is a [`Row`] of four limbs, and eight of them are rows anywhere or one [`Block`].
+//!
 //! Values are reduced lazily. The primes are below 2^254, so `R` is more than 64 times the prime `p`: a product of values below `a·p` and
 //! `b·p` is below `(a·b/64 + 1)·p`, which is below `2·p` as long as `a·b ≤ 64`. Nothing else reduces, so each function says what it takes
 //! and what it gives as a multiple of `p`. Every value has limbs below 2^52, which multiplication takes for granted.
@@ -13,6 +15,14 @@ pub trait Modulus: Copy + 'static {
     /// The prime, least significant limb first.
     const LIMBS: [u64; 4];
 }
+
+/// An integer below 2^256, least significant limb first. As a residue it is in this module's Montgomery form.
+pub type Row = [u64; 4];
+
+/// Eight rows turned on their side: limb `i` of each of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct Block(pub [[u64; LANES]; 4]);
 
 /// Limbs of a number.
 const LIMBS: usize = 5;
@@ -28,31 +38,71 @@ impl<M: Modulus> Derived<M> {
         assert!(M::LIMBS[0] & 1 == 1 && M::LIMBS[3] >> 62 == 0, "an odd number below 2^254");
         split(M::LIMBS)
     };
-    const TWICE_PRIME: [u64; LIMBS] = split([
-        M::LIMBS[0] << 1,
-        M::LIMBS[1] << 1 | M::LIMBS[0] >> 63,
-        M::LIMBS[2] << 1 | M::LIMBS[1] >> 63,
-        M::LIMBS[3] << 1 | M::LIMBS[2] >> 63,
-    ]);
+    const TWICE_PRIME: [u64; LIMBS] = multiple(Self::PRIME, 2);
+    const FOUR_PRIMES: [u64; LIMBS] = multiple(Self::PRIME, 4);
     /// `-prime⁻¹` modulo 2^52.
-    const NEGATED_INVERSE: u64 = {
-        // Newton's iteration doubles the number of right bits; an odd number is its own inverse modulo 8.
-        let mut inverse = M::LIMBS[0];
-        let mut step = 0;
-        while step < 5 {
-            inverse = inverse.wrapping_mul(2u64.wrapping_sub(M::LIMBS[0].wrapping_mul(inverse)));
-            step += 1;
-        }
-        inverse.wrapping_neg() & MASK
-    };
+    const NEGATED_INVERSE: u64 = negated_inverse(M::LIMBS[0]) & MASK;
     /// `2^520` modulo the prime: times an integer, its Montgomery form.
-    const R2: [u64; LIMBS] = split(shifted([1, 0, 0, 0], 520, M::LIMBS));
+    const R2: [u64; LIMBS] = split(power_of_two(520, M::LIMBS));
+    /// `[i][k]` is limb `i` of `k` times the prime.
+    const MULTIPLES: [[u64; LANES]; LIMBS] = {
+        let mut multiples = [[0; LANES]; LIMBS];
+        let mut times = 0;
+        while times < LANES {
+            let limbs = multiple(Self::PRIME, times as u64);
+            let mut i = 0;
+            while i < LIMBS {
+                multiples[i][times] = limbs[i];
+                i += 1;
+            }
+            times += 1;
+        }
+        multiples
+    };
+    /// Times the highest limb of a value, over 2^52: the prime's quotient, rounded down and a little below.
+    const QUOTIENT_FACTOR: u64 = {
+        assert!(M::LIMBS[3] >> 59 != 0, "a number from 2^251 on");
+        (1 << BITS) / (Self::PRIME[LIMBS - 1] + 1) - 1
+    };
+}
+
+/// A number times a small one, less than 2^260.
+const fn multiple(limbs: [u64; LIMBS], times: u64) -> [u64; LIMBS] {
+    let mut product = [0; LIMBS];
+    let mut carry = 0;
+    let mut i = 0;
+    while i < LIMBS {
+        let limb = limbs[i] * times + carry;
+        product[i] = limb & MASK;
+        carry = limb >> BITS;
+        i += 1;
+    }
+    product
 }
 
 /// A number below 2^256 in limbs of 52 bits.
 const fn split(value: [u64; 4]) -> [u64; LIMBS] {
     let [a, b, c, d] = value;
     [a & MASK, (a >> 52 | b << 12) & MASK, (b >> 40 | c << 24) & MASK, (c >> 28 | d << 36) & MASK, d >> 16]
+}
+
+/// `-odd⁻¹` modulo 2^64.
+#[must_use]
+pub const fn negated_inverse(odd: u64) -> u64 {
+    // Newton's iteration doubles the number of right bits; an odd number is its own inverse modulo 8.
+    let mut inverse = odd;
+    let mut step = 0;
+    while step < 5 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        step += 1;
+    }
+    inverse.wrapping_neg()
+}
+
+/// `2^exponent` modulo a number above one and below 2^255, least significant limb first.
+#[must_use]
+pub const fn power_of_two(exponent: u32, modulus: [u64; 4]) -> [u64; 4] {
+    shifted([1, 0, 0, 0], exponent, modulus)
 }
 
 /// `value · 2^bits` modulo a prime below 2^255, for a value below it.
@@ -136,17 +186,84 @@ impl<V: Vector, M: Modulus> Lanes<V, M> {
     /// From an integer below 2^256 in each lane. Gives less than `2·p`.
     #[inline(always)]
     pub fn from_integers(proof: V::Proof, rows: [&[u64; 4]; LANES]) -> Self {
-        let [a, b, c, d] = V::columns(proof, rows);
+        // The integer may be a large multiple of the prime, but what counts is that it is below R.
+        Self::from_rows(proof, rows).mul(proof, Self::from_vectors(constants(proof, &Derived::<M>::R2)))
+    }
+
+    /// From rows. The bound is theirs; a row that is `value · 2^256` modulo the prime is the value over 16, below `1·p`.
+    #[inline(always)]
+    pub fn from_rows(proof: V::Proof, rows: [&Row; LANES]) -> Self {
+        Self::unpacked(proof, V::columns(proof, rows))
+    }
+
+    /// As [`Self::from_rows`].
+    #[inline(always)]
+    pub fn from_block(proof: V::Proof, block: &Block) -> Self {
+        let mut columns = [V::splat(proof, 0); 4];
+        for (column, limbs) in columns.iter_mut().zip(&block.0) {
+            *column = V::from_lanes(proof, *limbs);
+        }
+        Self::unpacked(proof, columns)
+    }
+
+    /// The rows. Takes less than `4·p`.
+    #[inline(always)]
+    pub fn to_rows(self) -> [Row; LANES] {
+        V::rows(self.packed())
+    }
+
+    /// The rows. Takes less than `4·p`.
+    #[inline(always)]
+    pub fn to_block(self) -> Block {
+        let columns = self.packed();
+        let mut block = Block::default();
+        for (limbs, column) in block.0.iter_mut().zip(columns) {
+            *limbs = column.to_lanes();
+        }
+        block
+    }
+
+    /// Limbs of 52 bits from limbs of 64.
+    #[inline(always)]
+    fn unpacked(proof: V::Proof, columns: [V; 4]) -> Self {
+        let [a, b, c, d] = columns;
         let mask = V::splat(proof, MASK);
-        let integer: Self = Self::from_vectors([
+        Self::from_vectors([
             a.and(mask),
             a.shift_right::<52>().or(b.shift_left::<12>()).and(mask),
             b.shift_right::<40>().or(c.shift_left::<24>()).and(mask),
             c.shift_right::<28>().or(d.shift_left::<36>()).and(mask),
             d.shift_right::<16>(),
-        ]);
-        // The integer may be a large multiple of the prime, but what counts is that it is below R.
-        integer.mul(proof, Self::from_vectors(constants(proof, &Derived::<M>::R2)))
+        ])
+    }
+
+    /// Limbs of 64 bits. Takes less than 2^256.
+    #[inline(always)]
+    fn packed(self) -> [V; 4] {
+        let [a, b, c, d, e] = self.limbs;
+        [
+            a.or(b.shift_left::<52>()),
+            b.shift_right::<12>().or(c.shift_left::<40>()),
+            c.shift_right::<24>().or(d.shift_left::<28>()),
+            d.shift_right::<36>().or(e.shift_left::<16>()),
+        ]
+    }
+
+    /// Value `i` of the result has in lane `j` what value `j` has in lane `i`.
+    #[inline(always)]
+    #[must_use]
+    pub fn transposed(square: [Self; LANES]) -> [Self; LANES] {
+        let mut turned = square;
+        for i in 0..LIMBS {
+            let mut vectors = [square[0].limbs[i]; LANES];
+            for (vector, value) in vectors.iter_mut().zip(&square) {
+                *vector = value.limbs[i];
+            }
+            for (value, vector) in turned.iter_mut().zip(V::transposed(vectors)) {
+                value.limbs[i] = vector;
+            }
+        }
+        turned
     }
 
     /// `value · 2^256` modulo the prime in each lane, below the prime. Takes less than `16·p`.
@@ -198,18 +315,97 @@ impl<V: Vector, M: Modulus> Lanes<V, M> {
     #[inline(always)]
     #[must_use]
     pub fn sub(self, proof: V::Proof, other: Self) -> Self {
-        let twice_prime = constants::<V>(proof, &Derived::<M>::TWICE_PRIME);
+        Self::carried_signed(proof, self.less(proof, other, &Derived::<M>::TWICE_PRIME))
+    }
+
+    /// The difference. Takes less than `a·p` and less than `4·p`, gives less than `(a + 4)·p`; that must be at most `64·p`.
+    #[inline(always)]
+    #[must_use]
+    pub fn sub_wide(self, proof: V::Proof, other: Self) -> Self {
+        Self::carried_signed(proof, self.less(proof, other, &Derived::<M>::FOUR_PRIMES))
+    }
+
+    /// The negation. Takes up to `2·p`, gives up to `2·p`: of exact zero, `2·p`.
+    #[inline(always)]
+    #[must_use]
+    pub fn negate(self, proof: V::Proof) -> Self {
+        Self::splat(proof, &Constant::ZERO).sub(proof, self)
+    }
+
+    /// The negation. Takes up to `4·p`, gives up to `4·p`: of exact zero, `4·p`.
+    #[inline(always)]
+    #[must_use]
+    pub fn negate_wide(self, proof: V::Proof) -> Self {
+        Self::splat(proof, &Constant::ZERO).sub_wide(proof, self)
+    }
+
+    /// The same residue. Takes less than `8·p`, gives less than `2·p`.
+    #[inline(always)]
+    #[must_use]
+    pub fn reduced(self, proof: V::Proof) -> Self {
+        Self::reduced_limbs(proof, self.limbs)
+    }
+
+    /// The difference. Takes less than `6·p` and up to `2·p`, gives less than `2·p`.
+    #[inline(always)]
+    #[must_use]
+    pub fn sub_reduced(self, proof: V::Proof, other: Self) -> Self {
+        Self::reduced_limbs(proof, self.less(proof, other, &Derived::<M>::TWICE_PRIME))
+    }
+
+    /// This less both. Takes less than `4·p` and twice up to `2·p`, gives less than `2·p`.
+    #[inline(always)]
+    #[must_use]
+    pub fn sub_both_reduced(self, proof: V::Proof, first: Self, second: Self) -> Self {
+        let mut limbs = self.less(proof, first, &Derived::<M>::FOUR_PRIMES);
+        for (limb, other) in limbs.iter_mut().zip(second.limbs) {
+            *limb = limb.sub(other);
+        }
+        Self::reduced_limbs(proof, limbs)
+    }
+
+    /// The lanes that are zero, as a mask (lane 0 is the lowest bit). Takes less than `8·p`.
+    #[inline(always)]
+    pub fn zeros(self, proof: V::Proof) -> u8 {
+        let limbs = self.reduced(proof).limbs;
+        let prime = constants::<V>(proof, &Derived::<M>::PRIME);
+        // Below 2·p, zero is 0 or p. A difference is zero where limbs are equal.
+        let (mut zero, mut equal) = (limbs[0], limbs[0].sub(prime[0]));
+        for i in 1..LIMBS {
+            zero = zero.or(limbs[i]);
+            equal = equal.or(limbs[i].sub(prime[i]));
+        }
+        let (zero, equal) = (zero.to_lanes(), equal.to_lanes());
+        let mut mask = 0;
+        for lane in 0..LANES {
+            mask |= u8::from(zero[lane] == 0 || equal[lane] == 0) << lane;
+        }
+        mask
+    }
+
+    /// This less the other plus a multiple of the prime, limb by limb. Limbs may be negative.
+    #[inline(always)]
+    fn less(self, proof: V::Proof, other: Self, multiple: &[u64; LIMBS]) -> [V; LIMBS] {
+        let multiple = constants::<V>(proof, multiple);
         let mut limbs = self.limbs;
         for i in 0..LIMBS {
-            limbs[i] = limbs[i].add(twice_prime[i]).sub(other.limbs[i]);
+            limbs[i] = limbs[i].add(multiple[i]).sub(other.limbs[i]);
         }
-        // Limbs may be negative; the number is not.
-        let mask = V::splat(proof, MASK);
-        for i in 0..LIMBS - 1 {
-            limbs[i + 1] = limbs[i + 1].add(limbs[i].shift_right_signed::<BITS>());
-            limbs[i] = limbs[i].and(mask);
+        limbs
+    }
+
+    /// The residue of these limbs, below `2·p`. They may be negative down to `-3·2^52`; the number is not, and below `8·p`.
+    #[inline(always)]
+    fn reduced_limbs(proof: V::Proof, mut limbs: [V; LIMBS]) -> Self {
+        // What the lower limbs borrow from the highest is at most 3, so with 4 on top it is not negative. The factor is low by one part in
+        // 512 and more, which is more than those 4 add: the quotient is never too high. It is low by at most one part in 31, so of a value
+        // below 8·p it leaves less than 1.3·p.
+        let top = limbs[LIMBS - 1].add(V::splat(proof, 4));
+        let quotient = V::splat(proof, 0).multiply_add_high(top, V::splat(proof, Derived::<M>::QUOTIENT_FACTOR));
+        for (limb, multiples) in limbs.iter_mut().zip(&Derived::<M>::MULTIPLES) {
+            *limb = limb.sub(quotient.lookup(V::from_lanes(proof, *multiples)));
         }
-        Self::from_vectors(limbs)
+        Self::carried_signed(proof, limbs)
     }
 
     /// The product. Takes less than `a·p` and `b·p` with `a·b ≤ 64`, gives less than `2·p`.
@@ -257,6 +453,17 @@ impl<V: Vector, M: Modulus> Lanes<V, M> {
         let mut limbs = clear.limbs;
         for (limb, set) in limbs.iter_mut().zip(set.limbs) {
             *limb = V::select(mask, set, *limb);
+        }
+        Self::from_vectors(limbs)
+    }
+
+    /// The number of these limbs, which may be negative; the number is not.
+    #[inline(always)]
+    fn carried_signed(proof: V::Proof, mut limbs: [V; LIMBS]) -> Self {
+        let mask = V::splat(proof, MASK);
+        for i in 0..LIMBS - 1 {
+            limbs[i + 1] = limbs[i + 1].add(limbs[i].shift_right_signed::<BITS>());
+            limbs[i] = limbs[i].and(mask);
         }
         Self::from_vectors(limbs)
     }

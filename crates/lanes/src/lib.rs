@@ -1,4 +1,4 @@
-//! Eight elements of a prime field at a time: what a check of eight vouchers computes with.
+//! Eight elements of a prime field at a time: what a check of eight vouchers, and a proof, computes with.
 //!
 //! Numbers have five limbs of 52 bits, the width that AVX-512 IFMA multiplies; limb `i` of eight numbers is one vector. A computation is a
 //! [`Kernel`], written once over any [`Vector`], and run by a [`Unit`]: [`Avx512Ifma`] where the processor has it, [`Plain`] everywhere,
@@ -38,6 +38,6 @@ pub mod sha256;
 mod vector;
 
 pub use avx512::{Avx512Ifma, prefetch};
-pub use field::{Constant, Lanes, Modulus, Products};
+pub use field::{Block, Constant, Lanes, Modulus, Products, Row, negated_inverse, power_of_two};
 pub use plain::Plain;
 pub use vector::{Kernel, LANES, Unit, Vector};

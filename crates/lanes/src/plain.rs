@@ -49,6 +49,18 @@ impl Vector for PlainVector {
         self.0
     }
 
+    fn rows(columns: [Self; 4]) -> [[u64; 4]; LANES] {
+        array::from_fn(|lane| columns.map(|column| column.0[lane]))
+    }
+
+    fn transposed(square: [Self; LANES]) -> [Self; LANES] {
+        array::from_fn(|lane| Self(square.map(|vector| vector.0[lane])))
+    }
+
+    fn lookup(self, table: Self) -> Self {
+        Self(self.0.map(|index| table.0[(index % LANES as u64) as usize]))
+    }
+
     fn add(self, other: Self) -> Self {
         self.with(other, u64::wrapping_add)
     }

@@ -20,6 +20,17 @@ pub trait Vector: Copy {
     /// The integers, lane by lane.
     fn to_lanes(self) -> [u64; LANES];
 
+    /// `rows[j][i]` is what vector `i` has in lane `j`: what [`Self::columns`] was made from.
+    fn rows(columns: [Self; 4]) -> [[u64; 4]; LANES];
+
+    /// Vector `i` of the result has in lane `j` what vector `j` has in lane `i`.
+    #[must_use]
+    fn transposed(square: [Self; LANES]) -> [Self; LANES];
+
+    /// In each lane, the integer of the table's lane that the low three bits name.
+    #[must_use]
+    fn lookup(self, table: Self) -> Self;
+
     /// The sum.
     #[must_use]
     fn add(self, other: Self) -> Self;

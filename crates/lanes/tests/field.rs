@@ -1,7 +1,7 @@
 //! Lanes give what arkworks gives, on every unit, up to the bounds that the docs name.
 
 use ark_bn254::Fr;
-use ark_ff::{AdditiveGroup, BigInt, BigInteger, Field, MontConfig, PrimeField};
+use ark_ff::{AdditiveGroup, BigInt, BigInteger, Field, MontConfig, PrimeField, Zero};
 use millstream_lanes::{Avx512Ifma, Constant, Kernel, LANES, Lanes, Modulus, Plain, Products, Unit, Vector};
 use proptest::prelude::*;
 
@@ -63,13 +63,22 @@ impl Kernel for Everything {
             wide.mul_constant(proof, &known),
             sum.reduce(proof),
             Lanes::select(self.mask, a, b),
+            a.sub_wide(proof, b.double(proof)),
+            a.negate(proof),
+            a.double(proof).negate_wide(proof),
+            quadruple(a).reduced(proof),
+            a.add(proof, a).sub_reduced(proof, b),
+            a.sub_both_reduced(proof, b, b),
+            Lanes::from_rows(proof, a.to_rows().each_ref()),
+            Lanes::from_block(proof, &a.sub(proof, b).to_block()),
+            Lanes::transposed(Lanes::transposed([a, b, wide, a, b, a, b, a]))[0],
         ]
         .map(|value| value.to_montgomery(proof))
         .to_vec()
     }
 }
 
-fn expected(a: Fr, b: Fr, known: Fr, set: bool) -> [Fr; 13] {
+fn expected(a: Fr, b: Fr, known: Fr, set: bool) -> [Fr; 22] {
     let sixteen = Fr::from(16u64);
     [
         a,
@@ -85,6 +94,15 @@ fn expected(a: Fr, b: Fr, known: Fr, set: bool) -> [Fr; 13] {
         a * known,
         a * b + a * known + a + known,
         if set { a } else { b },
+        a - b - b,
+        -a,
+        -(a + a),
+        a.double().double(),
+        a + a - b,
+        a - b - b,
+        a,
+        a - b,
+        a,
     ]
 }
 
@@ -162,6 +180,53 @@ impl Kernel for AtTheBounds {
             sum.reduce(proof).to_integers(proof),
         ]
         .to_vec()
+    }
+}
+
+/// Reductions of `k·p + rest` for each `k` that may come, with a rest at either end; and which of them are zero.
+#[derive(Clone)]
+struct Reductions;
+
+impl Kernel for Reductions {
+    type Output = Vec<(Rows, Rows, Rows, u8)>;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, proof: V::Proof) -> Vec<(Rows, Rows, Rows, u8)> {
+        let row = |limbs: [u64; 4]| Lanes::<V, Base>::from_rows(proof, [&limbs; LANES]);
+        let zero = Lanes::splat(proof, &Constant::ZERO);
+        let prime = row(Base::LIMBS);
+        let mut found = Vec::new();
+        for rest in [zero, row([1, 0, 0, 0]), row([Base::LIMBS[0] - 1, Base::LIMBS[1], Base::LIMBS[2], Base::LIMBS[3]])] {
+            let mut value = rest;
+            for _ in 0..8 {
+                // 4·p - 2·p - 0 and so on: limbs are as negative as they get.
+                let least = zero.sub_both_reduced(proof, prime.add(proof, prime), prime.add(proof, prime));
+                found.push((value.reduced(proof).to_rows(), value.to_integers(proof), least.to_rows(), value.zeros(proof)));
+                value = value.add(proof, prime);
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn reductions_give_less_than_twice_the_prime() {
+    let twice = BigInt::<4>(Base::LIMBS) << 1;
+    let found = on_all(&Reductions);
+    assert_eq!(found.len(), 24);
+    for (number, (reduced, integers, least, zeros)) in found.into_iter().enumerate() {
+        assert_eq!(zeros, if number < 8 { 0xff } else { 0 });
+        for (row, integer) in reduced.into_iter().zip(integers) {
+            assert!(BigInt::<4>(row) < twice, "number {number}");
+            // The row is the Montgomery form of what the integer is.
+            let value = Fr::from_le_bytes_mod_order(&BigInt::<4>(row).to_bytes_le());
+            assert_eq!(value, Fr::from_bigint(BigInt(integer)).expect("reduced") * Fr::from(2u64).pow([260]));
+        }
+        assert!(
+            least
+                .iter()
+                .all(|row| BigInt::<4>(*row) < twice && Fr::from_le_bytes_mod_order(&BigInt::<4>(*row).to_bytes_le()).is_zero())
+        );
     }
 }
 

@@ -31,7 +31,15 @@ impl Kernel for Everything {
             c.multiply_add_high(a, b),
             V::select(self.mask, a, b),
         ];
-        vectors.extend(V::columns(proof, rows.each_ref()));
+        let columns = V::columns(proof, rows.each_ref());
+        assert_eq!(V::rows(columns), rows);
+        vectors.extend(columns);
+        vectors.push(a.lookup(b));
+        let square = [a, b, c, a.add(b), a.sub(b), a.and(b), a.or(b), b.sub(c)];
+        let turned = V::transposed(square).map(V::to_lanes);
+        for (i, vector) in square.into_iter().enumerate() {
+            assert_eq!(vector.to_lanes(), turned.map(|lanes| lanes[i]));
+        }
         vectors.into_iter().map(V::to_lanes).collect()
     }
 }
@@ -56,6 +64,7 @@ fn expected(inputs: &Everything, lane: usize) -> Vec<u64> {
         a ^ 1,
         a ^ 2,
         a ^ 3,
+        inputs.right[(a % 8) as usize],
     ]
 }
 

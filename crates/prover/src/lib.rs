@@ -9,11 +9,14 @@
 //!
 //! Spec: `docs/spec/ledger.md`, sections Data binding and Keys.
 
+mod arithmetic;
+mod ark;
 mod circuit_id;
 mod dev_keys;
 mod error;
 mod groth16;
 mod key_pins;
+mod lanes;
 mod production_keys;
 mod proof;
 mod prover;
@@ -22,6 +25,7 @@ mod setup;
 pub mod snarkjs;
 mod verifying_key;
 
+pub use arithmetic::Arithmetic;
 pub use circuit_id::{CircuitId, CircuitIdError, CircuitKind};
 pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, insecure_dev_key_hash, refuse_public_chain};
 pub use error::{DegenerateKey, KeyMismatch, ProofWordsError, ProverError};

@@ -1,12 +1,16 @@
 //! Statements in, checked proofs out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ark_bn254::Bn254;
 use ark_groth16::ProvingKey;
 use millstream_circuit::{PublicInputs, RegisterStatement, SettleStatement, Witness};
 use millstream_types::ChainId;
 
+use crate::arithmetic::{Arithmetic, PreparedKey, in_lanes};
+use crate::ark::ArkKey;
 use crate::circuit_id::CircuitId;
 use crate::dev_keys::{InsecureDevKeys, refuse_public_chain};
 use crate::error::ProverError;
@@ -19,9 +23,20 @@ use crate::verifying_key::VerifyingKey;
 const BYTES_PER_POINT: u64 = 1_024;
 
 /// Proves statements with the keys it holds. Synchronous, and busy on all of rayon's threads: call it where blocking is allowed.
+///
+/// Lanes never judge alone: a proof that they made and that does not verify is made again by arkworks, and if that one does, lanes are not
+/// used any more. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Prover {
-    keys: BTreeMap<CircuitId, Keys>,
+    circuits: BTreeMap<CircuitId, Arc<Circuit>>,
+    lane_failures: Arc<AtomicU64>,
+}
+
+/// Keys, and the form of them that lanes take.
+#[derive(Debug)]
+struct Circuit {
+    keys: Keys,
+    lanes: Option<Box<dyn PreparedKey>>,
 }
 
 /// Keys of one kind or the other.
@@ -58,31 +73,63 @@ impl Prover {
     /// A prover with development keys: it refuses statements for public chains (spec L-23).
     #[must_use]
     pub fn insecure_dev(keys: impl IntoIterator<Item = InsecureDevKeys>) -> Self {
-        Self { keys: keys.into_iter().map(|keys| (keys.circuit(), Keys::InsecureDev(keys))).collect() }
+        Self::insecure_dev_with(keys, Arithmetic::Fastest)
+    }
+
+    /// As [`Self::insecure_dev`], with an arithmetic.
+    #[must_use]
+    pub fn insecure_dev_with(keys: impl IntoIterator<Item = InsecureDevKeys>, arithmetic: Arithmetic) -> Self {
+        Self::with(keys.into_iter().map(Keys::InsecureDev), arithmetic)
     }
 
     /// A prover with keys from ceremonies, for any chain (spec L-24).
     #[must_use]
     pub fn production(keys: impl IntoIterator<Item = ProductionKeys>) -> Self {
-        Self { keys: keys.into_iter().map(|keys| (keys.circuit(), Keys::Production(keys))).collect() }
+        Self::with(keys.into_iter().map(Keys::Production), Arithmetic::Fastest)
+    }
+
+    /// Preparing the keys for lanes takes a second for the largest.
+    fn with(keys: impl Iterator<Item = Keys>, arithmetic: Arithmetic) -> Self {
+        let prepared = |keys: Keys| {
+            let circuit = keys.circuit();
+            let lanes = in_lanes(arithmetic, keys.proving_key());
+            let (name, bytes) = lanes.as_ref().map_or(("ark", 0), |lanes| (lanes.name(), lanes.bytes()));
+            tracing::info!(%circuit, arithmetic = name, bytes, "proving key ready");
+            (circuit, Arc::new(Circuit { keys, lanes }))
+        };
+        Self { circuits: keys.map(prepared).collect(), lane_failures: Arc::default() }
     }
 
     /// The circuits it can prove.
     pub fn circuits(&self) -> impl Iterator<Item = CircuitId> + '_ {
-        self.keys.keys().copied()
+        self.circuits.keys().copied()
     }
 
     /// The verifying key of a circuit, when it holds the circuit's keys.
     #[must_use]
     pub fn verifying_key(&self, circuit: CircuitId) -> Option<&VerifyingKey> {
-        self.keys.get(&circuit).map(Keys::verifying_key)
+        self.circuits.get(&circuit).map(|circuit| circuit.keys.verifying_key())
     }
 
     /// The memory that a proof takes at its peak, in bytes, the keys left aside; 0 for a circuit that it has no keys of.
     #[must_use]
     pub fn memory_bytes(&self, circuit: CircuitId) -> u64 {
-        let points = self.keys.get(&circuit).map_or(0, |keys| keys.proving_key().h_query.len() as u64 + 1);
+        let points = self.circuits.get(&circuit).map_or(0, |circuit| circuit.keys.proving_key().h_query.len() as u64 + 1);
         points.saturating_mul(BYTES_PER_POINT)
+    }
+
+    /// The memory that the circuit's key takes in the form for lanes, in bytes, beside the key itself; 0 where lanes are not used.
+    #[must_use]
+    pub fn lane_key_bytes(&self, circuit: CircuitId) -> u64 {
+        let lanes = self.circuits.get(&circuit).and_then(|circuit| circuit.lanes.as_ref());
+        lanes.map_or(0, |lanes| lanes.bytes() as u64)
+    }
+
+    /// Proofs that lanes made wrong and arkworks right. Above zero it says that the processor computes wrongly or that there is a bug; since
+    /// the first one, arkworks makes the proofs.
+    #[must_use]
+    pub fn lane_failures(&self) -> u64 {
+        self.lane_failures.load(Ordering::Relaxed)
     }
 
     /// Proves a settlement of one book.
@@ -112,8 +159,8 @@ impl Prover {
         wanted: &dyn Fn() -> bool,
     ) -> Result<Proof, ProverError> {
         let circuit = CircuitId::settle(statement.book_after.size());
-        let keys = self.keys_for(circuit, statement.place.ledger.chain)?;
-        prove(keys, statement.witness(), statement.public, blinding, wanted)
+        let circuit = self.circuit(circuit, statement.place.ledger.chain)?;
+        self.prove(circuit, &|| statement.witness(), statement.public, blinding, wanted)
     }
 
     /// As [`Self::prove_register`], with `wanted` as in [`Self::prove_settle_while`].
@@ -127,33 +174,121 @@ impl Prover {
         wanted: &dyn Fn() -> bool,
     ) -> Result<Proof, ProverError> {
         let circuit = CircuitId::register(statement.book_after.size());
-        let keys = self.keys_for(circuit, statement.place.ledger.chain)?;
-        prove(keys, statement.witness(), statement.public, blinding, wanted)
+        let circuit = self.circuit(circuit, statement.place.ledger.chain)?;
+        self.prove(circuit, &|| statement.witness(), statement.public, blinding, wanted)
     }
 
-    fn keys_for(&self, circuit: CircuitId, chain: ChainId) -> Result<&Keys, ProverError> {
-        let keys = self.keys.get(&circuit);
+    fn circuit(&self, circuit: CircuitId, chain: ChainId) -> Result<&Circuit, ProverError> {
+        let found = self.circuits.get(&circuit).map(AsRef::as_ref);
         // Also without keys: the answer on a public chain does not depend on what was loaded.
-        if !matches!(keys, Some(Keys::Production(_))) {
+        if !found.is_some_and(|found| matches!(found.keys, Keys::Production(_))) {
             refuse_public_chain(chain)?;
         }
-        keys.ok_or(ProverError::NoKeys { circuit })
+        found.ok_or(ProverError::NoKeys { circuit })
+    }
+
+    fn prove(
+        &self,
+        circuit: &Circuit,
+        witness: &dyn Fn() -> Witness,
+        public: PublicInputs,
+        blinding: &Blinding,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Proof, ProverError> {
+        let lanes = circuit.lanes.as_deref().filter(|_| self.lane_failures() == 0);
+        let Some(lanes) = lanes else {
+            return circuit.prove(&ArkKey(circuit.keys.proving_key()), witness(), public, blinding, wanted);
+        };
+        let answer = circuit.prove(lanes, witness(), public, blinding, wanted);
+        if !matches!(answer, Err(ProverError::SelfCheck { .. })) {
+            return answer;
+        }
+        // Either the statement is wrong or the lanes are.
+        let proof = circuit.prove(&ArkKey(circuit.keys.proving_key()), witness(), public, blinding, wanted)?;
+        self.lane_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(circuit = %circuit.keys.circuit(), "lanes made a wrong proof: from now on arkworks makes them");
+        Ok(proof)
     }
 }
 
-fn prove(
-    keys: &Keys,
-    witness: Witness,
-    public: PublicInputs,
-    blinding: &Blinding,
-    wanted: &dyn Fn() -> bool,
-) -> Result<Proof, ProverError> {
-    let circuit = keys.circuit();
-    let key = keys.proving_key();
-    let (key_variables, witness_variables) = (key.a_query.len(), witness.assignment.len());
-    if key_variables != witness_variables || key.h_query.len() + 1 != crate::setup::domain_size(witness.a.len()) {
-        return Err(ProverError::Shape { circuit, key_variables, witness_variables });
+impl Circuit {
+    /// Proves with the circuit's key as it is prepared, and checks.
+    fn prove(
+        &self,
+        prepared: &dyn PreparedKey,
+        witness: Witness,
+        public: PublicInputs,
+        blinding: &Blinding,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Proof, ProverError> {
+        let circuit = self.keys.circuit();
+        let key = self.keys.proving_key();
+        let (key_variables, witness_variables) = (key.a_query.len(), witness.assignment.len());
+        if key_variables != witness_variables || key.h_query.len() + 1 != crate::setup::domain_size(witness.a.len()) {
+            return Err(ProverError::Shape { circuit, key_variables, witness_variables });
+        }
+        let proof = groth16::prove(prepared, key, witness, blinding, wanted).ok_or(ProverError::Cancelled)?;
+        if self.keys.verifying_key().verify(&public.to_array(), &proof) { Ok(proof) } else { Err(ProverError::SelfCheck { circuit }) }
     }
-    let proof = groth16::prove(key, witness, blinding, wanted).ok_or(ProverError::Cancelled)?;
-    if keys.verifying_key().verify(&public.to_array(), &proof) { Ok(proof) } else { Err(ProverError::SelfCheck { circuit }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use ark_ec::PrimeGroup;
+    use millstream_circuit::{Book, BookSize, Place};
+    use millstream_types::{Address, BookId, LedgerId, Tier};
+
+    use super::*;
+    use crate::arithmetic::Sums;
+
+    /// Right but for one sum.
+    #[derive(Debug)]
+    struct Wrong(InsecureDevKeys);
+
+    impl PreparedKey for Wrong {
+        fn name(&self) -> &'static str {
+            "wrong"
+        }
+
+        fn bytes(&self) -> usize {
+            7
+        }
+
+        fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums> {
+            let mut sums = ArkKey(self.0.proving_key()).sums(witness, wanted)?;
+            sums.c += ark_bn254::G1Projective::generator();
+            Some(sums)
+        }
+    }
+
+    /// Nothing happens in an empty book.
+    fn statement(size: BookSize) -> RegisterStatement {
+        let ledger = LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([1; 20]) };
+        let place = Place { ledger, book: BookId::new(Tier::new(0), 0).expect("small") };
+        RegisterStatement::new(place, &Book::empty(size), &[]).expect("nothing to do")
+    }
+
+    #[test]
+    fn a_wrong_proof_of_lanes_is_made_again_and_counted_and_ends_their_use() {
+        let size = BookSize::new(1).expect("in range");
+        let circuit = CircuitId::register(size);
+        let keys = InsecureDevKeys::generate(circuit).expect("keys");
+        let wrong = Circuit { keys: Keys::InsecureDev(keys.clone()), lanes: Some(Box::new(Wrong(keys.clone()))) };
+        let prover = Prover { circuits: BTreeMap::from([(circuit, Arc::new(wrong))]), lane_failures: Arc::default() };
+        let (statement, blinding) = (statement(size), Blinding::from_entropy(&[3; 128]));
+
+        // A wrong statement is nobody's failure.
+        let mut another = statement.clone();
+        another.public.value += ark_bn254::Fr::from(1u64);
+        assert!(matches!(prover.prove_register(&another, &blinding), Err(ProverError::SelfCheck { .. })));
+        assert_eq!(prover.lane_failures(), 0);
+
+        let expected = Prover::insecure_dev_with([keys], Arithmetic::Ark).prove_register(&statement, &blinding).expect("a proof");
+        for _ in 0..2 {
+            assert_eq!(prover.prove_register(&statement, &blinding).expect("a proof").as_ark(), expected.as_ark());
+            assert_eq!(prover.lane_failures(), 1);
+        }
+        assert_eq!(prover.lane_key_bytes(circuit), 7);
+        assert_eq!(prover.clone().lane_failures(), 1);
+    }
 }

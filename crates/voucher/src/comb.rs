@@ -7,10 +7,11 @@
 use std::sync::OnceLock;
 
 use ark_bn254::Fr;
+use millstream_lanes::Modulus;
 
 use crate::babyjubjub::GENERATOR;
 use crate::curve::{AffineOperand, AffinePoint, Completed, Extended};
-use crate::residue::{Element, Modulus, Order, public_inverses};
+use crate::residue::{Element, Order, public_inverses};
 
 /// Columns of a comb: a tooth for each byte of a scalar.
 pub(crate) const COLUMNS: usize = 8;

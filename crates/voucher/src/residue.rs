@@ -8,15 +8,13 @@ use core::ops::{Add, Mul, Neg, Sub};
 
 use ark_bn254::Fr;
 use ark_ff::{BigInt, Field, MontConfig};
+use millstream_lanes::{negated_inverse, power_of_two};
 use zeroize::DefaultIsZeroes;
 
 use crate::babyjubjub::ScalarConfig;
 
-/// A prime below 2^254.
-pub(crate) trait Modulus: Copy + Eq + Default + 'static {
-    /// Least significant limb first.
-    const LIMBS: [u64; 4];
-
+/// What follows from an odd prime below 2^254.
+pub(crate) trait Modulus: millstream_lanes::Modulus + Eq + Default {
     /// `-modulus⁻¹ mod 2^64`.
     const NEGATED_INVERSE: u64 = negated_inverse(Self::LIMBS[0]);
     /// `2^256` modulo the prime: the Montgomery form of one.
@@ -33,17 +31,17 @@ pub(crate) struct Base;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Order;
 
-impl Modulus for Base {
+impl millstream_lanes::Modulus for Base {
     const LIMBS: [u64; 4] = <ark_bn254::FrConfig as MontConfig<4>>::MODULUS.0;
 }
 
-impl millstream_lanes::Modulus for Base {
-    const LIMBS: [u64; 4] = <Self as Modulus>::LIMBS;
-}
+impl Modulus for Base {}
 
-impl Modulus for Order {
+impl millstream_lanes::Modulus for Order {
     const LIMBS: [u64; 4] = <ScalarConfig as MontConfig<4>>::MODULUS.0;
 }
+
+impl Modulus for Order {}
 
 /// A residue in Montgomery form, always fully reduced. No `Debug` outside tests: it may be a secret.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -275,42 +273,10 @@ fn subtract(left: [u64; 4], right: [u64; 4]) -> ([u64; 4], bool) {
     (difference, borrow)
 }
 
-const fn negated_inverse(odd: u64) -> u64 {
-    // Newton's iteration doubles the number of right bits; an odd number is its own inverse modulo 8.
-    let mut inverse = odd;
-    let mut step = 0;
-    while step < 5 {
-        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
-        step += 1;
-    }
-    inverse.wrapping_neg()
-}
-
-/// `2^exponent` modulo a number below 2^255.
-const fn power_of_two(exponent: u32, modulus: [u64; 4]) -> [u64; 4] {
-    let mut value = [1u64, 0, 0, 0];
-    let mut step = 0;
-    while step < exponent {
-        let doubled = [value[0] << 1, value[1] << 1 | value[0] >> 63, value[2] << 1 | value[1] >> 63, value[3] << 1 | value[2] >> 63];
-        let mut difference = [0; 4];
-        let mut borrow = false;
-        let mut i = 0;
-        while i < 4 {
-            let (without, first) = doubled[i].overflowing_sub(modulus[i]);
-            let (limb, second) = without.overflowing_sub(borrow as u64);
-            difference[i] = limb;
-            borrow = first | second;
-            i += 1;
-        }
-        value = if borrow { doubled } else { difference };
-        step += 1;
-    }
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use ark_ff::{BigInteger, PrimeField};
+    use millstream_lanes::Modulus as _;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,0 +1,56 @@
+//! What takes the time of a proof, behind one trait: in lanes where the processor has them, by arkworks everywhere.
+
+use core::fmt::Debug;
+
+use ark_bn254::{Bn254, G1Projective, G2Projective};
+use ark_groth16::ProvingKey;
+use millstream_circuit::Witness;
+use millstream_lanes::Avx512Ifma;
+
+use crate::lanes::LaneKey;
+
+/// Which arithmetic a prover proves with. The proofs are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Eight lanes where the processor has AVX-512 IFMA, arkworks' elsewhere.
+    #[default]
+    Fastest,
+    /// That of arkworks.
+    Ark,
+}
+
+/// The sums of a proof, each over points of the key: what its three points are made of, blinding aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sums {
+    /// The variables' values over their A.
+    pub(crate) a: G1Projective,
+    /// Over their B, in G1.
+    pub(crate) b_g1: G1Projective,
+    /// Over their B, in G2.
+    pub(crate) b_g2: G2Projective,
+    /// The quotient's coefficients over the powers of the point, and the private variables' values over what is left of them.
+    pub(crate) c: G1Projective,
+}
+
+/// A proving key, ready for an arithmetic.
+pub(crate) trait PreparedKey: Debug + Send + Sync {
+    /// For logs.
+    fn name(&self) -> &'static str;
+
+    /// The memory that it takes beside the proving key, in bytes.
+    fn bytes(&self) -> usize;
+
+    /// The sums of a witness. `wanted` is asked between the long steps; the answer is `None` once it says no.
+    ///
+    /// The witness is of the key's circuit: as many variables, and a domain of the same size.
+    fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums>;
+}
+
+/// The key in lanes, where there are any and it has the size for them.
+pub(crate) fn in_lanes(arithmetic: Arithmetic, key: &ProvingKey<Bn254>) -> Option<Box<dyn PreparedKey>> {
+    let unit = match arithmetic {
+        Arithmetic::Fastest => Avx512Ifma::detect()?,
+        Arithmetic::Ark => return None,
+    };
+    Some(Box::new(LaneKey::new(unit, key)?))
+}

@@ -1,0 +1,112 @@
+//! A proof's arithmetic, eight field elements at a time.
+//!
+//! What takes time in a proof is the quotient polynomial ([`quotient`]) and four sums of points times scalars ([`sum`]). Both are written
+//! over any vector, and know nothing of the processor: [`millstream_lanes`] has what does.
+//!
+//! **Invariant:** every input has the result that arkworks gives. Points may be equal, opposite or infinity, and scalars any integers below
+//! the order.
+
+mod digits;
+mod group;
+mod pairs;
+mod quotient;
+mod sum;
+mod weigh;
+
+use core::fmt;
+
+use ark_bn254::{Bn254, G1Affine, G2Affine};
+use ark_ff::{BigInt, PrimeField};
+use ark_groth16::ProvingKey;
+use millstream_circuit::Witness;
+use millstream_lanes::Unit;
+use rayon::prelude::*;
+
+use crate::arithmetic::{PreparedKey, Sums};
+use crate::setup::INSTANCE;
+use digits::{Digits, best_width};
+use group::{G1, G2};
+use quotient::{POINTS_MIN, Transforms};
+use sum::Points;
+
+/// A proving key in the form and order that lanes take it in.
+pub(crate) struct LaneKey<U> {
+    unit: U,
+    transforms: Transforms,
+    /// The bits of a digit of a scalar.
+    width: u32,
+    /// The points of the quotient's coefficients, and those of the variables that are not public: C is one sum.
+    c: Points<G1>,
+    a: Points<G1>,
+    b_g1: Points<G1>,
+    b_g2: Points<G2>,
+}
+
+impl<U: Unit> LaneKey<U> {
+    /// Prepares a key: for lanes that the unit has. Nothing for a key with a domain too small for tiles of lanes, or of a size that is no
+    /// power of two.
+    pub(crate) fn new(unit: U, key: &ProvingKey<Bn254>) -> Option<Self> {
+        let points = key.h_query.len() + 1;
+        if !points.is_power_of_two() || points < POINTS_MIN {
+            return None;
+        }
+        let transforms = Transforms::new(points);
+        // The highest coefficient has no point: the quotient has a lower degree.
+        let places = (0..).zip(transforms.order());
+        let h: Vec<(u32, &G1Affine)> = places.filter_map(|(place, index)| Some((place, key.h_query.get(index)?))).collect();
+        let a: Vec<(u32, &G1Affine)> = (0..).zip(&key.a_query).collect();
+        let b_g1: Vec<(u32, &G1Affine)> = (0..).zip(&key.b_g1_query).collect();
+        let l: Vec<(u32, &G1Affine)> = (INSTANCE as u32..).zip(&key.l_query).collect();
+        let b_g2: Vec<(u32, &G2Affine)> = (0..).zip(&key.b_g2_query).collect();
+        Some(Self {
+            unit,
+            transforms,
+            width: best_width(points),
+            c: Points::new(&[&h, &l]),
+            a: Points::new(&[&a]),
+            b_g1: Points::new(&[&b_g1]),
+            b_g2: Points::new(&[&b_g2]),
+        })
+    }
+}
+
+impl<U: Unit> PreparedKey for LaneKey<U> {
+    fn name(&self) -> &'static str {
+        "lanes"
+    }
+
+    fn bytes(&self) -> usize {
+        self.transforms.bytes() + self.c.bytes() + self.a.bytes() + self.b_g1.bytes() + self.b_g2.bytes()
+    }
+
+    fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums> {
+        let step = || wanted().then_some(());
+        let Witness { assignment, mut a, b } = witness;
+
+        step()?;
+        // The rows after the circuit's: each instance variable is itself, times nothing.
+        a.extend_from_slice(&assignment[..INSTANCE]);
+        let quotient = self.transforms.quotient(self.unit, a, b);
+        step()?;
+        let quotient = Digits::new(&quotient, self.width);
+        let integers: Vec<BigInt<4>> = assignment.par_iter().map(|value| value.into_bigint()).collect();
+        drop(assignment);
+        let assignment = Digits::new(&integers, self.width);
+        drop(integers);
+        let c = self.c.sum(self.unit, &[&quotient, &assignment]);
+        drop(quotient);
+        step()?;
+        let a = self.a.sum(self.unit, &[&assignment]);
+        step()?;
+        let b_g1 = self.b_g1.sum(self.unit, &[&assignment]);
+        step()?;
+        let b_g2 = self.b_g2.sum(self.unit, &[&assignment]);
+        Some(Sums { a, b_g1, b_g2, c })
+    }
+}
+
+impl<U> fmt::Debug for LaneKey<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneKey").field("width", &self.width).finish_non_exhaustive()
+    }
+}
