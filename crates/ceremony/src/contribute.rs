@@ -38,7 +38,7 @@ impl Secret {
 
     fn part(&self, label: &[u8]) -> Zeroizing<[u8; 64]> {
         let mut hash = Zeroizing::new([0; 64]);
-        Blake2b512::new().chain_update(label).chain_update(&*self.0).finalize_into(hash.as_mut().into());
+        Blake2b512::new().chain_update(label).chain_update(self.0.as_slice()).finalize_into(hash.as_mut().into());
         hash
     }
 

@@ -46,14 +46,14 @@ pub enum CeremonyError {
         index: usize,
     },
     /// Rejection: these are not the powers of tau that are pinned.
-    #[error("the BLAKE2b hash of {path} is {found}, which is not pinned{}", expected.map_or_else(String::new, |expected| format!(": expected {expected}")))]
+    #[error("the BLAKE2b hash of {path} is {found}, which is not pinned{}", expected.as_ref().map_or_else(String::new, |expected| format!(": expected {expected}")))]
     PowersHash {
         /// The file.
         path: PathBuf,
         /// The hash that was asked for; none: no pinned file has the found one.
-        expected: Option<Blake2bHash>,
+        expected: Option<Box<Blake2bHash>>,
         /// The file's hash.
-        found: Blake2bHash,
+        found: Box<Blake2bHash>,
     },
     /// Rejection: the powers are not powers of one secret.
     #[error("the powers of tau in {path} are inconsistent: {what}")]

@@ -117,9 +117,9 @@ fn check_hash(path: &Path, pin: PowersPin) -> Result<Blake2bHash> {
     let found = hash_file(path)?;
     let (pinned, expected) = match pin {
         PowersPin::Public => (powers_pins().iter().any(|pinned| pinned.blake2b == found), None),
-        PowersPin::Hash(expected) => (expected == found, Some(expected)),
+        PowersPin::Hash(expected) => (expected == found, Some(Box::new(expected))),
     };
-    if pinned { Ok(found) } else { Err(CeremonyError::PowersHash { path: path.to_path_buf(), expected, found }) }
+    if pinned { Ok(found) } else { Err(CeremonyError::PowersHash { path: path.to_path_buf(), expected, found: Box::new(found) }) }
 }
 
 /// BLAKE2b-512 of a file, as `b2sum` prints it.
@@ -290,6 +290,8 @@ mod tests {
     const LOG: u32 = 4;
     const N: usize = 1 << LOG;
 
+    type Change = &'static dyn Fn(&mut [u8]);
+
     struct Fixture {
         directory: TempDir,
     }
@@ -363,7 +365,7 @@ mod tests {
     #[test]
     fn points_that_are_none_are_refused() {
         let fixture = Fixture::new();
-        let changes: [(&str, &dyn Fn(&mut [u8])); 3] =
+        let changes: [(&str, Change); 3] =
             [("bent", &|point| point[0] ^= 1), ("zero", &|point| point.fill(0)), ("large", &|point| point.fill(0xff))];
         for (section, point, bytes) in [(2, 9, G1), (3, 9, G2), (4, 0, G1), (5, N - 1, G1), (12, N + 3, G1), (13, N + 3, G2)] {
             for (kind, change) in changes {

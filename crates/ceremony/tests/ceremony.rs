@@ -13,6 +13,9 @@ use millstream_ceremony::{
 use millstream_prover::{Blinding, KeyMismatch, KeyPins, ProductionKeys, Prover, ProverError};
 use millstream_types::Hash256;
 
+/// What makes a sound file unsound.
+type Change = &'static dyn Fn(&mut Vec<u8>);
+
 const G1: usize = 64;
 const G2: usize = 128;
 
@@ -98,7 +101,7 @@ fn files_that_are_not_what_they_say_are_refused() {
         fs::write(ceremony.file(name), bytes).expect("writable");
         ceremony.file(name)
     };
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 9] = [
+    let changes: [(&str, Change); 9] = [
         ("empty", &Vec::clear),
         ("head", &|bytes| bytes.truncate(11)),
         ("sections", &|bytes| bytes.truncate(30)),
@@ -120,11 +123,9 @@ fn files_that_are_not_what_they_say_are_refused() {
         let refused = ceremony.reference.verify(&parameters).expect_err("none");
         assert!(malformed(&refused), "{name}: {refused:?}");
     }
+    let sizes: [(&str, Change); 2] = [("short", &|bytes| bytes.truncate(bytes.len() - 1)), ("long", &|bytes| bytes.push(0))];
     for section in [2, 3, 5, 6, 7, 8, 9, 10] {
-        for (name, change) in
-            [("short", &|bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1)), ("long", &|bytes: &mut Vec<u8>| bytes.push(0))]
-                as [(&str, &dyn Fn(&mut Vec<u8>)); 2]
-        {
+        for (name, change) in sizes {
             let path = ceremony.tampered(&contributed, &format!("{name}-{section}.zkey"), section, change);
             let refused = ceremony.reference.verify(&path).expect_err("no parameters");
             assert!(malformed(&refused), "{name} {section}: {refused:?}");
