@@ -380,4 +380,22 @@ mod tests {
             assert!(!kept.path(CircuitName::Settle, book).exists());
         }
     }
+
+    #[test]
+    fn a_public_chain_needs_pinned_keys() {
+        let [settle_key, register_key] = [1, 2].map(|byte| Hash256::from_bytes([byte; 32]));
+        let verifier = millstream_types::Address::from_bytes([1; 20]);
+        let tier =
+            TierConfig { slots: 1, empty_root: [0; 32], settle_verifier: verifier, register_verifier: verifier, settle_key, register_key };
+        for chain in [31_337, 1_337] {
+            require_keys(ChainId::new(chain), std::slice::from_ref(&tier)).expect("a development chain");
+        }
+        for chain in [1, 8_453, 137] {
+            let refused = require_keys(ChainId::new(chain), std::slice::from_ref(&tier)).expect_err("a public chain");
+            let missing = refused.downcast_ref::<ProverError>();
+            assert!(matches!(missing, Some(ProverError::NotPinned { .. })), "{refused:#}");
+            let ledger = LedgerId { chain: ChainId::new(chain), contract: verifier };
+            load_prover(ledger, std::slice::from_ref(&tier), Path::new("nowhere")).expect_err("no development keys either");
+        }
+    }
 }
