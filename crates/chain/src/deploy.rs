@@ -97,8 +97,9 @@ pub struct Deployment {
 /// `InvalidProvider`; else as [`Submitter::send`]. What was deployed before a failure stays, unused.
 pub async fn deploy(submitter: &Submitter, plan: &DeployPlan) -> Result<Deployment, ChainError> {
     plan.provenance.check(submitter.rpc().chain())?;
-    // Before anything is sent, the parts that do not depend on what is deployed first.
-    ledger_arguments(plan.provider, plan.operator, plan.provider, plan.response_window_secs, plan.deposit_min, Vec::new())?;
+    let window = alloy::primitives::aliases::U40::try_from(plan.response_window_secs)
+        .map_err(|_| ChainError::invalid("response window", "does not fit 40 bits"))?;
+    let deposit_min = plan.deposit_min.to_u64().map_err(|error| ChainError::invalid("minimum deposit", error))?;
     let token = match plan.token {
         TokenChoice::Existing(token) => token,
         TokenChoice::TestUsdc => create(submitter, "deploy TestUSDC", Artifact::TestUsdc, &[]).await?.0,
@@ -116,28 +117,10 @@ pub async fn deploy(submitter: &Submitter, plan: &DeployPlan) -> Result<Deployme
             registerVerifier: convert::evm_address(register),
         });
     }
-    let arguments = ledger_arguments(plan.provider, plan.operator, token, plan.response_window_secs, plan.deposit_min, tiers)?;
+    let [provider, operator, token_address] = [plan.provider, plan.operator, token].map(convert::evm_address);
+    let arguments = (provider, operator, token_address, window, deposit_min, tiers).abi_encode_params();
     let (ledger, receipt) = create(submitter, "deploy Ledger", Artifact::Ledger, &arguments).await?;
     Ok(Deployment { ledger, token, block: receipt.block, verifiers })
-}
-
-/// The ledger's constructor arguments.
-///
-/// # Errors
-/// [`ChainError::InvalidInput`] for a window of 2^40 seconds or a minimum of 2^64 nanos.
-pub(crate) fn ledger_arguments(
-    provider: Address,
-    operator: Address,
-    token: Address,
-    response_window_secs: u64,
-    deposit_min: Amount,
-    tiers: Vec<ILedger::Tier>,
-) -> Result<Vec<u8>, ChainError> {
-    let window = alloy::primitives::aliases::U40::try_from(response_window_secs)
-        .map_err(|_| ChainError::invalid("response window", "does not fit 40 bits"))?;
-    let deposit_min = deposit_min.to_u64().map_err(|error| ChainError::invalid("minimum deposit", error))?;
-    let [provider, operator, token] = [provider, operator, token].map(convert::evm_address);
-    Ok((provider, operator, token, window, deposit_min, tiers).abi_encode_params())
 }
 
 async fn deploy_verifier(submitter: &Submitter, key: &VerifyingKeyWords) -> Result<Address, ChainError> {

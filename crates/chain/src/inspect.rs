@@ -4,14 +4,14 @@
 //! byte. So neither what a contract says about itself nor how it was deployed has to be believed.
 
 use alloy::primitives::U256;
+use alloy::primitives::aliases::U40;
 use alloy::rpc::types::BlockId;
 use alloy::sol_types::SolValue;
 use millstream_types::Address;
 
 use crate::artifacts::Artifact;
 use crate::bindings::ILedger;
-use crate::deploy::{VerifyingKeyWords, ledger_arguments};
-use crate::{ChainError, Ledger, convert};
+use crate::{ChainError, Ledger, VerifyingKeyWords, convert};
 
 /// Bytes of a word.
 const WORD: usize = 32;
@@ -35,9 +35,11 @@ impl Ledger {
                 registerVerifier: convert::evm_address(tier.register_verifier),
             })
             .collect();
+        let window = U40::try_from(config.response_window_secs).map_err(|_| ChainError::unrepresentable("response window", "too long"))?;
+        let deposit_min = config.deposit_min.to_u64().map_err(|error| ChainError::unrepresentable("minimum deposit", error))?;
         // The operator may change; it is in storage, not in the code.
-        let arguments =
-            ledger_arguments(config.provider, config.provider, config.token, config.response_window_secs, config.deposit_min, tiers)?;
+        let [provider, operator, token] = [config.provider, config.provider, config.token].map(convert::evm_address);
+        let arguments = (provider, operator, token, window, deposit_min, tiers).abi_encode_params();
         self.code_is(self.address(), Artifact::Ledger, &arguments).await
     }
 
