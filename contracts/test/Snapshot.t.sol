@@ -7,9 +7,11 @@ import {IVerifier} from "../src/interfaces/IVerifier.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
 import {PathsFixture} from "./utils/PathsFixture.sol";
+import {Reference} from "./utils/Reference.sol";
+import {TrapdoorProver} from "./utils/TrapdoorProver.sol";
 
 /// @title Gas of whole transactions (with `--isolate`) and sizes of code, kept in `snapshots/`.
-/// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself.
+/// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself. See `SettleSnapshotTest` for both together.
 contract SnapshotTest is LedgerFixture, PathsFixture {
     function _gas(string memory name) private {
         vm.snapshotGasLastCall("gas", name);
@@ -130,16 +132,16 @@ contract SnapshotTest is LedgerFixture, PathsFixture {
     /// @dev A slot in the middle of a book: the last resort of its payer. A transaction may take 16,777,216 (EIP-7825).
     function test_BookPaths() external {
         _readPaths();
-        BookPaths paths = new BookPaths();
+        BookPaths bookPaths = new BookPaths();
         uint256[2] memory instances = [uint256(7), 13];
         string[2] memory names = ["book path 24", "book path 384"];
         for (uint256 i = 0; i < 2; ++i) {
             (, uint16 slots, IBookPaths.SlotPath memory path,) = _read(instances[i]);
-            (bool ok,) = address(paths).call(abi.encodeCall(IBookPaths.root, (slots, path)));
+            (bool ok,) = address(bookPaths).call(abi.encodeCall(IBookPaths.root, (slots, path)));
             _gas(names[i]);
             vm.assertTrue(ok);
         }
-        vm.snapshotValue("size", "BookPaths", address(paths).code.length);
+        vm.snapshotValue("size", "BookPaths", address(bookPaths).code.length);
         // What deploying takes: the tables are two contracts. EIP-3860 allows 49,152 bytes of creation code.
         vm.snapshotValue("size", "BookPaths creation", type(BookPaths).creationCode.length);
         vm.assertLe(type(BookPaths).creationCode.length, 49152);
@@ -149,5 +151,50 @@ contract SnapshotTest is LedgerFixture, PathsFixture {
         vm.snapshotValue("size", "Ledger", address(ledger).code.length);
         // EIP-170.
         vm.assertLe(address(ledger).code.length, 24576);
+    }
+}
+
+/// @title Gas of settlements with true proofs: what a provider pays. Five significant bytes in each delta, all different.
+contract SettleSnapshotTest is LedgerFixture, TrapdoorProver {
+    function _newVerifiers() internal override {
+        _load();
+        (settleVerifier, registerVerifier) = (IVerifier(_newVerifier()), IVerifier(_newVerifier()));
+    }
+
+    function _proven(uint32 book, uint256 oldRoot, uint256 seed) private view returns (ILedger.Settlement memory s) {
+        uint64[] memory deltas = new uint64[](_slots(book));
+        for (uint256 i = 0; i < deltas.length; ++i) {
+            deltas[i] = uint64(uint256(keccak256(abi.encode(seed, i))) >> 216 | 1 << 39);
+        }
+        s = _settlement(book, deltas);
+        s.newRoot = _newRoot(oldRoot, keccak256(s.deltas));
+        s.proof = _prove(Reference.settleInputs(address(ledger), oldRoot, s, deltas.length));
+    }
+
+    /// @dev Settles `count` books of one tier that were settled before, in one transaction.
+    function _measure(uint32 first, uint32 count, string memory name, uint256 limit) private {
+        for (uint256 round = 0; round < 2; ++round) {
+            ILedger.Settlement[] memory list = new ILedger.Settlement[](count);
+            for (uint32 i = 0; i < count; ++i) {
+                list[i] = _proven(first + i, ledger.bookRoot(first + i), round * 100 + i);
+            }
+            vm.prank(OPERATOR);
+            ledger.settle(list, _noEpochs());
+        }
+        uint256 gas = vm.snapshotGasLastCall("gas", name);
+        // Without `--isolate` the transaction itself is not counted, which only makes it less.
+        vm.assertLe(gas / (count * _slots(first)), limit);
+    }
+
+    function test_OneBookOf96() external {
+        _measure(BOOK_96, 1, "settle 96, proven", 2_800);
+    }
+
+    function test_OneBookOf384() external {
+        _measure(BOOK_384, 1, "settle 384, proven", 800);
+    }
+
+    function test_SixBooksOf384() external {
+        _measure(BOOK_384, 6, "settle 6 x 384, proven", 400);
     }
 }

@@ -18,6 +18,8 @@ interface Vm {
     function expectRevert(bytes4 selector) external;
     function expectRevert(bytes calldata data) external;
     function expectEmit(address emitter) external;
+    function mockCall(address callee, bytes calldata data, bytes calldata answer) external;
+    function expectCall(address callee, bytes calldata data, uint64 count) external;
     function readFile(string calldata path) external view returns (string memory);
     function keyExistsJson(string calldata json, string calldata key) external view returns (bool);
     function parseJsonUintArray(string calldata json, string calldata key) external pure returns (uint256[] memory);
