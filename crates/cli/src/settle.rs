@@ -1,11 +1,11 @@
-//! `millstream settle plan|run`: what a settlement would do, and doing it.
+//! `millstream settle plan|run|jobs|cancel`: what a settlement would do, doing it, and the proofs it waits for.
 
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::admin::{Admin, SettlePlan, SettleRun};
+use crate::admin::{Admin, CancelledJob, SettleJob, SettlePlan, SettleRun};
 use crate::context::{self, Context};
 use crate::error::CliResult;
 use crate::output::{View, columns};
@@ -18,6 +18,13 @@ pub enum SettleCommand {
     Plan,
     /// Serve the ledger's requests, settle every channel that paid, anchor the bills, and wait until it is mined
     Run(RunArgs),
+    /// List the proofs that wait or are being made
+    Jobs,
+    /// Take a proof back: the settlement that waits for it fails, and the next one makes it again
+    Cancel {
+        /// Its number, as `settle jobs` shows it
+        job: u64,
+    },
 }
 
 /// `settle run`.
@@ -36,6 +43,14 @@ struct PlanView(SettlePlan);
 #[serde(transparent)]
 struct RunView(SettleRun);
 
+#[derive(Serialize)]
+#[serde(transparent)]
+struct JobsView(Vec<SettleJob>);
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct CancelView(CancelledJob);
+
 /// Runs the command.
 ///
 /// # Errors
@@ -50,6 +65,8 @@ pub async fn run(context: &Context, command: &SettleCommand) -> CliResult<()> {
             spinner.finish_and_clear();
             context.output.show(&RunView(settled?))
         }
+        SettleCommand::Jobs => context.output.show(&JobsView(admin.settle_jobs().await?)),
+        SettleCommand::Cancel { job } => context.output.show(&CancelView(admin.cancel_settle_job(*job).await?)),
     }
 }
 
@@ -117,6 +134,26 @@ impl View for RunView {
         let header = ["kind", "books", "channels", "total", "proof s", "gas", "gas/channel", "block", "transaction"];
         let table = columns(&header, &[2, 3, 4, 5, 6, 7], rows);
         format!("{table}\n\nsettled {} from {} channels", run.settled_total.to_tokens(), run.channels_settled)
+    }
+}
+
+impl View for JobsView {
+    fn table(&self) -> String {
+        let Self(jobs) = self;
+        if jobs.is_empty() {
+            return "no proof is under way".to_owned();
+        }
+        let rows = jobs.iter().map(|job| {
+            let (seconds, steps) = (format!("{:.1}", job.seconds), job.steps.to_string());
+            vec![job.id.to_string(), job.circuit.clone(), job.book.clone(), job.state.clone(), seconds, steps]
+        });
+        columns(&["job", "circuit", "book", "state", "seconds", "steps"], &[0, 4, 5], rows)
+    }
+}
+
+impl View for CancelView {
+    fn table(&self) -> String {
+        format!("job {} is taken back", self.0.cancelled)
     }
 }
 

@@ -125,3 +125,35 @@ async fn a_node_killed_in_the_middle_of_a_settlement_settles_everything_once() {
     assert_eq!((status.channels.settled, status.channels.accepted), (report.priced_total, report.priced_total));
     assert!(status.unanchored_epochs.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_proof_outlives_its_node() {
+    let mut net = Net::start().await;
+    replay_all(&net.dev.profile, 10_000).await.expect("the replay ends");
+    net.admin.settle_run().await.expect("the channels are registered and settled");
+    let report = replay_all(&net.dev.profile, 20_000).await.expect("the replay goes on");
+
+    // The replay has topped its channels up. Nothing is mined, so their registration gets as far as the pool, and is thrown out of it after
+    // its node is dead.
+    let chain = |method: &str, parameters: serde_json::Value| {
+        tokio::task::block_in_place(|| net.dev.anvil.call(method, &parameters)).expect("anvil answers");
+    };
+    chain("evm_setAutomine", serde_json::json!([false]));
+    let admin = net.admin.clone();
+    let running = tokio::spawn(async move { admin.settle_run().await });
+    let proofs = net.directory.path().join("node").join("proofs");
+    net.wait_for("the proof", async || std::fs::read_dir(&proofs).is_ok_and(|mut files| files.next().is_some())).await;
+    net.dev.node.kill().expect("the node dies");
+    assert!(running.await.expect("no panic").is_err(), "nothing was mined");
+    chain("anvil_dropAllTransactions", serde_json::json!([]));
+    chain("evm_setAutomine", serde_json::json!([true]));
+
+    net.dev.node.restart().expect("the node starts again");
+    let run = net.admin.settle_run().await.expect("the settlement runs");
+    assert_eq!(run.transactions.iter().map(|transaction| transaction.kind.as_str()).collect::<Vec<_>>(), ["register", "settle"]);
+    let credit = net.dev.ledger.credit(net.dev.info().provider).await.expect("a credit");
+    assert_eq!(credit, report.voucher_total);
+    let metrics = reqwest::get(format!("{}/metrics", net.dev.info().admin_url)).await.expect("metrics").text().await.expect("text");
+    assert!(metrics.contains("millstream_prove_seconds_count 1"), "only the settlement was proved:\n{metrics}");
+    assert_eq!(std::fs::read_dir(&proofs).expect("a directory").count(), 0);
+}

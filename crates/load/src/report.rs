@@ -96,6 +96,8 @@ pub struct ScenarioReport {
     pub disk: Option<DiskReport>,
     /// The node's batches.
     pub commits: Option<CommitReport>,
+    /// What was settled on the chain meanwhile, in a run that settles.
+    pub settling: Option<SettlingReport>,
     /// Payments a second over what the cores could take if they did nothing but check and hash.
     pub ratio_to_ceiling: Option<f64>,
     /// The median latency over the median synced overwrite of the disk.
@@ -134,6 +136,19 @@ pub struct DiskReport {
     pub directory_to_lines: Option<f64>,
     /// Whether the database was compacted before the directory was measured.
     pub compacted: bool,
+}
+
+/// Settlements beside the load, one after the other from before it to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SettlingReport {
+    /// Settlements that ended.
+    pub runs: u64,
+    /// Transactions that were mined.
+    pub transactions: u64,
+    /// Seconds in which somebody waited for proofs.
+    pub prove_seconds: f64,
+    /// The longest that a transaction waited for its proofs.
+    pub prove_seconds_max: f64,
 }
 
 /// The node's batches in the window.
@@ -241,6 +256,7 @@ mod tests {
                 node_rss_bytes_per_connection: Some(36_000.0),
                 disk: Some(DiskReport::default()),
                 commits: Some(CommitReport::default()),
+                settling: Some(SettlingReport::default()),
                 ratio_to_ceiling: Some(0.5),
                 p50_to_synced_write: Some(1.9),
                 ..ScenarioReport::default()

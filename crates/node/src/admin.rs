@@ -5,14 +5,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use millstream_chain::Ledger;
 use millstream_engine::{Channel, ChannelStatus, Engine, Input, Record, Table};
+use millstream_prover::{Job, JobState};
 use millstream_store::{KeyRange, Read};
 use millstream_types::{Amount, ChannelId, CumulativeAmount};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use crate::core::{Core, Stopped, stopped, store_table};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
-use crate::plan::{Served, SettlePlan};
+use crate::plan::{Floor, Served, SettlePlan};
 use crate::proofs::{self, Bill, ProofFailure};
 use crate::settle::Settler;
 
@@ -53,6 +54,8 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/channels", get(channels))
         .route("/settle/plan", get(settle_plan))
         .route("/settle/run", post(settle_run))
+        .route("/settle/jobs", get(jobs))
+        .route("/settle/jobs/{id}", delete(cancel_job))
         .route("/epochs/cut", post(cut_epoch))
         .route("/proof", get(proof))
         .layer(axum::middleware::from_fn(refuse_browsers))
@@ -310,8 +313,44 @@ fn plan_json(served: &[Served], plan: &SettlePlan, ledger: millstream_types::Led
 async fn settle_run(State(admin): Shared) -> Result<Json<Value>, Problem> {
     // In a task of its own: a client that goes away does not stop a settlement half-way.
     let settler = Arc::clone(&admin.settler);
-    let report = tokio::spawn(async move { settler.run().await }).await.map_err(anyhow::Error::from)??;
+    let report = tokio::spawn(async move { settler.run(Floor::NONE).await }).await.map_err(anyhow::Error::from)??;
     Ok(Json(json!(report)))
+}
+
+/// A proof under way as `GET /settle/jobs` shows it.
+#[derive(Serialize)]
+struct JobView {
+    id: u64,
+    circuit: String,
+    book: String,
+    state: &'static str,
+    /// For how long it has been proved.
+    seconds: f64,
+    /// Long steps that were begun.
+    steps: u32,
+}
+
+impl From<Job> for JobView {
+    fn from(job: Job) -> Self {
+        let (state, seconds, steps) = match job.state {
+            JobState::Waiting => ("waiting", 0.0, 0),
+            JobState::Proving { since, steps } => ("proving", since.as_secs_f64(), steps),
+        };
+        Self { id: job.id, circuit: job.circuit.to_string(), book: job.book.to_string(), state, seconds, steps }
+    }
+}
+
+async fn jobs(State(admin): Shared) -> Json<Vec<JobView>> {
+    Json(admin.settler.proofs().jobs().into_iter().map(JobView::from).collect())
+}
+
+/// The settlement that waits for the proof fails; the next one makes it again.
+async fn cancel_job(State(admin): Shared, Path(id): Path<u64>) -> Result<Json<Value>, Problem> {
+    if admin.settler.proofs().cancel(id) {
+        Ok(Json(json!({ "cancelled": id })))
+    } else {
+        Err(Problem { status: StatusCode::NOT_FOUND, code: "no_such_job", message: format!("no proof {id} is under way") })
+    }
 }
 
 async fn cut_epoch(State(admin): Shared) -> Result<Json<Value>, Problem> {

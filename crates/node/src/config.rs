@@ -21,6 +21,9 @@ pub struct NodeConfig {
     /// When to settle.
     #[serde(default)]
     pub settlement: SettlementSection,
+    /// How to prove.
+    #[serde(default)]
+    pub prover: ProverSection,
     /// What payers may do.
     #[serde(default)]
     pub limits: LimitsSection,
@@ -90,6 +93,21 @@ pub struct SettlementSection {
     pub interval_secs: u64,
     /// Part of the response window, in percent, after which the oldest request is served without being asked.
     pub serve_at_percent: u8,
+    /// Nanos that a book must have to collect for the settlement at an interval to take it; one with a closing channel is taken in any
+    /// case, and `millstream settle run` takes all.
+    pub book_min_nanos: u64,
+}
+
+/// `[prover]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProverSection {
+    /// Threads that prove; 0 for all cores but one, and one at least.
+    pub threads: usize,
+    /// Proofs that are made at once; each uses all the threads, so more than one pays from about sixteen on.
+    pub jobs_max: usize,
+    /// MiB that the proofs under way may take together, keys left aside.
+    pub memory_mib_max: u64,
 }
 
 /// `[limits]`.
@@ -122,7 +140,13 @@ impl Default for BillingSection {
 
 impl Default for SettlementSection {
     fn default() -> Self {
-        Self { interval_secs: 0, serve_at_percent: 25 }
+        Self { interval_secs: 0, serve_at_percent: 25, book_min_nanos: 0 }
+    }
+}
+
+impl Default for ProverSection {
+    fn default() -> Self {
+        Self { threads: 0, jobs_max: 1, memory_mib_max: 4_096 }
     }
 }
 
@@ -133,7 +157,7 @@ impl Default for LimitsSection {
 }
 
 /// The sections, as overrides name them.
-const SECTIONS: [&str; 5] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "LIMITS"];
+const SECTIONS: [&str; 6] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "PROVER", "LIMITS"];
 
 impl NodeConfig {
     /// Reads a file, lays `MILLSTREAM_SECTION__KEY` variables over it, and checks the result.
@@ -170,6 +194,8 @@ impl NodeConfig {
         anyhow::ensure!(self.chain.confirmations > 0, "chain.confirmations counts from 1, the newest block");
         anyhow::ensure!(self.billing.epoch_frames_max > 0, "billing.epoch_frames_max must not be 0");
         anyhow::ensure!(self.settlement.serve_at_percent <= 90, "settlement.serve_at_percent must leave time to prove: at most 90");
+        anyhow::ensure!(self.prover.jobs_max > 0, "prover.jobs_max must not be 0");
+        anyhow::ensure!(self.prover.memory_mib_max >= 128, "prover.memory_mib_max is at least 128, what the smallest books take");
         anyhow::ensure!(self.chain.poll_millis >= 10, "chain.poll_millis is at least 10");
         anyhow::ensure!(self.billing.epoch_secs_max > 0, "billing.epoch_secs_max must not be 0");
         anyhow::ensure!(self.limits.frames_in_flight_max > 0, "limits.frames_in_flight_max must not be 0");

@@ -15,6 +15,7 @@ mod follower;
 mod metrics;
 mod plan;
 mod proofs;
+mod prove;
 mod seed;
 mod server;
 mod session;
@@ -29,16 +30,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use millstream_chain::{ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
+use millstream_prover::ServiceOptions;
 use millstream_store::{Backend, RocksStore, StoreOptions};
 use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
-use millstream_types::{BlockNumber, ChainId};
+use millstream_types::{Amount, BlockNumber, ChainId};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ServerSection, SettlementSection};
+pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, ServerSection, SettlementSection};
 pub use core::Stopped;
 pub use seed::{compact, seed_channels};
 
@@ -46,6 +48,8 @@ use crate::admin::Admin;
 use crate::core::{Core, CoreThread, SCHEMA, stopped};
 use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
+use crate::plan::Floor;
+use crate::prove::Proofs;
 use crate::session::Shared;
 use crate::settle::Settler;
 use crate::verify::Verifier;
@@ -116,7 +120,9 @@ impl Node {
         let stale_after = Duration::from_secs((ledger.config().response_window_secs / 10).max(STALE_AFTER_SECS_MIN));
         let (view, followed) = ChainView::new(stale_after);
         let view = Arc::new(view);
-        let settler = Settler::new(core.clone(), ledger.clone(), submitter, keys_dir, Arc::clone(&metrics), Arc::clone(&view));
+        let kept = config.server.data_dir.join("proofs");
+        let proofs = Arc::new(Proofs::new(ledger.clone(), keys_dir, kept, service_options(&config.prover), Arc::clone(&metrics)));
+        let settler = Settler::new(core.clone(), ledger.clone(), submitter, proofs, Arc::clone(&metrics), Arc::clone(&view));
         let settler = Arc::new(settler);
 
         let options = transport_options(config);
@@ -296,6 +302,7 @@ async fn settle_when_due(
     let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
     // Often enough that the shortest window is not missed.
     let pause = Duration::from_millis((serve_after / 4).clamp(100, 10_000));
+    let floor = Floor(Amount::from_nanos(config.book_min_nanos));
     let mut settled_at = Instant::now();
     loop {
         tokio::select! {
@@ -309,7 +316,7 @@ async fn settle_when_due(
         let queue_is_due = oldest.is_some_and(|at| now.millis_since(at) >= serve_after);
         let interval_is_over = config.interval_secs > 0 && settled_at.elapsed() >= Duration::from_secs(config.interval_secs);
         // A failure was logged and counted; the next round tries again.
-        if (queue_is_due || interval_is_over) && settler.run().await.is_ok() {
+        if (queue_is_due || interval_is_over) && settler.run(floor).await.is_ok() {
             settled_at = Instant::now();
         }
     }
@@ -319,6 +326,15 @@ fn submitter_options(config: &NodeConfig) -> SubmitterOptions {
     let is_development = ChainId::new(config.chain.chain_id).is_development();
     let options = if is_development { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
     SubmitterOptions { confirmations: config.chain.confirmations, ..options }
+}
+
+fn service_options(config: &ProverSection) -> ServiceOptions {
+    ServiceOptions {
+        threads: config.threads,
+        jobs_max: config.jobs_max,
+        memory_bytes_max: config.memory_mib_max.saturating_mul(1 << 20),
+        ..ServiceOptions::default()
+    }
 }
 
 fn transport_options(config: &NodeConfig) -> TransportOptions {

@@ -32,8 +32,26 @@ const REGISTER_BOOK_BYTES: u64 = 512;
 /// Calldata of one request with a row of its own.
 const REGISTER_REQUEST_BYTES: u64 = 12 * 32;
 
-/// Books in one `settle`, at most.
+/// Books in one `settle`, at most: each more makes the others cheaper by less, and what was paid meanwhile waits for all their proofs.
 const SETTLE_BOOKS_MAX: usize = 8;
+
+/// Gas of one `settle`, at most, as for `register`.
+const SETTLE_GAS_MAX: u64 = 14_000_000;
+
+/// Gas of a settled book besides its slots: its share of the proofs' check, its root, its event.
+const SETTLE_BOOK_GAS: u64 = 280_000;
+
+/// Gas of a slot: eight bytes of calldata that are not zero, and their part of the polynomial.
+const SETTLE_SLOT_GAS: u64 = 160;
+
+/// Bytes of calldata of one `settle`, at most.
+const SETTLE_BYTES_MAX: u64 = 110_000;
+
+/// Calldata of one book besides its slots.
+const SETTLE_BOOK_BYTES: u64 = 512;
+
+/// Calldata of a slot.
+const SETTLE_SLOT_BYTES: u64 = 8;
 
 /// Epoch roots in one `settle`, at most.
 const SETTLE_EPOCHS_MAX: usize = 64;
@@ -193,6 +211,19 @@ pub(crate) struct PlannedBook {
     pub(crate) vouchers: BTreeMap<u16, VerifiedVoucher>,
     /// What they add to what is settled.
     pub(crate) total: Amount,
+    /// Slots of channels whose close is asked for.
+    pub(crate) closing: BTreeSet<u16>,
+    /// When the first of those was asked for.
+    closing_since: Option<Timestamp>,
+}
+
+/// The least that a book must collect to be worth a place in a settlement, in nanos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Floor(pub(crate) Amount);
+
+impl Floor {
+    /// Whatever there is.
+    pub(crate) const NONE: Self = Self(Amount::ZERO);
 }
 
 /// A `settle` transaction to be.
@@ -253,41 +284,58 @@ pub(crate) fn plan_register(view: &View, bounds: RegisterBounds<'_>) -> Vec<Serv
     served
 }
 
-/// What the next `settle` collects: of the books that are not in `done`, those whose channels are closing first, then the most valuable.
-pub(crate) fn plan_settle(view: &View, done: &BTreeSet<BookId>) -> SettlePlan {
+/// What the next `settle` collects, of the books that are not in `done`: those with closing channels first, the one asked for longest ago
+/// before the others, since the ledger's deadline runs; then those with the most at risk. As many as one transaction holds; those that
+/// collect less than the floor are left out unless a channel of theirs is closing.
+pub(crate) fn plan_settle(view: &View, sizes: &[u16], done: &BTreeSet<BookId>, floor: Floor) -> SettlePlan {
     let mut plan = SettlePlan::default();
-    let closing: BTreeSet<ChannelId> = view
-        .queue
-        .iter()
-        .filter(|(_, request)| request.kind == RequestKind::Close)
-        .map(|(_, request)| request.channel)
-        .collect();
+    let mut asked: BTreeMap<ChannelId, Timestamp> = BTreeMap::new();
+    for (_, request) in view.queue.iter().filter(|(_, request)| request.kind == RequestKind::Close) {
+        asked.entry(request.channel).or_insert(request.requested_at);
+    }
     for (book, slots) in view.books.iter().filter(|(book, _)| !done.contains(book)) {
-        let (mut vouchers, mut total) = (BTreeMap::new(), Amount::ZERO);
+        let mut planned =
+            PlannedBook { book: *book, vouchers: BTreeMap::new(), total: Amount::ZERO, closing: BTreeSet::new(), closing_since: None };
         for (slot, id) in slots {
             let Some(channel) = view.channels.get(id).filter(|channel| !channel.unsettled().is_zero()) else { continue };
             match channel.accepted {
                 Some(voucher) if voucher.body().cumulative.as_amount() <= channel.registered => {
-                    vouchers.insert(*slot, voucher);
-                    // At most 384 amounts of 64 bits.
-                    total = Amount::from_units(total.units() + channel.unsettled().units());
+                    planned.vouchers.insert(*slot, voucher);
+                    // At most 4,096 amounts of 64 bits.
+                    planned.total = Amount::from_units(planned.total.units() + channel.unsettled().units());
+                    if let Some(since) = asked.get(id).copied() {
+                        planned.closing.insert(*slot);
+                        planned.closing_since = Some(planned.closing_since.map_or(since, |before| before.min(since)));
+                    }
                 }
                 Some(_) | None => plan.waiting.push(Waiting { channel: *id, reason: "a top-up has to be registered first" }),
             }
         }
-        if !vouchers.is_empty() {
-            plan.books.push(PlannedBook { book: *book, vouchers, total });
+        if !planned.vouchers.is_empty() && (planned.closing_since.is_some() || planned.total >= floor.0) {
+            plan.books.push(planned);
         }
     }
-    let has_closing = |book: &PlannedBook| book.vouchers.values().any(|voucher| closing.contains(&voucher.body().channel));
-    plan.books.sort_by_key(|book| (Reverse(has_closing(book)), Reverse(book.total), book.book));
-    plan.books.truncate(SETTLE_BOOKS_MAX);
+    // `None` is before `Some`, so what has no deadline is told apart first.
+    plan.books.sort_by_key(|book| (book.closing_since.is_none(), book.closing_since, Reverse(book.total), book.book));
+    plan.books.truncate(fitting(&plan.books, sizes));
     let unbooked = view.channels.values().filter(|channel| channel.book.is_none() && !channel.unsettled().is_zero());
     plan.waiting
         .extend(unbooked.map(|channel| Waiting { channel: channel.id, reason: "the channel has to be registered first" }));
     // Roots go on-chain without a gap, so an epoch whose tree is still being built holds back the later ones.
     plan.epochs = view.epochs.iter().take_while(|epoch| epoch.top.is_some()).take(SETTLE_EPOCHS_MAX).copied().collect();
     plan
+}
+
+/// How many of the first books fit one transaction.
+fn fitting(books: &[PlannedBook], sizes: &[u16]) -> usize {
+    let (mut gas, mut bytes) = (0, 0);
+    let fits = |planned: &&PlannedBook| {
+        let slots = sizes.get(usize::from(planned.book.tier().index())).copied().map_or(0, u64::from);
+        gas += SETTLE_BOOK_GAS + slots * SETTLE_SLOT_GAS;
+        bytes += SETTLE_BOOK_BYTES + slots * SETTLE_SLOT_BYTES;
+        gas <= SETTLE_GAS_MAX && bytes <= SETTLE_BYTES_MAX
+    };
+    books.iter().take(SETTLE_BOOKS_MAX).take_while(fits).count().max(1)
 }
 
 /// Empty slots, in existing books first.
@@ -355,18 +403,21 @@ mod tests {
         SecretKey::from_entropy(&[7; 64]).expect("a key").sign(body).expect("64 bits")
     }
 
-    /// `booked`: channels in slots of book 0:0, each `(number, registered, settled, accepted)`.
-    fn view(booked: &[(u8, u64, u64, u64)], queue: &[(RequestKind, u8)]) -> View {
-        let book = BookId::new(Tier::new(0), 0).expect("small");
-        let mut view = View { queue: Vec::new(), channels: BTreeMap::new(), books: BTreeMap::new(), epochs: Vec::new() };
-        let planned = |number, registered, settled, accepted, book| PlannedChannel {
+    fn planned(number: u8, registered: u64, settled: u64, accepted: u64, book: Option<BookId>) -> PlannedChannel {
+        PlannedChannel {
             id: channel(number),
             key_x: [1; 32],
             registered: Amount::from_nanos(registered),
             settled: CumulativeAmount::from_nanos(settled),
             accepted: (accepted > 0).then(|| voucher(number, accepted)),
             book,
-        };
+        }
+    }
+
+    /// `booked`: channels in slots of book 0:0, each `(number, registered, settled, accepted)`.
+    fn view(booked: &[(u8, u64, u64, u64)], queue: &[(RequestKind, u8)]) -> View {
+        let book = BookId::new(Tier::new(0), 0).expect("small");
+        let mut view = View { queue: Vec::new(), channels: BTreeMap::new(), books: BTreeMap::new(), epochs: Vec::new() };
         for (slot, (number, registered, settled, accepted)) in booked.iter().enumerate() {
             view.channels.insert(channel(*number), planned(*number, *registered, *settled, *accepted, Some(book)));
             view.books.entry(book).or_default().insert(u16::try_from(slot).expect("few"), channel(*number));
@@ -418,10 +469,56 @@ mod tests {
 
     #[test]
     fn the_best_voucher_of_every_channel_is_settled() {
-        let plan = plan_settle(&view(&[(1, 10, 0, 5), (2, 10, 5, 5), (3, 10, 0, 0), (4, 10, 5, 11)], &[]), &BTreeSet::new());
+        let view = view(&[(1, 10, 0, 5), (2, 10, 5, 5), (3, 10, 0, 0), (4, 10, 5, 11)], &[]);
+        let plan = plan_settle(&view, &[4, 8], &BTreeSet::new(), Floor::NONE);
         assert_eq!(plan.books.len(), 1);
         assert_eq!(plan.books[0].vouchers.keys().copied().collect::<Vec<_>>(), [0]);
         assert_eq!(plan.books[0].total, Amount::from_nanos(5));
         assert_eq!(plan.waiting.iter().map(|waiting| waiting.channel).collect::<Vec<_>>(), [channel(4)]);
+    }
+
+    #[test]
+    fn deadlines_come_before_value_and_small_books_wait() {
+        let book = |number| BookId::new(Tier::new(0), number).expect("small");
+        let mut view = view(&[], &[]);
+        for (number, unsettled) in [(0, 3), (1, 9), (2, 1), (3, 5), (4, 2)] {
+            let id = u8::try_from(number).expect("few") + 1;
+            view.channels.insert(channel(id), planned(id, 10, 0, unsettled, Some(book(number))));
+            view.books.entry(book(number)).or_default().insert(1, channel(id));
+        }
+        let close = |number, millis| Request {
+            kind: RequestKind::Close,
+            channel: channel(number),
+            amount: Amount::ZERO,
+            requested_at: Timestamp::from_millis(millis),
+        };
+        view.queue = vec![(0, close(3, 7)), (1, close(5, 9))];
+        let order = |floor: u64, done: &[u32]| {
+            let done = done.iter().map(|number| book(*number)).collect();
+            let plan = plan_settle(&view, &[4], &done, Floor(Amount::from_nanos(floor)));
+            plan.books.iter().map(|planned| planned.book.number()).collect::<Vec<_>>()
+        };
+        assert_eq!(order(0, &[]), [2, 4, 1, 3, 0]);
+        assert_eq!(order(4, &[]), [2, 4, 1, 3], "a closing book is worth it whatever it collects");
+        assert_eq!(order(5, &[2, 1]), [4, 3]);
+        let plan = plan_settle(&view, &[4], &BTreeSet::new(), Floor::NONE);
+        assert_eq!((plan.books[0].closing.clone(), plan.books[2].closing.clone()), (BTreeSet::from([1]), BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_transaction_holds_so_many_books() {
+        let full: Vec<PlannedBook> = (0..20)
+            .map(|number| PlannedBook {
+                book: BookId::new(Tier::new(u8::from(number > 9)), number).expect("small"),
+                vouchers: BTreeMap::new(),
+                total: Amount::ZERO,
+                closing: BTreeSet::new(),
+                closing_since: None,
+            })
+            .collect();
+        assert_eq!(fitting(&full, &[384, 384]), SETTLE_BOOKS_MAX);
+        // The calldata of larger books than the standard ones bounds them first.
+        assert_eq!(fitting(&full, &[4_096, 4_096]), 3);
+        assert_eq!(fitting(&full[..1], &[4_096]), 1);
     }
 }

@@ -5,18 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use millstream_chain::{
-    Asked, BookRegistration, BookSettlement, EpochRoot, IntentId, Ledger, Operator, ProofWords, ServedRequest, SlotRow, Submitter,
-    TxReceipt,
+    Asked, BookRegistration, BookSettlement, EpochRoot, IntentId, Ledger, Operator, ServedRequest, SlotRow, Submitter, TxReceipt,
 };
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, Slot, field_from_word, field_to_word};
 use millstream_engine::RequestKind;
-use millstream_prover::{CircuitId, InsecureDevKeys, Proof, Prover, ProverWorker, WorkerError};
-use millstream_types::{Amount, BookId, LedgerId, Timestamp};
-use millstream_voucher::{PublicKey, VerifiedVoucher};
+use millstream_types::{Amount, BookId, Timestamp};
+use millstream_voucher::{PublicKey, SignedVoucher, VerifiedVoucher};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
@@ -24,10 +22,8 @@ use tracing::{error, info, warn};
 use crate::core::{Core, now};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
-use crate::plan::{PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePlan, View, plan_register, plan_settle};
-
-/// Statements that wait for the prover, at most.
-const PROVER_QUEUE_MAX: usize = 4;
+use crate::plan::{Floor, PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePlan, View, plan_register, plan_settle};
+use crate::prove::{CircuitName, Proofs, Statement, Wanted};
 
 /// How long a run waits for the follower to see what is on the chain.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(600);
@@ -64,8 +60,7 @@ pub(crate) struct Settler {
     operator: Operator,
     submitter: Submitter,
     lane_is_free: Mutex<bool>,
-    keys_dir: std::path::PathBuf,
-    prover: Mutex<Option<ProverWorker>>,
+    proofs: Arc<Proofs>,
     sizes: Vec<u16>,
     metrics: Arc<Metrics>,
     view: Arc<ChainView>,
@@ -78,15 +73,20 @@ impl Settler {
         core: Core,
         ledger: Ledger,
         submitter: Submitter,
-        keys_dir: std::path::PathBuf,
+        proofs: Arc<Proofs>,
         metrics: Arc<Metrics>,
         view: Arc<ChainView>,
     ) -> Self {
         let operator = Operator::new(ledger, submitter.clone());
         let lane_is_free = Mutex::new(false);
         let sizes = operator.ledger().config().tiers.iter().map(|tier| tier.slots).collect();
-        let (prover, running, last) = (Mutex::new(None), Mutex::new(()), std::sync::Mutex::new(None));
-        Self { core, operator, submitter, lane_is_free, keys_dir, prover, sizes, metrics, view, running, last }
+        let (running, last) = (Mutex::new(()), std::sync::Mutex::new(None));
+        Self { core, operator, submitter, lane_is_free, proofs, sizes, metrics, view, running, last }
+    }
+
+    /// The proofs under way.
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.proofs
     }
 
     /// Whether a run is under way.
@@ -102,15 +102,17 @@ impl Settler {
     /// What a run would do first.
     pub(crate) async fn plan(&self) -> anyhow::Result<(Vec<Served>, SettlePlan)> {
         let view = View::read(&self.core).await?;
-        Ok((plan_register(&view, self.bounds(u64::MAX)), plan_settle(&view, &BTreeSet::new())))
+        Ok((plan_register(&view, self.bounds(u64::MAX)), plan_settle(&view, &self.sizes, &BTreeSet::new(), Floor::NONE)))
     }
 
     /// One pass: registers what is queued now, settles every book once, and serves the closes that this set free. What comes meanwhile is
     /// left for the next pass, so that no payer can keep a run from ending.
-    pub(crate) async fn run(&self) -> anyhow::Result<Report> {
+    ///
+    /// Books with less to collect than `floor` are left alone, unless one of their channels is closing.
+    pub(crate) async fn run(&self, floor: Floor) -> anyhow::Result<Report> {
         let _one_at_a_time = self.running.lock().await;
         let mut report = Report::default();
-        let outcome = self.run_into(&mut report).await;
+        let outcome = self.run_into(floor, &mut report).await;
         if let Err(fault) = &outcome {
             self.metrics.settlement_failures.inc();
             warn!(fault = format!("{fault:#}"), transactions = report.transactions.len(), "the settlement run failed");
@@ -121,7 +123,7 @@ impl Settler {
         outcome.map(|()| report)
     }
 
-    async fn run_into(&self, report: &mut Report) -> anyhow::Result<()> {
+    async fn run_into(&self, floor: Floor, report: &mut Report) -> anyhow::Result<()> {
         // Somebody may have changed a book just now: an earlier process of this node, or a payer that was served by a stranger.
         let caught_up = tokio::time::timeout(FOLLOW_TIMEOUT, self.view.caught_up(now())).await;
         caught_up.context("the chain cannot be read")?;
@@ -130,7 +132,7 @@ impl Settler {
         let mut done = BTreeSet::new();
         loop {
             let view = View::read(&self.core).await?;
-            let plan = plan_settle(&view, &done);
+            let plan = plan_settle(&view, &self.sizes, &done, floor);
             if plan.books.is_empty() && plan.epochs.is_empty() {
                 break;
             }
@@ -185,9 +187,9 @@ impl Settler {
         for served in served {
             operations.entry(served.book).or_default().push(operation(view, served)?);
         }
-        let (mut registrations, mut rows, mut seconds) = (Vec::new(), BTreeMap::new(), 0.0);
+        let (mut registrations, mut rows, mut wanted) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (index, (book, operations)) in operations.into_iter().enumerate() {
-            let (before, place) = (self.book(view, book).await?, self.place(book));
+            let (before, old_root, place) = self.book(view, book).await?;
             let statement = tokio::task::spawn_blocking(move || RegisterStatement::new(place, &before, &operations)).await??;
             for (row_index, row) in statement.rows.iter().enumerate() {
                 rows.insert(row.uid, (u16::try_from(index)?, u16::try_from(row_index)?));
@@ -198,23 +200,25 @@ impl Settler {
                 let key_x = field_to_word(row.key_x());
                 SlotRow { slot: row.slot, flags: row.flags(), delta: row.delta_nanos, refund: row.refund_nanos(), uid, key_x }
             });
-            let mut registration = BookRegistration {
+            registrations.push(BookRegistration {
                 book,
                 new_root: field_to_word(statement.new_root),
                 commitment: field_to_word(statement.public.commitment),
                 proof: [[0; 32]; 8],
                 rows: slot_rows.collect(),
-            };
-            let (prover, started) = (self.prover().await?, Instant::now());
-            let (proof, took) = self.proof(started, prover.register(statement).await).await?;
-            registration.proof = proof;
-            seconds += took;
-            registrations.push(registration);
+            });
+            wanted.push(Wanted { statement: Statement::Register(statement), old_root, vouchers: BTreeMap::new() });
         }
+        let proved = self.proofs.prove(wanted).await?;
+        for (registration, proved) in registrations.iter_mut().zip(&proved) {
+            registration.proof = proved.words;
+        }
+        let seconds = proved.iter().map(|proved| proved.seconds).fold(0.0, f64::max);
         let requests = served.iter().map(|served| request(view, served, &rows)).collect::<anyhow::Result<Vec<_>>>()?;
         let roots: Vec<_> = registrations.iter().map(|registration| registration.new_root).collect();
         self.free_lane().await?;
         let receipt = self.operator.register(intent(b"register", &roots), &registrations, &requests).await?;
+        self.proofs.forget(CircuitName::Register, registrations.iter().map(|registration| registration.book).collect()).await?;
         self.metrics.registrations.inc_by(registrations.len() as u64);
         let books = registrations.iter().map(|registration| registration.book.to_string()).collect();
         Ok(Transaction { books, channels: rows.len(), prove_seconds: seconds, ..transaction("register", &receipt) })
@@ -222,55 +226,81 @@ impl Settler {
 
     /// The vouchers whose signatures the exact check confirms. They were all accepted, but most of them by lanes that are only sampled, and one that does not
     /// hold would spoil the proof of its whole book, every time.
-    async fn provable(&self, view: &View, vouchers: BTreeMap<u16, VerifiedVoucher>) -> anyhow::Result<BTreeMap<u16, VerifiedVoucher>> {
+    async fn provable(&self, view: &View, vouchers: BTreeMap<u16, SignedVoucher>) -> anyhow::Result<BTreeMap<u16, VerifiedVoucher>> {
         let keys: BTreeMap<u16, Option<[u8; 32]>> = vouchers
             .iter()
             .map(|(slot, voucher)| (*slot, view.channels.get(&voucher.body().channel).map(|channel| channel.key_x)))
             .collect();
-        let (good, bad) = tokio::task::spawn_blocking(move || {
-            vouchers.into_iter().partition::<BTreeMap<_, _>, _>(|(slot, voucher)| {
-                let key = keys.get(slot).copied().flatten().and_then(|x| PublicKey::from_x(&x).ok());
-                key.is_some_and(|key| voucher.signed().verify(&key).is_ok())
-            })
-        })
-        .await?;
-        for voucher in bad.values() {
-            self.metrics.check_disagreements.inc();
-            error!(channel = %voucher.body().channel, "an accepted voucher does not hold: the channel is left out of the settlement");
+        let judged = tokio::task::spawn_blocking(move || {
+            let judge = |(slot, voucher): (u16, SignedVoucher)| {
+                let key = keys.get(&slot).copied().flatten().and_then(|x| PublicKey::from_x(&x).ok());
+                (slot, voucher, key.and_then(|key| voucher.verify(&key).ok()))
+            };
+            vouchers.into_iter().map(judge).collect::<Vec<_>>()
+        });
+        let mut good = BTreeMap::new();
+        for (slot, voucher, verified) in judged.await? {
+            match verified {
+                Some(verified) => {
+                    good.insert(slot, verified);
+                }
+                None => {
+                    self.metrics.check_disagreements.inc();
+                    error!(channel = %voucher.body().channel, "an accepted voucher does not hold: the channel is left out of the settlement");
+                }
+            }
         }
         Ok(good)
     }
 
+    /// The vouchers to settle a book with: those of a finished proof that starts from this root, so that it need not be made again, or else
+    /// the best ones. A channel that is closing gets its best one in any case: there is no other settlement for it.
+    async fn chosen(&self, view: &View, planned: &PlannedBook, old_root: [u8; 32]) -> anyhow::Result<BTreeMap<u16, VerifiedVoucher>> {
+        let best: BTreeMap<u16, SignedVoucher> = planned.vouchers.iter().map(|(slot, voucher)| (*slot, *voucher.signed())).collect();
+        if let Some(kept) = self.proofs.kept_vouchers(planned.book, old_root).await?
+            && planned.closing.iter().all(|slot| kept.get(slot) == best.get(slot))
+        {
+            let count = kept.len();
+            let good = self.provable(view, kept).await?;
+            if good.len() == count {
+                return Ok(good);
+            }
+        }
+        self.provable(view, best).await
+    }
+
     async fn settle(&self, view: &View, plan: SettlePlan, report: &mut Report) -> anyhow::Result<Transaction> {
-        let (mut settlements, mut seconds, mut channels, mut total) = (Vec::new(), 0.0, 0, Amount::ZERO);
-        for PlannedBook { book, vouchers, total: _ } in plan.books {
-            let vouchers = self.provable(view, vouchers).await?;
+        let (mut settlements, mut wanted, mut channels, mut total) = (Vec::new(), Vec::new(), 0, Amount::ZERO);
+        for planned in plan.books {
+            let (before, old_root, place) = self.book(view, planned.book).await?;
+            let vouchers = self.chosen(view, &planned, old_root).await?;
             if vouchers.is_empty() {
                 continue;
             }
-            let (before, place) = (self.book(view, book).await?, self.place(book));
             channels += vouchers.len();
+            let signed = vouchers.iter().map(|(slot, voucher)| (*slot, *voucher.signed())).collect();
             let mut slots = vec![None; before.size().to_usize()];
             for (slot, voucher) in vouchers {
-                slots[usize::from(slot)] = Some(voucher);
+                *slots.get_mut(usize::from(slot)).context("a voucher for a slot beyond its book")? = Some(voucher);
             }
             let statement = tokio::task::spawn_blocking(move || SettleStatement::new(place, &before, &slots)).await??;
             let book_total = Amount::from_units(statement.total_nanos);
-            let mut settlement = BookSettlement {
-                book,
+            settlements.push(BookSettlement {
+                book: planned.book,
                 new_root: field_to_word(statement.new_root),
                 total: book_total,
                 commitment: field_to_word(statement.public.commitment),
                 proof: [[0; 32]; 8],
                 deltas: unpack_deltas(&statement.deltas, statement.book_after.size()),
-            };
-            let (prover, started) = (self.prover().await?, Instant::now());
-            let (proof, took) = self.proof(started, prover.settle(statement).await).await?;
-            settlement.proof = proof;
-            seconds += took;
+            });
+            wanted.push(Wanted { statement: Statement::Settle(statement), old_root, vouchers: signed });
             total = total.checked_add(book_total)?;
-            settlements.push(settlement);
         }
+        let proved = self.proofs.prove(wanted).await?;
+        for (settlement, proved) in settlements.iter_mut().zip(&proved) {
+            settlement.proof = proved.words;
+        }
+        let seconds = proved.iter().map(|proved| proved.seconds).fold(0.0, f64::max);
         anyhow::ensure!(!settlements.is_empty() || !plan.epochs.is_empty(), "no voucher of the plan can be proved");
         let ledger = self.operator.ledger().id();
         let roots = plan
@@ -281,6 +311,7 @@ impl Settler {
         let digest: Vec<_> = settlements.iter().map(|book| book.new_root).chain(epochs.iter().map(|epoch| epoch.root)).collect();
         self.free_lane().await?;
         let receipt = self.operator.settle(intent(b"settle", &digest), &settlements, &epochs).await?;
+        self.proofs.forget(CircuitName::Settle, settlements.iter().map(|settlement| settlement.book).collect()).await?;
         self.metrics.settlements.inc_by(settlements.len() as u64);
         report.settled_total = report.settled_total.checked_add(total)?;
         report.channels_settled += channels;
@@ -302,12 +333,8 @@ impl Settler {
         Ok(())
     }
 
-    fn place(&self, book: BookId) -> Place {
-        Place { ledger: self.operator.ledger().id(), book }
-    }
-
-    /// The book as the chain has it, rebuilt from our records and checked against the root there.
-    async fn book(&self, view: &View, id: BookId) -> anyhow::Result<Book> {
+    /// The book as the chain has it, rebuilt from our records and checked against the root there; that root, and the book's place.
+    async fn book(&self, view: &View, id: BookId) -> anyhow::Result<(Book, [u8; 32], Place)> {
         let slots = self.sizes.get(usize::from(id.tier().index())).with_context(|| format!("the ledger has no tier for book {id}"))?;
         let book = build_book(view, id, BookSize::new(usize::from(*slots))?)?;
         let (ours, theirs) = (field_to_word(book.root()), self.operator.ledger().book_root(id).await?);
@@ -315,46 +342,8 @@ impl Settler {
             ours == theirs,
             "our records of book {id} do not lead to its root on the chain: it changed under us, or records are missing"
         );
-        Ok(book)
+        Ok((book, theirs, Place { ledger: self.operator.ledger().id(), book: id }))
     }
-
-    /// The prover, with the ledger's keys loaded; the first call waits for them.
-    async fn prover(&self) -> anyhow::Result<ProverWorker> {
-        let mut prover = self.prover.lock().await;
-        if let Some(worker) = &*prover {
-            return Ok(worker.clone());
-        }
-        let (ledger, directory) = (self.operator.ledger().clone(), self.keys_dir.clone());
-        let loaded = tokio::task::spawn_blocking(move || load_prover(ledger.id(), &ledger.config().tiers, &directory)).await??;
-        Ok(prover.insert(ProverWorker::spawn(Arc::new(loaded), PROVER_QUEUE_MAX)).clone())
-    }
-
-    /// Takes a proof; a worker that has stopped is replaced by the next run.
-    async fn proof(&self, started: Instant, proof: Result<Proof, WorkerError>) -> anyhow::Result<(ProofWords, f64)> {
-        if matches!(proof, Err(WorkerError::Stopped)) {
-            *self.prover.lock().await = None;
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        self.metrics.prove_seconds.observe(seconds);
-        Ok((proof?.words(), seconds))
-    }
-}
-
-/// Loads or makes the development keys of every tier, and compares them with the ledger's verifiers.
-fn load_prover(ledger: LedgerId, tiers: &[millstream_chain::TierConfig], directory: &std::path::Path) -> anyhow::Result<Prover> {
-    millstream_prover::refuse_public_chain(ledger.chain)?;
-    let mut keys = Vec::new();
-    for tier in tiers {
-        let size = BookSize::new(usize::from(tier.slots))?;
-        for (circuit, expected) in CircuitId::of_tier(size).into_iter().zip([tier.settle_key, tier.register_key]) {
-            let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
-            let ours = key.verifying_key().key_hash();
-            anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
-            keys.push(key);
-        }
-    }
-    info!(circuits = keys.len(), "insecure development keys loaded");
-    Ok(Prover::insecure_dev(keys))
 }
 
 fn warn_of_losses(view: &View, served: &[Served]) {

@@ -1,7 +1,7 @@
 //! Groth16 over BN254 for the ledger's circuits: keys, set-up, proofs, and the words the chain takes.
 //!
 //! Knows the circuits and arkworks; knows no chain client, no node and no store. Proving is synchronous and uses rayon's threads;
-//! [`ProverWorker`] is the queue in front of it for an async caller.
+//! [`ProverService`] does it in the background of an async caller.
 //!
 //! **Invariants.** A proof that leaves this crate has passed the native verifier. A key that leaves it is not degenerate (spec L-22).
 //! Development keys prove nothing about a public chain: a statement for one is refused (spec L-23). Nothing here is a production key.
@@ -17,10 +17,10 @@ mod groth16;
 mod lanes;
 mod proof;
 mod prover;
+mod service;
 mod setup;
 pub mod snarkjs;
 mod verifying_key;
-mod worker;
 
 pub use arithmetic::Arithmetic;
 pub use circuit_id::{CircuitId, CircuitKind};
@@ -29,5 +29,5 @@ pub use error::{DegenerateKey, ProofWordsError, ProverError};
 pub use groth16::Blinding;
 pub use proof::Proof;
 pub use prover::Prover;
+pub use service::{Job, JobState, ProverService, ServiceError, ServiceOptions};
 pub use verifying_key::VerifyingKey;
-pub use worker::{ProverWorker, WorkerError};

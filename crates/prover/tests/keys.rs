@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::{place, registration, settlement, size};
-use millstream_prover::{CircuitId, InsecureDevKeys, Prover, ProverError, ProverWorker, WorkerError};
+use millstream_prover::{CircuitId, InsecureDevKeys, JobState, Prover, ProverError, ProverService, ServiceError, ServiceOptions};
 
 /// The hashes of the verifying keys. They change with the circuits and with nothing else; verifier contracts are deployed from them.
 #[test]
@@ -91,31 +91,81 @@ fn small_prover() -> Arc<Prover> {
     Arc::new(Prover::insecure_dev(keys))
 }
 
+fn service(options: ServiceOptions) -> ProverService {
+    ProverService::start(small_prover(), options).expect("threads")
+}
+
 #[tokio::test]
-async fn a_worker_proves_in_turn_and_refuses_with_reasons() {
+async fn a_service_proves_and_refuses_with_reasons() {
     let prover = small_prover();
-    let worker = ProverWorker::spawn(Arc::clone(&prover), 4);
+    let service = service(ServiceOptions::default());
     let (settle, register) = (settlement(size(2), place(31_337)), registration(size(2), place(31_337)));
     let [settle_id, register_id] = CircuitId::of_tier(size(2));
-    let (first, second) = tokio::join!(worker.settle(settle.clone()), worker.register(register.clone()));
+    let (first, second) = tokio::join!(service.settle(settle.clone()), service.register(register.clone()));
     let verifies = |id, public: [_; 3], proof| prover.verifying_key(id).expect("keys").verify(&public, &proof);
     assert!(verifies(settle_id, settle.public.to_array(), first.expect("a proof")));
     assert!(verifies(register_id, register.public.to_array(), second.expect("a proof")));
+    assert!(service.jobs().is_empty());
 
-    let public = worker.register(registration(size(2), place(1))).await;
-    assert!(matches!(public, Err(WorkerError::Prover(ProverError::PublicChain { .. }))), "{public:?}");
+    let public = service.register(registration(size(2), place(1))).await;
+    assert!(matches!(public, Err(ServiceError::Prover(ProverError::PublicChain { .. }))), "{public:?}");
 }
 
-/// On a runtime of one thread nothing is taken from the queue before the first await, so its bound is exact.
+/// Polls a call once; on a runtime of one thread nothing else happens meanwhile.
+async fn begun<T>(call: &mut (impl Future<Output = T> + Unpin)) {
+    assert!(std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *call).poll(context))).await.is_pending());
+}
+
 #[tokio::test]
-async fn the_queue_is_bounded_and_a_dropped_call_is_not_proved() {
-    let worker = ProverWorker::spawn(small_prover(), 1);
+async fn waiting_is_bounded_seen_and_taken_back() {
+    let service = service(ServiceOptions { waiting_max: 1, ..ServiceOptions::default() });
     let statement = registration(size(2), place(31_337));
-    let mut dropped = Box::pin(worker.register(statement.clone()));
-    assert!(std::future::poll_fn(|context| std::task::Poll::Ready(dropped.as_mut().poll(context))).await.is_pending());
-    let busy = worker.register(statement.clone()).await;
-    assert!(matches!(busy, Err(WorkerError::Busy { waiting: 1 })), "{busy:?}");
-    drop(dropped);
-    tokio::task::yield_now().await;
-    worker.register(statement).await.expect("the queue is free again");
+    let mut proving = Box::pin(service.register(statement.clone()));
+    begun(&mut proving).await;
+    let mut waiting = Box::pin(service.register(statement.clone()));
+    begun(&mut waiting).await;
+    let jobs = service.jobs();
+    assert_eq!(
+        jobs.iter().map(|job| (job.id, job.circuit, job.book)).collect::<Vec<_>>(),
+        [0, 1].map(|id| { (id, CircuitId::register(size(2)), statement.place.book) })
+    );
+    assert!(matches!((jobs[0].state, jobs[1].state), (JobState::Proving { .. }, JobState::Waiting)), "{jobs:?}");
+    let busy = service.register(statement.clone()).await;
+    assert!(matches!(busy, Err(ServiceError::Busy { waiting: 1 })), "{busy:?}");
+
+    // A dropped call gives its place free, also in the middle of a proof.
+    drop(waiting);
+    let next = service.register(statement.clone());
+    drop(proving);
+    next.await.expect("the service is free again");
+    assert!(service.jobs().is_empty());
+}
+
+#[tokio::test]
+async fn a_cancelled_job_ends_without_a_proof() {
+    let service = service(ServiceOptions::default());
+    let statement = registration(size(2), place(31_337));
+    let (mut first, mut second) = (Box::pin(service.register(statement.clone())), Box::pin(service.register(statement)));
+    begun(&mut first).await;
+    begun(&mut second).await;
+    assert!(service.cancel(1) && !service.cancel(1) && !service.cancel(7));
+    let (first, second) = tokio::join!(first, second);
+    assert!(matches!(second, Err(ServiceError::Prover(ProverError::Cancelled))), "{second:?}");
+    first.expect("it was not the one");
+}
+
+#[tokio::test]
+async fn a_proof_that_needs_too_much_memory_is_refused_at_once() {
+    let statement = registration(size(2), place(31_337));
+    let needed = small_prover().memory_bytes(CircuitId::register(size(2)));
+    let refused = service(ServiceOptions { memory_bytes_max: needed - 1, ..ServiceOptions::default() }).register(statement.clone()).await;
+    assert!(matches!(refused, Err(ServiceError::Memory { needed: named, .. }) if named == needed), "{refused:?}");
+    // Room for one: two that may run at once go one after the other.
+    let service = service(ServiceOptions { memory_bytes_max: needed, jobs_max: 2, ..ServiceOptions::default() });
+    let (mut first, mut second) = (Box::pin(service.register(statement.clone())), Box::pin(service.register(statement)));
+    begun(&mut first).await;
+    begun(&mut second).await;
+    assert_eq!(service.jobs()[1].state, JobState::Waiting);
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.is_ok() && second.is_ok());
 }

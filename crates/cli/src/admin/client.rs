@@ -8,7 +8,7 @@ use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{AdminChannel, CutEpoch, NodeStatus, SettlePlan, SettleRun};
+use super::{AdminChannel, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
 use crate::error::{CliError, CliResult, Exit, chain_of};
 
 /// How long a question may take.
@@ -72,6 +72,22 @@ impl Admin {
                 return Ok(channels);
             }
         }
+    }
+
+    /// The proofs that wait or are being made, the oldest first.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn settle_jobs(&self) -> CliResult<Vec<SettleJob>> {
+        self.ask(Method::GET, "/settle/jobs", ASK_DEADLINE).await
+    }
+
+    /// Takes a proof under way back: the settlement that waits for it fails, and the next one makes it again.
+    ///
+    /// # Errors
+    /// There is no such proof, or the node does not answer.
+    pub async fn cancel_settle_job(&self, id: u64) -> CliResult<CancelledJob> {
+        self.ask(Method::DELETE, &format!("/settle/jobs/{id}"), ASK_DEADLINE).await
     }
 
     /// What a settlement would do now.

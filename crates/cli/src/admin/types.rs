@@ -228,6 +228,30 @@ pub struct SettleTransaction {
     pub epochs: Vec<u64>,
 }
 
+/// One of `GET /settle/jobs`: a proof under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettleJob {
+    /// Its number since the node's start.
+    pub id: u64,
+    /// What is proved, such as `settle-96`.
+    pub circuit: String,
+    /// About which book.
+    pub book: String,
+    /// `waiting` or `proving`.
+    pub state: String,
+    /// For how long it has been proved.
+    pub seconds: f64,
+    /// Long steps that were begun, of about six.
+    pub steps: u32,
+}
+
+/// `DELETE /settle/jobs/ID`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelledJob {
+    /// The proof that was taken back.
+    pub cancelled: u64,
+}
+
 /// `POST /epochs/cut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutEpoch {

@@ -55,6 +55,9 @@ pub struct BenchArgs {
     /// Idle channels that the node knows besides
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub known_channels: Option<u32>,
+    /// Settle on the chain again and again meanwhile: how the load fares beside proofs
+    #[arg(long)]
+    pub settle: bool,
     /// Find the saturated rate, then offer these loads in percent of it
     #[arg(long, value_name = "PERCENT,...", num_args = 0..=1, default_missing_value = SWEEP, value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=1_000), conflicts_with_all = ["rate", "one_at_a_time"])]
@@ -106,6 +109,7 @@ impl BenchArgs {
             || self.duration.is_some()
             || self.warmup.is_some()
             || self.known_channels.is_some()
+            || self.settle
             || self.sweeps();
         self.suite || self.only.is_some() || !is_described
     }
@@ -137,6 +141,7 @@ impl BenchArgs {
             connections,
             known_channels: self.known_channels.unwrap_or(0),
             mode,
+            is_settling: self.settle,
             warmup: self.warmup.unwrap_or(Duration::from_secs(2)),
             duration: self.duration.unwrap_or(Duration::from_secs(10)),
         })
@@ -163,7 +168,12 @@ pub(super) mod tests {
     #[test]
     fn without_a_load_the_suite_runs() {
         assert!(args("").is_suite() && args("--suite").is_suite() && args("--only idle").is_suite() && args("--memory-max 100").is_suite());
-        assert!(!args("--lines 1").is_suite() && !args("--sweep").is_suite() && !args("--duration 0.5").is_suite());
+        assert!(
+            !args("--lines 1").is_suite()
+                && !args("--settle").is_suite()
+                && !args("--sweep").is_suite()
+                && !args("--duration 0.5").is_suite()
+        );
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream_billing::LINE_BYTES;
 use millstream_load::ceilings::Ceilings;
 use millstream_load::driver::{Mode, Phase, Plan, run};
 use millstream_load::process::Usage;
-use millstream_load::report::{DiskReport, Exactness, ScenarioReport, SideReport};
+use millstream_load::report::{DiskReport, Exactness, ScenarioReport, SettlingReport, SideReport};
 use millstream_load::{Frames, Lane, LoadError, Outcome, Payer, Workload};
 use millstream_types::Amount;
+use tokio::task::JoinHandle;
 
 use super::metrics::NodeCounters;
 use super::{Bench, BenchArgs};
@@ -28,7 +29,7 @@ const DRAIN_MIN: Duration = Duration::from_secs(10);
 /// The shortest window that is measured.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 
-/// From the last attach to reading the node's memory: its buffers are in place by then.
+/// From the last attach to reading the node's memory: its buffers are in place by then. And from a settlement that found nothing to the next.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Channels that the node knows up to which it is asked for each one's totals; above, for the sums.
@@ -43,6 +44,8 @@ pub(super) struct Scenario {
     pub(super) connections: usize,
     pub(super) known_channels: u32,
     pub(super) mode: Mode,
+    /// Settles on the chain again and again meanwhile.
+    pub(super) is_settling: bool,
     pub(super) warmup: Duration,
     pub(super) duration: Duration,
 }
@@ -144,6 +147,43 @@ impl Probe {
     }
 }
 
+/// Settlements beside a load, one after the other.
+struct Settling {
+    is_over: Arc<AtomicBool>,
+    task: JoinHandle<CliResult<SettlingReport>>,
+}
+
+impl Settling {
+    fn start(admin: Admin) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(Self::run(admin, Arc::clone(&is_over)));
+        Self { is_over, task }
+    }
+
+    async fn run(admin: Admin, is_over: Arc<AtomicBool>) -> CliResult<SettlingReport> {
+        let mut report = SettlingReport::default();
+        while !is_over.load(Ordering::Relaxed) {
+            let run = admin.settle_run().await?;
+            report.runs += 1;
+            report.transactions += run.transactions.len() as u64;
+            for transaction in &run.transactions {
+                report.prove_seconds += transaction.prove_seconds;
+                report.prove_seconds_max = report.prove_seconds_max.max(transaction.prove_seconds);
+            }
+            if run.transactions.is_empty() {
+                tokio::time::sleep(SETTLE).await;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Waits for the settlement under way.
+    async fn end(self) -> CliResult<SettlingReport> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.task.await.map_err(|error| CliError::failed("internal", error.to_string()))?
+    }
+}
+
 /// A load on a bench's network.
 pub(super) struct Load<'b, 'a> {
     pub(super) bench: &'b mut Bench<'a>,
@@ -163,7 +203,12 @@ impl Load<'_, '_> {
         let frames = self.sign(scenario).await?;
         let before = self.others().await?;
         self.bench.note(&format!("{}: {} channels on {} connections", scenario.name, scenario.channels, scenario.connections));
+        let settling = scenario.is_settling.then(|| Settling::start(self.bench.network.admin().clone()));
         let (outcome, probe) = self.load(scenario, &frames).await?;
+        let settling = match settling {
+            Some(settling) => Some(settling.end().await?),
+            None => None,
+        };
         if let Some(error) = probe.failed {
             return Err(error);
         }
@@ -178,6 +223,7 @@ impl Load<'_, '_> {
         let exactness = self.exactness(scenario, &outcome, before).await?;
         let mut report = ScenarioReport {
             exactness,
+            settling,
             node_start_seconds: started.map(|took| took.as_secs_f64()),
             ..self.report(scenario, &outcome, &probe, notes)?
         };
@@ -378,6 +424,7 @@ impl Load<'_, '_> {
             node_start_seconds: None,
             node_rss_bytes_per_connection: per_connection,
             disk,
+            settling: None,
             commits: begin.counters.zip(end.counters).map(|(begin, end)| end.since(&begin)),
             ratio_to_ceiling: (mode == "saturated" && ceiling > 0.0).then(|| rate(payments) / ceiling),
             p50_to_synced_write: (mode == "one_at_a_time" && synced_write_ms > 0.0).then(|| outcome.latency.p50_ms / synced_write_ms),

@@ -12,8 +12,18 @@ use super::{Bench, BenchArgs};
 use crate::error::{CliError, CliResult};
 
 /// The rows, in order. The load at 70 % needs the rate of the first.
-const NAMES: [&str; 9] =
-    ["saturated_256", "saturated_64", "saturated_1", "offered_500k", "offered_70", "idle", "connections_10k", "restart", "disk"];
+const NAMES: [&str; 10] = [
+    "saturated_256",
+    "saturated_64",
+    "saturated_1",
+    "offered_500k",
+    "offered_70",
+    "idle",
+    "connections_10k",
+    "restart",
+    "disk",
+    "settling",
+];
 
 /// The part of the saturated rate that is offered for the latency under load, in percent.
 const LOADED_PERCENT: u64 = 70;
@@ -31,6 +41,7 @@ fn scenario(name: &str, args: &BenchArgs, saturated: f64) -> CliResult<Scenario>
         connections: channels,
         known_channels: 0,
         mode,
+        is_settling: false,
         warmup: args.warmup.unwrap_or(usual),
         duration: args.duration.unwrap_or(Duration::from_secs(10)),
     };
@@ -51,6 +62,12 @@ fn scenario(name: &str, args: &BenchArgs, saturated: f64) -> CliResult<Scenario>
         }
         // Enough lines that what a database has at least does not count.
         "disk" => base(64, 100, open(100, 64, 500_000)?),
+        // A book of 96 full of channels that pay, so that each proof is of all of them; long enough for several.
+        "settling" => Scenario {
+            is_settling: true,
+            duration: args.duration.unwrap_or(Duration::from_secs(30)),
+            ..base(64, 96, open(96, 64, 100_000)?)
+        },
         _ => {
             let message = format!("the suite has no scenario {name}; it has {}", NAMES.join(", "));
             return Err(CliError::usage("no_such_scenario", message));
@@ -114,6 +131,7 @@ fn targets(report: &ScenarioReport, ceilings: &millstream_load::ceilings::Ceilin
         "offered_500k" => vec![p50(1.5), p99(10.0)],
         "offered_70" => vec![p50(10.0), p99(50.0)],
         "idle" => vec![p50(2.0 * ceilings.paced_sync_p50_us / 1e3)],
+        "settling" => vec![p99(50.0)],
         "connections_10k" => {
             let memory = report.node_rss_bytes_per_connection.unwrap_or(f64::INFINITY) / 1024.0;
             vec![p99(50.0), row("memory of a connection", Better::Less, 40.0, memory, "KiB")]

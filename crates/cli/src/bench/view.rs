@@ -1,6 +1,6 @@
 //! A bench's report on a terminal.
 
-use millstream_load::report::{BenchReport, ScenarioReport, SideReport};
+use millstream_load::report::{BenchReport, ScenarioReport, SettlingReport, SideReport};
 use serde::Serialize;
 
 use crate::output::{View, columns, pairs};
@@ -133,6 +133,12 @@ fn details(run: &ScenarioReport) -> Vec<(&'static str, String)> {
                 if disk.compacted { "" } else { " (not compacted)" }
             ),
         ));
+    }
+    if let Some(settling) = &run.settling {
+        let SettlingReport { runs, transactions, prove_seconds, prove_seconds_max } = settling;
+        let text =
+            format!("{runs} runs, {transactions} transactions, {prove_seconds:.1} s of proofs, {prove_seconds_max:.1} s the longest");
+        rows.push(("settled", text));
     }
     if let Some(ratio) = run.ratio_to_ceiling {
         rows.push(("of the ceiling", format!("{:.0} % of what the cores could check and hash", ratio * 100.0)));

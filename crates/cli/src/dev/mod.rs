@@ -14,7 +14,7 @@ use millstream_chain::{
     mint,
 };
 use millstream_circuit::{Book, BookSize, field_to_word};
-use millstream_node::{BillingSection, ChainSection, LimitsSection, NodeConfig, ServerSection, SettlementSection};
+use millstream_node::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, ServerSection, SettlementSection};
 use millstream_prover::{CircuitId, InsecureDevKeys};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS, DevAccount};
 use millstream_types::Amount;
@@ -226,6 +226,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
         },
         billing: BillingSection::default(),
         settlement: SettlementSection::default(),
+        prover: ProverSection::default(),
         // There is no distance to fill on one machine: more frames in flight would only wait in line.
         limits: LimitsSection { frames_in_flight_max: 4, ..LimitsSection::default() },
     })

@@ -1,0 +1,345 @@
+//! Proofs for the settler: keys loaded once, statements of one transaction proved beside each other, and each finished proof kept on disk
+//! until its book has another root on the chain. A node that dies after an hour of proving goes on where it was.
+//!
+//! A kept proof is believed no more than any other: it is used when it is for the very statement that is to be proved and passes the native
+//! verifier. Files that are anything else are removed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_chain::{Ledger, ProofWords, TierConfig};
+use millstream_circuit::{BookSize, PublicInputs, RegisterStatement, SettleStatement, field_to_word};
+use millstream_prover::{CircuitId, InsecureDevKeys, Job, Proof, Prover, ProverService, ServiceError, ServiceOptions};
+use millstream_types::{BookId, ChannelId, LedgerId};
+use millstream_voucher::{SignedVoucher, VOUCHER_BYTES};
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+
+/// A statement of either circuit.
+pub(crate) enum Statement {
+    Settle(SettleStatement),
+    Register(RegisterStatement),
+}
+
+impl Statement {
+    fn book(&self) -> BookId {
+        match self {
+            Self::Settle(statement) => statement.place.book,
+            Self::Register(statement) => statement.place.book,
+        }
+    }
+
+    fn circuit(&self) -> CircuitId {
+        match self {
+            Self::Settle(statement) => CircuitId::settle(statement.book_after.size()),
+            Self::Register(statement) => CircuitId::register(statement.book_after.size()),
+        }
+    }
+
+    const fn public(&self) -> PublicInputs {
+        match self {
+            Self::Settle(statement) => statement.public,
+            Self::Register(statement) => statement.public,
+        }
+    }
+}
+
+/// A statement, and what has to be known to make it again: the root that it starts from and, of a settlement, its vouchers by slot.
+pub(crate) struct Wanted {
+    pub(crate) statement: Statement,
+    pub(crate) old_root: [u8; 32],
+    pub(crate) vouchers: BTreeMap<u16, SignedVoucher>,
+}
+
+/// A proof, and how long somebody waited for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proved {
+    pub(crate) words: ProofWords,
+    pub(crate) seconds: f64,
+}
+
+/// Makes and keeps proofs.
+pub(crate) struct Proofs {
+    ledger: Ledger,
+    keys_dir: PathBuf,
+    options: ServiceOptions,
+    kept: Kept,
+    metrics: Arc<Metrics>,
+    service: OnceCell<ProverService>,
+}
+
+impl Proofs {
+    pub(crate) fn new(ledger: Ledger, keys_dir: PathBuf, kept: PathBuf, options: ServiceOptions, metrics: Arc<Metrics>) -> Self {
+        Self { ledger, keys_dir, options, kept: Kept { directory: kept }, metrics, service: OnceCell::new() }
+    }
+
+    /// The statements under way.
+    pub(crate) fn jobs(&self) -> Vec<Job> {
+        self.service.get().map(ProverService::jobs).unwrap_or_default()
+    }
+
+    /// Takes a statement back; says whether there was such a one.
+    pub(crate) fn cancel(&self, job: u64) -> bool {
+        self.service.get().is_some_and(|service| service.cancel(job))
+    }
+
+    /// The vouchers of a finished proof that settles a book from this root, if there is one.
+    pub(crate) async fn kept_vouchers(
+        self: &Arc<Self>,
+        book: BookId,
+        root: [u8; 32],
+    ) -> anyhow::Result<Option<BTreeMap<u16, SignedVoucher>>> {
+        let proofs = Arc::clone(self);
+        let kept = tokio::task::spawn_blocking(move || proofs.kept.read(CircuitName::Settle, book)).await?;
+        Ok(kept.filter(|kept| kept.old_root == root).map(|kept| kept.vouchers))
+    }
+
+    /// Proves statements beside each other, as far as threads and memory allow; the proofs in the order of the statements.
+    pub(crate) async fn prove(self: &Arc<Self>, wanted: Vec<Wanted>) -> anyhow::Result<Vec<Proved>> {
+        let service = self.service.get_or_try_init(|| self.load()).await?.clone();
+        let mut tasks = JoinSet::new();
+        for (index, wanted) in wanted.into_iter().enumerate() {
+            let (proofs, service) = (Arc::clone(self), service.clone());
+            tasks.spawn(async move { anyhow::Ok((index, proofs.prove_one(&service, wanted).await?)) });
+        }
+        let mut proved = BTreeMap::new();
+        // When one fails the others are dropped, which takes their statements back; those that are finished are kept.
+        while let Some(done) = tasks.join_next().await {
+            let (index, one) = done??;
+            proved.insert(index, one);
+        }
+        Ok(proved.into_values().collect())
+    }
+
+    async fn prove_one(self: &Arc<Self>, service: &ProverService, wanted: Wanted) -> anyhow::Result<Proved> {
+        let started = Instant::now();
+        let (book, circuit, public) = (wanted.statement.book(), wanted.statement.circuit(), wanted.statement.public());
+        let name = CircuitName::of(&wanted.statement);
+        let (proofs, checking) = (Arc::clone(self), service.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = proofs.kept.read(name, book)?;
+            let proof = Proof::from_words(&kept.proof).ok().filter(|_| kept.public == words(&public));
+            let holds = |proof: &Proof| checking.prover().verifying_key(circuit).is_some_and(|key| key.verify(&public.to_array(), proof));
+            proof.filter(holds)
+        });
+        if let Some(proof) = kept.await? {
+            info!(%circuit, %book, "a proof of before is used");
+            return Ok(Proved { words: proof.words(), seconds: started.elapsed().as_secs_f64() });
+        }
+        let proof = match wanted.statement {
+            Statement::Settle(statement) => service.settle(statement).await,
+            Statement::Register(statement) => service.register(statement).await,
+        };
+        if matches!(proof, Err(ServiceError::Panicked)) {
+            self.metrics.settlement_failures.inc();
+        }
+        let words_of_proof = proof?.words();
+        let seconds = started.elapsed().as_secs_f64();
+        self.metrics.prove_seconds.observe(seconds);
+        let finished = Finished { old_root: wanted.old_root, public: words(&public), proof: words_of_proof, vouchers: wanted.vouchers };
+        let proofs = Arc::clone(self);
+        // Without it the proof is only made again after a crash.
+        if let Err(failure) = tokio::task::spawn_blocking(move || proofs.kept.write(name, book, &finished)).await? {
+            warn!(%failure, "a finished proof cannot be kept");
+        }
+        Ok(Proved { words: words_of_proof, seconds })
+    }
+
+    /// Forgets the proofs of books that have another root now.
+    pub(crate) async fn forget(self: &Arc<Self>, name: CircuitName, books: Vec<BookId>) -> anyhow::Result<()> {
+        let proofs = Arc::clone(self);
+        Ok(tokio::task::spawn_blocking(move || books.into_iter().for_each(|book| proofs.kept.remove(name, book))).await?)
+    }
+
+    async fn load(&self) -> anyhow::Result<ProverService> {
+        let (ledger, directory, options) = (self.ledger.clone(), self.keys_dir.clone(), self.options);
+        tokio::task::spawn_blocking(move || {
+            let prover = load_prover(ledger.id(), &ledger.config().tiers, &directory)?;
+            Ok(ProverService::start(Arc::new(prover), options)?)
+        })
+        .await?
+    }
+}
+
+fn words(public: &PublicInputs) -> [[u8; 32]; 3] {
+    public.to_array().map(field_to_word)
+}
+
+/// Loads or makes the development keys of every tier, and compares them with the ledger's verifiers.
+fn load_prover(ledger: LedgerId, tiers: &[TierConfig], directory: &Path) -> anyhow::Result<Prover> {
+    millstream_prover::refuse_public_chain(ledger.chain)?;
+    let mut keys = Vec::new();
+    for tier in tiers {
+        let size = BookSize::new(usize::from(tier.slots))?;
+        for (circuit, expected) in CircuitId::of_tier(size).into_iter().zip([tier.settle_key, tier.register_key]) {
+            let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
+            let ours = key.verifying_key().key_hash();
+            anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
+            keys.push(key);
+        }
+    }
+    info!(circuits = keys.len(), "insecure development keys loaded");
+    Ok(Prover::insecure_dev(keys))
+}
+
+/// Which of a book's two proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CircuitName {
+    Settle,
+    Register,
+}
+
+impl CircuitName {
+    const fn of(statement: &Statement) -> Self {
+        match statement {
+            Statement::Settle(_) => Self::Settle,
+            Statement::Register(_) => Self::Register,
+        }
+    }
+}
+
+/// A finished proof, with what it takes to make its statement again.
+#[derive(Clone, Debug, PartialEq)]
+struct Finished {
+    old_root: [u8; 32],
+    public: [[u8; 32]; 3],
+    proof: ProofWords,
+    vouchers: BTreeMap<u16, SignedVoucher>,
+}
+
+/// The first bytes of a file: what it is, and the version of what follows.
+const MAGIC: &[u8; 16] = b"millstreamproof\x01";
+
+/// A slot, its channel and its voucher.
+const ENTRY_BYTES: usize = 2 + 32 + VOUCHER_BYTES;
+
+impl Finished {
+    /// `magic ‖ old root ‖ public inputs ‖ proof ‖ (slot (2) ‖ channel ‖ voucher)*`, integers big-endian.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&self.old_root);
+        bytes.extend_from_slice(self.public.as_flattened());
+        bytes.extend_from_slice(self.proof.as_flattened());
+        for (slot, voucher) in &self.vouchers {
+            bytes.extend_from_slice(&slot.to_be_bytes());
+            bytes.extend_from_slice(voucher.body().channel.as_bytes());
+            bytes.extend_from_slice(&voucher.to_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (old_root, rest) = rest.split_first_chunk::<32>()?;
+        let (public, rest) = rest.split_first_chunk::<96>()?;
+        let (proof, rest) = rest.split_first_chunk::<256>()?;
+        let (entries, []) = rest.as_chunks::<ENTRY_BYTES>() else { return None };
+        let mut finished = Self { old_root: *old_root, public: [[0; 32]; 3], proof: [[0; 32]; 8], vouchers: BTreeMap::new() };
+        finished.public.as_flattened_mut().copy_from_slice(public);
+        finished.proof.as_flattened_mut().copy_from_slice(proof);
+        for entry in entries {
+            let (slot, rest) = entry.split_first_chunk::<2>()?;
+            let (channel, voucher) = rest.split_first_chunk::<32>()?;
+            let voucher = SignedVoucher::from_bytes(ChannelId::from_bytes(*channel).ok()?, voucher.first_chunk()?);
+            finished.vouchers.insert(u16::from_be_bytes(*slot), voucher);
+        }
+        Some(finished)
+    }
+}
+
+/// Finished proofs on disk, a file for each book and circuit.
+struct Kept {
+    directory: PathBuf,
+}
+
+impl Kept {
+    fn path(&self, name: CircuitName, book: BookId) -> PathBuf {
+        let name = match name {
+            CircuitName::Settle => "settle",
+            CircuitName::Register => "register",
+        };
+        self.directory.join(format!("{name}-{}-{}.proof", book.tier().index(), book.number()))
+    }
+
+    fn read(&self, name: CircuitName, book: BookId) -> Option<Finished> {
+        let bytes = fs::read(self.path(name, book)).ok()?;
+        let finished = Finished::from_bytes(&bytes);
+        if finished.is_none() {
+            self.remove(name, book);
+        }
+        finished
+    }
+
+    /// Writes beside the file and renames, so that no reader sees half of it.
+    fn write(&self, name: CircuitName, book: BookId, finished: &Finished) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let path = self.path(name, book);
+        let unfinished = path.with_extension("unfinished");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(&finished.to_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)
+    }
+
+    fn remove(&self, name: CircuitName, book: BookId) {
+        match fs::remove_file(self.path(name, book)) {
+            Err(failure) if failure.kind() != io::ErrorKind::NotFound => warn!(%failure, %book, "an old proof cannot be removed"),
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::{BillHead, CumulativeAmount, Tier};
+    use millstream_voucher::{SecretKey, VoucherBody};
+
+    use super::*;
+
+    fn finished() -> Finished {
+        let voucher = |slot: u16| {
+            let body = VoucherBody {
+                channel: ChannelId::from_uid(&[slot.to_be_bytes()[1]; 31]),
+                lines_total: 3,
+                cumulative: CumulativeAmount::from_nanos(u64::from(slot) + 9),
+                bill_head: BillHead::from_bytes([5; 32]),
+            };
+            (slot, *SecretKey::from_entropy(&[7; 64]).expect("a key").sign(body).expect("64 bits").signed())
+        };
+        Finished { old_root: [1; 32], public: [[2; 32], [3; 32], [4; 32]], proof: [[6; 32]; 8], vouchers: [0, 5, 383].map(voucher).into() }
+    }
+
+    #[test]
+    fn a_finished_proof_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let kept = Kept { directory: directory.path().join("proofs") };
+        let (book, other) = (BookId::new(Tier::new(1), 7).expect("small"), BookId::new(Tier::new(1), 8).expect("small"));
+        assert_eq!(kept.read(CircuitName::Settle, book), None);
+        kept.write(CircuitName::Settle, book, &finished()).expect("written");
+        assert_eq!(kept.read(CircuitName::Settle, book), Some(finished()));
+        assert_eq!((kept.read(CircuitName::Register, book), kept.read(CircuitName::Settle, other)), (None, None));
+        kept.remove(CircuitName::Settle, book);
+        assert_eq!(kept.read(CircuitName::Settle, book), None);
+    }
+
+    #[test]
+    fn a_file_of_another_shape_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let kept = Kept { directory: directory.path().to_owned() };
+        let book = BookId::new(Tier::new(0), 0).expect("small");
+        let good = finished().to_bytes();
+        for bytes in [&good[1..], &good[..good.len() - 1], &good[..100], b""] {
+            assert_eq!(Finished::from_bytes(bytes), None);
+            fs::write(kept.path(CircuitName::Settle, book), bytes).expect("written");
+            assert_eq!(kept.read(CircuitName::Settle, book), None);
+            assert!(!kept.path(CircuitName::Settle, book).exists());
+        }
+    }
+}
