@@ -78,7 +78,9 @@ impl Prover {
             return 0;
         };
         let points = circuit.keys.proving_key().h_query.len() as u64 + 1;
-        points.saturating_mul(BYTES_PER_POINT).saturating_add(BYTES_PER_THREAD.saturating_mul(rayon::current_num_threads() as u64))
+        points
+            .saturating_mul(BYTES_PER_POINT)
+            .saturating_add(BYTES_PER_THREAD.saturating_mul(rayon::current_num_threads() as u64))
     }
 
     /// The memory that the circuit's key takes in the form for lanes, in bytes, beside the key itself; 0 where lanes are not used.

@@ -9,7 +9,9 @@ use ark_bn254::Fr;
 use ark_ff::Field;
 use common::{place, registration, settlement, size};
 use millstream_lanes::Avx512Ifma;
-use millstream_prover::{Arithmetic, Blinding, CircuitId, InsecureDevKeys, Proof, ProofWordsError, Prover, ProverError, refuse_public_chain, snarkjs};
+use millstream_prover::{
+    Arithmetic, Blinding, CircuitId, InsecureDevKeys, Proof, ProofWordsError, Prover, ProverError, refuse_public_chain, snarkjs,
+};
 use millstream_types::ChainId;
 
 const CHAIN: u64 = 31_337;
