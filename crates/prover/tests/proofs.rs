@@ -8,7 +8,10 @@ use std::sync::LazyLock;
 use ark_bn254::Fr;
 use ark_ff::Field;
 use common::{place, registration, settlement, size};
-use millstream_prover::{Blinding, CircuitId, InsecureDevKeys, Proof, ProofWordsError, Prover, ProverError, refuse_public_chain, snarkjs};
+use millstream_lanes::Avx512Ifma;
+use millstream_prover::{
+    Arithmetic, Blinding, CircuitId, InsecureDevKeys, Proof, ProofWordsError, Prover, ProverError, refuse_public_chain, snarkjs,
+};
 use millstream_types::ChainId;
 
 const CHAIN: u64 = 31_337;
@@ -127,5 +130,27 @@ fn words_that_are_no_proof_are_refused() {
         words[word][31] ^= 1;
         let point = ['A', 'A', 'B', 'B', 'B', 'B', 'C', 'C'][word];
         assert_eq!(Proof::from_words(&words), Err(ProofWordsError::NotInGroup { point }));
+    }
+}
+
+/// A full-sized settlement and a registration, blinded: nobody can tell which arithmetic made the proof.
+#[test]
+fn every_arithmetic_makes_the_same_proof() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys");
+    let keys = |circuit| InsecureDevKeys::load_or_generate(circuit, &directory).expect("keys");
+    let ark = Prover::insecure_dev_with(CircuitId::of_tier(size(24)).map(keys), Arithmetic::Ark);
+    let (settlement, registration) = (settlement(size(24), place(CHAIN)), registration(size(24), place(CHAIN)));
+    for seed in [0, 9] {
+        let words = |prover: &Prover| {
+            let settled = prover.prove_settle(&settlement, &blinding(seed)).expect("an honest statement");
+            let registered = prover.prove_register(&registration, &blinding(seed)).expect("an honest statement");
+            [settled.words(), registered.words()]
+        };
+        assert_eq!(words(&PROVER), words(&ark));
+    }
+    assert_eq!((PROVER.lane_failures(), ark.lane_failures()), (0, 0));
+    for circuit in PROVER.circuits() {
+        assert!(PROVER.memory_bytes(circuit) > 1 << 20 && ark.lane_key_bytes(circuit) == 0);
+        assert_eq!(PROVER.lane_key_bytes(circuit) > 0, Avx512Ifma::detect().is_some(), "{circuit}");
     }
 }

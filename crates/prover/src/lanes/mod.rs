@@ -15,7 +15,7 @@ mod weigh;
 
 use core::fmt;
 
-use ark_bn254::{Bn254, G1Affine, G2Affine};
+use ark_bn254::Bn254;
 use ark_ff::{BigInt, PrimeField};
 use ark_groth16::ProvingKey;
 use millstream_circuit::Witness;
@@ -27,7 +27,7 @@ use crate::setup::INSTANCE;
 use digits::{Digits, best_width};
 use group::{G1, G2};
 use quotient::{POINTS_MIN, Transforms};
-use sum::Points;
+use sum::{Numbered, Points};
 
 /// A proving key in the form and order that lanes take it in.
 pub(crate) struct LaneKey<U> {
@@ -53,11 +53,11 @@ impl<U: Unit> LaneKey<U> {
         let transforms = Transforms::new(points);
         // The highest coefficient has no point: the quotient has a lower degree.
         let places = (0..).zip(transforms.order());
-        let h: Vec<(u32, &G1Affine)> = places.filter_map(|(place, index)| Some((place, key.h_query.get(index)?))).collect();
-        let a: Vec<(u32, &G1Affine)> = (0..).zip(&key.a_query).collect();
-        let b_g1: Vec<(u32, &G1Affine)> = (0..).zip(&key.b_g1_query).collect();
-        let l: Vec<(u32, &G1Affine)> = (INSTANCE as u32..).zip(&key.l_query).collect();
-        let b_g2: Vec<(u32, &G2Affine)> = (0..).zip(&key.b_g2_query).collect();
+        let h: Vec<Numbered<'_, G1>> = places.filter_map(|(place, index)| Some((place, key.h_query.get(index)?))).collect();
+        let a: Vec<Numbered<'_, G1>> = (0..).zip(&key.a_query).collect();
+        let b_g1: Vec<Numbered<'_, G1>> = (0..).zip(&key.b_g1_query).collect();
+        let l: Vec<Numbered<'_, G1>> = (INSTANCE as u32..).zip(&key.l_query).collect();
+        let b_g2: Vec<Numbered<'_, G2>> = (0..).zip(&key.b_g2_query).collect();
         Some(Self {
             unit,
             transforms,

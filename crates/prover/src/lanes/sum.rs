@@ -17,6 +17,9 @@ use super::group::{Group, Point, affine, point};
 use super::pairs::{Pair, Term, add_pairs};
 use super::weigh::weighed;
 
+/// A point, and the number of its scalar in the digits of its part.
+pub(super) type Numbered<'a, G> = (u32, &'a Affine<<G as Group>::Curve>);
+
 /// The points of a sum; infinity is left out.
 pub(super) struct Points<G: Group> {
     points: Vec<Point<G::Rows>>,
@@ -25,8 +28,8 @@ pub(super) struct Points<G: Group> {
 }
 
 impl<G: Group> Points<G> {
-    /// From parts, each of points with the number of their scalar.
-    pub(super) fn new(parts: &[&[(u32, &Affine<G::Curve>)]]) -> Self {
+    /// From the points of each part.
+    pub(super) fn new(parts: &[&[Numbered<'_, G>]]) -> Self {
         let mut points = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
         let mut scalars = Vec::with_capacity(parts.len());
         for part in parts {
@@ -232,8 +235,8 @@ mod tests {
         let integers = |scalars: &[Fr]| -> Vec<BigInt<4>> { scalars.iter().map(|scalar| scalar.into_bigint()).collect() };
         let mut turned = integers(second_scalars);
         turned.reverse();
-        let first: Vec<(u32, &Affine<G::Curve>)> = (0..).zip(first_points).collect();
-        let second: Vec<(u32, &Affine<G::Curve>)> = (0..second_points.len() as u32).rev().zip(second_points).collect();
+        let first: Vec<Numbered<'_, G>> = (0..).zip(first_points).collect();
+        let second: Vec<Numbered<'_, G>> = (0..second_points.len() as u32).rev().zip(second_points).collect();
         let digits = [Digits::new(&integers(first_scalars), width), Digits::new(&turned, width)];
         let sum = Points::<G>::new(&[&first, &second]);
         if points.len() < 1_000 {
