@@ -14,7 +14,7 @@ const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.u
 const forge = spawnSync(
   "forge",
   ["coverage", "--ir-minimum", "--no-match-contract", "Invariant|Snapshot", "--report", "lcov", "--report-file", "lcov.info"],
-  { cwd: path("."), env: { ...process.env, FOUNDRY_PROFILE: "coverage" }, encoding: "utf8", maxBuffer: 1 << 28 },
+  { cwd: path("."), env: { ...process.env, FOUNDRY_PROFILE: "coverage", VERIFIER_ARTIFACT: "Ballast.sol:BallastVerifier" }, encoding: "utf8", maxBuffer: 1 << 28 },
 );
 if (forge.status !== 0) {
   console.error(forge.error ?? `${forge.stdout}${forge.stderr}`);

@@ -12,6 +12,7 @@ interface Vm {
     function stopPrank() external;
     function deployCode(string calldata artifact) external returns (address);
     function deployCode(string calldata artifact, bytes calldata constructorArgs) external returns (address);
+    function envOr(string calldata name, string calldata otherwise) external view returns (string memory);
     function getCode(string calldata artifact) external view returns (bytes memory);
     function etch(address target, bytes calldata code) external;
     function assume(bool condition) external pure;
