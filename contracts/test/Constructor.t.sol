@@ -123,7 +123,8 @@ contract ConstructorTest is LedgerFixture {
     }
 
     function test_RevertWhen_TheTokenIsNoContract() external {
-        _expectRevert(PROVIDER, STRANGER, _tiers(), "");
+        vm.expectRevert();
+        this.create(PROVIDER, STRANGER, _tiers());
     }
 
     function test_RevertWhen_ATierIsInvalid() external {

@@ -4,15 +4,18 @@ pragma solidity ^0.8.28;
 import {BookPaths} from "../src/BookPaths.sol";
 import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
 import {IVerifier} from "../src/interfaces/IVerifier.sol";
+import {ILedgerFactory} from "../src/interfaces/ILedgerFactory.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
 import {PathsFixture} from "./utils/PathsFixture.sol";
 import {Reference} from "./utils/Reference.sol";
+import {ReferenceBookPaths} from "./utils/ReferenceBookPaths.sol";
+import {RelayFixture} from "./utils/RelayFixture.sol";
 import {TrapdoorProver} from "./utils/TrapdoorProver.sol";
 
 /// @title Gas of whole transactions (with `--isolate`) and sizes of code, kept in `snapshots/`.
 /// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself. See `SettleSnapshotTest` for both together.
-contract SnapshotTest is LedgerFixture, PathsFixture {
+contract SnapshotTest is RelayFixture, PathsFixture {
     function _gas(string memory name) private {
         vm.snapshotGasLastCall("gas", name);
     }
@@ -47,6 +50,79 @@ contract SnapshotTest is LedgerFixture, PathsFixture {
         vm.prank(ALICE);
         ledger.topUp(uid, 5e6);
         _gas("topUp");
+    }
+
+    function test_WaysIn() external {
+        _open(BOB, 1, 5e6);
+        _fund(ALICE, 5e6);
+        vm.prank(ALICE);
+        uint248 uid = ledger.openFor(PAYER, _key(0), SALT, 5e6);
+        _gas("openFor");
+
+        token.mint(PAYER, 100e6);
+        bytes memory signature = _receive(PAYER, 5e6, ledger.openAuthorizationNonce(PAYER, _key(0).x, SALT));
+        vm.prank(STRANGER);
+        ledger.openWithAuthorization(PAYER, _key(0), SALT, 5e6, 0, UNTIL, signature);
+        _gas("openWithAuthorization");
+        signature = _receive(PAYER, 5e6, ledger.topUpAuthorizationNonce(uid, SALT));
+        vm.prank(STRANGER);
+        ledger.topUpWithAuthorization(PAYER, uid, 5e6, SALT, 0, UNTIL, signature);
+        _gas("topUpWithAuthorization");
+
+        ILedger.PermitSignature memory permit = _permit(PAYER, 5e6, UNTIL);
+        uint248 other = ledger.channelUid(PAYER, _key(0).x, bytes32(uint256(1)));
+        bytes memory consent = _openConsent(PAYER, other, 5e6, UNTIL);
+        vm.prank(STRANGER);
+        ledger.openWithPermit(PAYER, _key(0), bytes32(uint256(1)), 5e6, UNTIL, permit, consent);
+        _gas("openWithPermit");
+        permit = _permit(PAYER, 5e6, UNTIL);
+        consent = _topUpConsent(PAYER, uid, 5e6, SALT, UNTIL);
+        vm.prank(STRANGER);
+        ledger.topUpWithPermit(PAYER, uid, 5e6, SALT, UNTIL, permit, consent);
+        _gas("topUpWithPermit");
+
+        _fundPermit2(PAYER, 100e6);
+        other = ledger.channelUid(PAYER, _key(0).x, bytes32(uint256(2)));
+        signature = _permit2(address(ledger), "MillstreamOpen", other, 5e6, 0, UNTIL);
+        vm.prank(STRANGER);
+        ledger.openWithPermit2(PAYER, _key(0), bytes32(uint256(2)), 5e6, 0, UNTIL, signature);
+        _gas("openWithPermit2");
+        signature = _permit2(address(ledger), "MillstreamTopUp", uid, 5e6, 1, UNTIL);
+        vm.prank(STRANGER);
+        ledger.topUpWithPermit2(PAYER, uid, 5e6, 1, UNTIL, signature);
+        _gas("topUpWithPermit2");
+    }
+
+    function test_WaysOut() external {
+        uint248 uid = _open(ALICE, 1, 5e6);
+        ReferenceBookPaths.Slot[] memory book = new ReferenceBookPaths.Slot[](384);
+        book[200] = ReferenceBookPaths.Slot(uid, _key(0).x, 5e9, 0);
+        ILedger.Registration memory g = _registration(BOOK_384, _rows(_row(200, OPENED, uid, 5e9, 0)));
+        g.newRoot = paths.rootOf(book);
+        _register(g, _oldest(1));
+        uint248 waiting = _open(BOB, 1, 5e6);
+        uint248 another = _open(BOB, 2, 5e6);
+        vm.warp(START + WINDOW + 1);
+        _cancelOpen(BOB, waiting, 1);
+        _gas("cancelOpen");
+        ILedger.Request[] memory requests = _oldest(1);
+        vm.prank(OPERATOR);
+        ledger.register(new ILedger.Registration[](0), requests);
+        _gas("register 1 void");
+        vm.warp(START + HALT_WINDOW + 1);
+        ledger.halt();
+        _gas("halt");
+        _cancelOpen(STRANGER, another, 2);
+        IBookPaths.SlotPath memory path = paths.pathOf(book, 200);
+        ledger.leave(BOOK_384, path);
+        _gas("leave, without the hashing");
+    }
+
+    function test_Create() external {
+        ILedgerFactory factory = ILedgerFactory(vm.deployCode("LedgerFactory.sol:LedgerFactory", abi.encode(IBookPaths(paths), _tiers())));
+        vm.snapshotValue("size", "LedgerFactory", address(factory).code.length);
+        factory.create(_terms(PROVIDER, OPERATOR, address(token), 0), 0);
+        _gas("create a ledger");
     }
 
     function test_RequestClose() external {

@@ -40,7 +40,7 @@ abstract contract Groth16Fixture is TestBase {
 
     /// @dev Deploys by hand: `vm.deployCode` hides the reason of a revert.
     function create(uint256[22] calldata vk) external returns (address deployed) {
-        bytes memory code = abi.encodePacked(vm.getCode("Groth16Verifier.sol:Groth16Verifier"), abi.encode(vk));
+        bytes memory code = abi.encodePacked(vm.getCode(_verifierArtifact()), abi.encode(vk));
         assembly ("memory-safe") {
             deployed := create(0, add(code, 32), mload(code))
             if iszero(deployed) {

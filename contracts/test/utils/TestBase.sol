@@ -13,6 +13,11 @@ abstract contract TestBase {
         return low + value % (high - low + 1);
     }
 
+    /// @dev The verifier to deploy: that of `src`, unless lines are counted (`test/coverage`).
+    function _verifierArtifact() internal view returns (string memory) {
+        return vm.envOr("VERIFIER_ARTIFACT", "Groth16Verifier.sol:Groth16Verifier");
+    }
+
     function _account(string memory name) internal pure returns (address) {
         return address(uint160(uint256(keccak256(bytes(name)))));
     }

@@ -21,7 +21,7 @@ abstract contract TrapdoorProver is TestBase {
     /// @dev Deploys a verifier for the key.
     function _newVerifier() internal returns (address) {
         // The words of an array of fixed length are what `encodePacked` gives.
-        return vm.deployCode("Groth16Verifier.sol:Groth16Verifier", abi.encodePacked(_vk));
+        return vm.deployCode(_verifierArtifact(), abi.encodePacked(_vk));
     }
 
     /// @dev The points A and B of the vector, and the C that makes the pairings agree.
