@@ -193,6 +193,6 @@ mod tests {
             r_x: Default::default(),
         };
         let table = contributions(&[record]);
-        assert_eq!(table, "   NAME                   KIND                  HASH\n1  Eve\\u{1b}[2J\\nholds  beacon be, 2^10 times  00");
+        assert_eq!(table, "   NAME                 KIND                   HASH\n1  Eve\\u{1b}[2J\\nholds  beacon be, 2^10 times  00");
     }
 }
