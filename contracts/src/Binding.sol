@@ -50,9 +50,17 @@ library Binding {
     {
         y = addmod(mulmod(addmod(mulmod(oldRoot, r, P), newRoot, P), r, P), totalNanos, P);
         assembly ("memory-safe") {
-            let end := add(deltas.offset, deltas.length)
+            let at := deltas.offset
+            let end := add(at, deltas.length)
             // A word is below 2^248 and a product below P, so the sum fits without reduction and `mulmod` takes it as it is.
-            for { let at := deltas.offset } lt(at, end) { at := add(at, 31) } {
+            // Four words a turn, then what is left: the counting would cost as much as the evaluation.
+            for { let turns := sub(end, mod(deltas.length, 124)) } lt(at, turns) { at := add(at, 124) } {
+                y := add(mulmod(y, r, P), shr(8, calldataload(at)))
+                y := add(mulmod(y, r, P), shr(8, calldataload(add(at, 31))))
+                y := add(mulmod(y, r, P), shr(8, calldataload(add(at, 62))))
+                y := add(mulmod(y, r, P), shr(8, calldataload(add(at, 93))))
+            }
+            for {} lt(at, end) { at := add(at, 31) } {
                 y := add(mulmod(y, r, P), shr(8, calldataload(at)))
             }
             y := mod(y, P)

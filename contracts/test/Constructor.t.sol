@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {IVerifier} from "../src/interfaces/IVerifier.sol";
 import {PlainToken} from "./tokens/HostileTokens.sol";
@@ -10,12 +11,18 @@ contract ConstructorTest is LedgerFixture {
     error UnsupportedDecimals(uint8 decimals);
     error InvalidTier(uint256 index);
     error InvalidProvider();
+    error InvalidWindows(uint40 responseWindowSecs, uint40 haltWindowSecs);
+    error InvalidBookPaths();
 
     uint64 private constant MINIMUM = 5e6;
 
     /// @dev Deploys by hand: `vm.deployCode` hides the reason of a revert.
-    function create(address provider, address token_, ILedger.Tier[] calldata tiers) external returns (address deployed) {
-        bytes memory arguments = abi.encode(provider, OPERATOR, token_, WINDOW, MINIMUM, tiers);
+    function create(address provider, address token_, ILedger.Tier[] calldata tiers) external returns (address) {
+        return this.create(_terms(provider, OPERATOR, token_, MINIMUM), paths, tiers);
+    }
+
+    function create(ILedger.Terms calldata terms, IBookPaths bookPaths, ILedger.Tier[] calldata tiers) external returns (address deployed) {
+        bytes memory arguments = abi.encode(terms, bookPaths, tiers);
         bytes memory code = abi.encodePacked(vm.getCode("Ledger.sol:Ledger"), arguments);
         assembly ("memory-safe") {
             deployed := create(0, add(code, 32), mload(code))
@@ -39,6 +46,9 @@ contract ConstructorTest is LedgerFixture {
         vm.assertEq(ledger.PROVIDER(), PROVIDER);
         vm.assertEq(ledger.TOKEN(), address(token));
         vm.assertEq(ledger.RESPONSE_WINDOW(), WINDOW);
+        vm.assertEq(ledger.HALT_WINDOW(), HALT_WINDOW);
+        vm.assertEq(address(ledger.BOOK_PATHS()), address(paths));
+        vm.assertFalse(ledger.halted());
         vm.assertEq(ledger.DEPOSIT_MIN_NANOS(), 0);
         vm.assertEq(ledger.operator(), OPERATOR);
         vm.assertEq(ledger.tierCount(), 4);
@@ -80,6 +90,32 @@ contract ConstructorTest is LedgerFixture {
         _expectRevert(address(0), address(token), _tiers(), abi.encodeWithSelector(InvalidProvider.selector));
     }
 
+    function test_RevertWhen_TheWindowsAreInvalid() external {
+        // The response window, the halt window, and whether the ledger takes them.
+        uint40[3][8] memory cases = [
+            [uint40(1 days), 1 days, 0],
+            [uint40(1 days), 1 days + 1, 1],
+            [uint40(30 days), 365 days, 1],
+            [uint40(30 days + 1), 365 days, 0],
+            [uint40(1 days), 365 days + 1, 0],
+            [uint40(0), 0, 0],
+            [uint40(0), 1, 1],
+            [type(uint40).max, type(uint40).max, 0]
+        ];
+        for (uint256 i = 0; i < cases.length; ++i) {
+            ILedger.Terms memory terms = _terms(PROVIDER, OPERATOR, address(token), 0);
+            (terms.responseWindowSecs, terms.haltWindowSecs) = (cases[i][0], cases[i][1]);
+            if (cases[i][2] == 0) vm.expectRevert(abi.encodeWithSelector(InvalidWindows.selector, cases[i][0], cases[i][1]));
+            this.create(terms, paths, _tiers());
+        }
+    }
+
+    function test_RevertWhen_TheBookPathsAreNoContract() external {
+        ILedger.Terms memory terms = _terms(PROVIDER, OPERATOR, address(token), 0);
+        vm.expectRevert(InvalidBookPaths.selector);
+        this.create(terms, IBookPaths(STRANGER), _tiers());
+    }
+
     function test_RevertWhen_TheTokenHasTooManyDecimals() external {
         this.create(PROVIDER, address(new PlainToken(27)), _tiers());
         bytes memory unsupported = abi.encodeWithSelector(UnsupportedDecimals.selector, 28);
@@ -87,7 +123,8 @@ contract ConstructorTest is LedgerFixture {
     }
 
     function test_RevertWhen_TheTokenIsNoContract() external {
-        _expectRevert(PROVIDER, STRANGER, _tiers(), "");
+        vm.expectRevert();
+        this.create(PROVIDER, STRANGER, _tiers());
     }
 
     function test_RevertWhen_ATierIsInvalid() external {

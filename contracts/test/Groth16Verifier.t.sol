@@ -2,47 +2,16 @@
 pragma solidity ^0.8.28;
 
 import {IVerifier} from "../src/interfaces/IVerifier.sol";
-import {TestBase} from "./utils/TestBase.sol";
+import {Groth16Fixture} from "./utils/Groth16Fixture.sol";
 
-contract Groth16VerifierTest is TestBase {
-    uint256 private constant P = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
-    uint256 private constant Q = 21888242871839275222246405745257275088696311157297823662689037894645226208583;
-
-    uint256[22] private _vk;
-    uint256[3] private _inputs;
+contract Groth16VerifierTest is Groth16Fixture {
+    uint256[3] private _input;
     uint256[8] private _proof;
-    IVerifier private _verifier;
 
-    function setUp() external {
-        string memory vector = vm.readFile("vectors/groth16.json");
-        uint256[] memory words = vm.parseJsonUintArray(vector, ".vk");
-        vm.assertEq(words.length, 22);
-        for (uint256 i = 0; i < 22; ++i) {
-            _vk[i] = words[i];
-        }
-        words = vm.parseJsonUintArray(vector, ".inputs");
-        vm.assertEq(words.length, 3);
-        for (uint256 i = 0; i < 3; ++i) {
-            _inputs[i] = words[i];
-        }
-        words = vm.parseJsonUintArray(vector, ".proof");
-        vm.assertEq(words.length, 8);
-        for (uint256 i = 0; i < 8; ++i) {
-            _proof[i] = words[i];
-        }
-        _verifier = IVerifier(this.create(_vk));
-    }
-
-    /// @dev Deploys by hand: `vm.deployCode` hides the reason of a revert.
-    function create(uint256[22] calldata vk) external returns (address deployed) {
-        bytes memory code = abi.encodePacked(vm.getCode("Groth16Verifier.sol:Groth16Verifier"), abi.encode(vk));
-        assembly ("memory-safe") {
-            deployed := create(0, add(code, 32), mload(code))
-            if iszero(deployed) {
-                returndatacopy(0, 0, returndatasize())
-                revert(0, returndatasize())
-            }
-        }
+    function setUp() public override {
+        super.setUp();
+        _input = _inputs[0];
+        _proof = _proofs[0];
     }
 
     function _verify(uint256[3] memory inputs, uint256[8] memory proof) private view returns (bool) {
@@ -57,12 +26,19 @@ contract Groth16VerifierTest is TestBase {
     }
 
     function test_AcceptsAProof() external view {
-        vm.assertTrue(_verify(_inputs, _proof));
+        vm.assertTrue(_verify(_input, _proof));
     }
 
     /// @dev The precompiles take what they need where there is less than they are allowed.
+    function test_AcceptsEachProof() external view {
+        for (uint256 i = 0; i < INSTANCES; ++i) {
+            vm.assertTrue(_verify(_inputs[i], _proofs[i]));
+            vm.assertFalse(_verify(_inputs[i], _proofs[(i + 1) % INSTANCES]));
+        }
+    }
+
     function test_AcceptsAProofWithLittleGas() external view {
-        vm.assertTrue(_verifier.verify{gas: 250_000}(_inputs, _proof));
+        vm.assertTrue(_verifier.verify{gas: 250_000}(_input, _proof));
     }
 
     function test_KeyHashIsThatOfTheWords() external view {
@@ -71,23 +47,23 @@ contract Groth16VerifierTest is TestBase {
 
     function test_RejectsOtherInputs() external view {
         for (uint256 i = 0; i < 3; ++i) {
-            uint256[3] memory inputs = _inputs;
+            uint256[3] memory inputs = _input;
             inputs[i] = addmod(inputs[i], 1, P);
             vm.assertFalse(_verify(inputs, _proof));
             inputs[i] = 0;
             vm.assertFalse(_verify(inputs, _proof));
-            inputs[i] = P - _inputs[i];
+            inputs[i] = P - _input[i];
             vm.assertFalse(_verify(inputs, _proof));
-            inputs[i] = _inputs[(i + 1) % 3];
+            inputs[i] = _input[(i + 1) % 3];
             vm.assertFalse(_verify(inputs, _proof));
         }
     }
 
     function test_RejectsInputsThatAreNotCanonical() external view {
         for (uint256 i = 0; i < 3; ++i) {
-            uint256[3] memory inputs = _inputs;
+            uint256[3] memory inputs = _input;
             // The same number modulo p, which the curve operations alone would take.
-            inputs[i] = _inputs[i] + P;
+            inputs[i] = _input[i] + P;
             vm.assertFalse(_verify(inputs, _proof));
             inputs[i] = P;
             vm.assertFalse(_verify(inputs, _proof));
@@ -100,15 +76,15 @@ contract Groth16VerifierTest is TestBase {
         for (uint256 i = 0; i < 8; ++i) {
             uint256[8] memory proof = _proof;
             proof[i] = addmod(proof[i], 1, Q);
-            vm.assertFalse(_verify(_inputs, proof));
+            vm.assertFalse(_verify(_input, proof));
             proof[i] = 0;
-            vm.assertFalse(_verify(_inputs, proof));
+            vm.assertFalse(_verify(_input, proof));
             proof[i] = _proof[i] + Q;
-            vm.assertFalse(_verify(_inputs, proof));
+            vm.assertFalse(_verify(_input, proof));
             proof[i] = Q;
-            vm.assertFalse(_verify(_inputs, proof));
+            vm.assertFalse(_verify(_input, proof));
             proof[i] = type(uint256).max;
-            vm.assertFalse(_verify(_inputs, proof));
+            vm.assertFalse(_verify(_input, proof));
         }
     }
 
@@ -117,34 +93,34 @@ contract Groth16VerifierTest is TestBase {
         for (uint256 i = 0; i < 2; ++i) {
             uint256[8] memory proof = _proof;
             proof[ys[i]] = Q - proof[ys[i]];
-            vm.assertFalse(_verify(_inputs, proof));
+            vm.assertFalse(_verify(_input, proof));
         }
         uint256[8] memory negatedB = _proof;
         (negatedB[4], negatedB[5]) = (Q - negatedB[4], Q - negatedB[5]);
-        vm.assertFalse(_verify(_inputs, negatedB));
+        vm.assertFalse(_verify(_input, negatedB));
         // With A negated as well it is another proof of the same: proofs can be changed, so they identify nothing.
         negatedB[1] = Q - negatedB[1];
-        vm.assertTrue(_verify(_inputs, negatedB));
+        vm.assertTrue(_verify(_input, negatedB));
     }
 
     function test_RejectsTheOtherOrderOfG2() external view {
         uint256[8] memory proof = _proof;
         (proof[2], proof[3], proof[4], proof[5]) = (_proof[3], _proof[2], _proof[5], _proof[4]);
-        vm.assertFalse(_verify(_inputs, proof));
+        vm.assertFalse(_verify(_input, proof));
     }
 
     function test_RejectsPointsAtInfinity() external view {
         uint256[8] memory proof = _proof;
         (proof[0], proof[1]) = (0, 0);
-        vm.assertFalse(_verify(_inputs, proof));
+        vm.assertFalse(_verify(_input, proof));
         proof = _proof;
         (proof[2], proof[3], proof[4], proof[5]) = (0, 0, 0, 0);
-        vm.assertFalse(_verify(_inputs, proof));
+        vm.assertFalse(_verify(_input, proof));
         proof = _proof;
         (proof[6], proof[7]) = (0, 0);
-        vm.assertFalse(_verify(_inputs, proof));
+        vm.assertFalse(_verify(_input, proof));
         uint256[8] memory nothing;
-        vm.assertFalse(_verify(_inputs, nothing));
+        vm.assertFalse(_verify(_input, nothing));
     }
 
     function test_RejectsUnderAnotherKey() external {
@@ -152,7 +128,7 @@ contract Groth16VerifierTest is TestBase {
             uint256[22] memory vk = _vk;
             vk[i + 1] = Q - vk[i + 1];
             IVerifier other = IVerifier(this.create(vk));
-            vm.assertFalse(_verify(other, _inputs, _proof));
+            vm.assertFalse(_verify(other, _input, _proof));
             vm.assertNotEq(other.keyHash(), _verifier.keyHash());
         }
     }
@@ -162,7 +138,7 @@ contract Groth16VerifierTest is TestBase {
         for (uint256 i = 0; i < 22; ++i) {
             uint256[22] memory vk = _vk;
             vk[i] = addmod(vk[i], 1, Q);
-            vm.assertFalse(_verify(IVerifier(this.create(vk)), _inputs, _proof));
+            vm.assertFalse(_verify(IVerifier(this.create(vk)), _input, _proof));
         }
     }
 

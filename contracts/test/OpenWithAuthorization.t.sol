@@ -106,7 +106,7 @@ contract OpenWithAuthorizationTest is LedgerFixture {
     }
 
     function test_RevertWhen_ThePayerIsZero() external {
-        vm.expectRevert(ILedger.AuthorizationMismatch.selector);
+        vm.expectRevert(ILedger.InvalidPayer.selector);
         _openFor(address(0), 5e6, "");
     }
 

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {ILedger} from "../src/interfaces/ILedger.sol";
+import {IVerifier} from "../src/interfaces/IVerifier.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
 import {Reference} from "./utils/Reference.sol";
 import {StubVerifier} from "./utils/StubVerifier.sol";
@@ -201,6 +202,86 @@ contract SettleTest is LedgerFixture {
     function test_RevertWhen_TheProofIsRejected() external {
         settleStub.set(StubVerifier.Mode.Reject);
         _expectRevert(_settlement(BOOK_24, 5), abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+    }
+
+    // --------------------------------------------------------------------------------------------------------------- proofs together
+
+    function _calls(address verifier, uint64 verify, uint64 verifyBatch) private {
+        vm.expectCall(verifier, abi.encodePacked(IVerifier.verify.selector), verify);
+        vm.expectCall(verifier, abi.encodePacked(IVerifier.verifyBatch.selector), verifyBatch);
+    }
+
+    function test_TheProofsOfOneVerifierAreCheckedTogether() external {
+        ILedger.Settlement memory a = _settlement(BOOK_24, 7);
+        ILedger.Settlement memory b = _settlement(BOOK_384, 11);
+        settleStub.expect(Reference.settleInputs(address(ledger), _emptyRoot(0), a, 24), a.proof);
+        settleStub.expect(Reference.settleInputs(address(ledger), _emptyRoot(2), b, 384), b.proof);
+        ILedger.Settlement[] memory list = _list(a, b);
+        _calls(address(settleStub), 0, 1);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+    }
+
+    function test_OneProofAloneIsCheckedAlone() external {
+        ILedger.Settlement memory s = _settlement(BOOK_24, 7);
+        _calls(address(settleStub), 1, 0);
+        _settle(s);
+    }
+
+    /// @dev A ledger whose tiers 0, 1 and 3 have three verifiers, and five settlements, of which 0 and 3 have several.
+    function _threeVerifiers() private returns (StubVerifier other, StubVerifier third, ILedger.Settlement[] memory list) {
+        ILedger.Tier[] memory tiers = _tiers();
+        (other, third) = (new StubVerifier(), new StubVerifier());
+        (tiers[1].settleVerifier, tiers[3].settleVerifier) = (other, third);
+        ledger = _newLedger(PROVIDER, OPERATOR, address(token), 0, tiers);
+        uint32[5] memory books = [BOOK_24, BOOK_31, BOOK_96, BOOK_31 - 1, BOOK_24 + 1];
+        list = new ILedger.Settlement[](5);
+        for (uint256 i = 0; i < 5; ++i) {
+            list[i] = _settlement(books[i], uint64(1 << i));
+        }
+    }
+
+    function test_EachVerifierHasItsOwnBatch() external {
+        (StubVerifier other, StubVerifier third, ILedger.Settlement[] memory list) = _threeVerifiers();
+        _calls(address(settleStub), 0, 1);
+        _calls(address(other), 1, 0);
+        _calls(address(third), 0, 1);
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+        vm.assertEq(ledger.creditNanos(PROVIDER), 31);
+    }
+
+    function test_RevertWhen_OneOfManyVerifiersRefuses() external {
+        (StubVerifier other, StubVerifier third, ILedger.Settlement[] memory list) = _threeVerifiers();
+        other.set(StubVerifier.Mode.Reject);
+        vm.expectRevert(abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_96));
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+        other.set(StubVerifier.Mode.Accept);
+        third.set(StubVerifier.Mode.Reject);
+        vm.expectRevert(abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_31));
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+    }
+
+    function test_RevertWhen_AVerifierRefusesABatchOfWhichItTakesEach() external {
+        settleStub.set(StubVerifier.Mode.RejectBatch);
+        ILedger.Settlement[] memory list = _list(_settlement(BOOK_24, 1), _settlement(BOOK_96, 1));
+        vm.expectRevert(abi.encodeWithSelector(ILedger.BatchRejected.selector, address(settleStub)));
+        vm.prank(OPERATOR);
+        ledger.settle(list, _noEpochs());
+    }
+
+    /// @dev A verifier that answers a batch with anything but one true word has refused it.
+    function test_RevertWhen_TheAnswerToABatchIsNotTrue() external {
+        bytes[4] memory answers = [bytes(""), abi.encode(2), abi.encode(true, true), abi.encodePacked(uint8(1))];
+        ILedger.Settlement[] memory list = _list(_settlement(BOOK_24, 1), _settlement(BOOK_96, 1));
+        for (uint256 i = 0; i < answers.length; ++i) {
+            vm.mockCall(address(settleStub), abi.encodePacked(IVerifier.verifyBatch.selector), answers[i]);
+            vm.expectRevert(abi.encodeWithSelector(ILedger.BatchRejected.selector, address(settleStub)));
+            vm.prank(OPERATOR);
+            ledger.settle(list, _noEpochs());
+        }
     }
 
     // ------------------------------------------------------------------------------------------------------------------------ epochs

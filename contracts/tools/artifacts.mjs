@@ -3,7 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const NAMES = ["Ledger", "Groth16Verifier", "TestUSDC", "TestUSDT"];
+const NAMES = ["Ledger", "LedgerFactory", "Groth16Verifier", "BookPaths", "DevPermit2", "TestUSDC", "TestUSDT"];
 const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
 const read = (file) => {
   try {

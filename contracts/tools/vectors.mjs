@@ -33,15 +33,24 @@ const g2 = (scalar) => {
   return [x.c1, x.c0, y.c1, y.c0];
 };
 const number = (index) => pow(7n, 1_000_003n * BigInt(index) + 12345n);
-const [alpha, beta, gamma, delta, a, b] = [1, 2, 3, 4, 5, 6].map(number);
+const [alpha, beta, gamma, delta] = [1, 2, 3, 4].map(number);
 const ic = [7, 8, 9, 10].map(number);
-const inputs = [11, 12, 13].map(number);
-const vkx = inputs.reduce((sum, input, i) => mod(sum + input * ic[i + 1]), ic[0]);
-const c = mod((a * b - alpha * beta - vkx * gamma) * inverse(delta));
+const instance = (a, b, inputs) => {
+  const vkx = inputs.reduce((sum, input, i) => mod(sum + input * ic[i + 1]), ic[0]);
+  const c = mod((a * b - alpha * beta - vkx * gamma) * inverse(delta));
+  return { inputs: inputs.map(word), proof: [g1(a), g2(b), g1(c)].flat().map(word) };
+};
 write("groth16.json", {
   vk: [g1(alpha), g2(beta), g2(gamma), g2(delta), ...ic.map(g1)].flat().map(word),
-  inputs: inputs.map(word),
-  proof: [g1(a), g2(b), g1(c)].flat().map(word),
+  ...instance(number(5), number(6), [11, 12, 13].map(number)),
+  // More proofs under the same key. The last two share A and B, and the last has inputs of zero.
+  batch: [
+    instance(number(20), number(21), [22, 23, 24].map(number)),
+    instance(number(25), number(26), [number(27), number(28), P - 1n]),
+    instance(number(30), number(31), [32, 33, 34].map(number)),
+    instance(number(35), number(36), [37, 38, 39].map(number)),
+    instance(number(35), number(36), [0n, 0n, 0n]),
+  ],
 });
 
 // --- BabyJubJub: keys with a witness Q such that 8·Q has the x-coordinate of the key.

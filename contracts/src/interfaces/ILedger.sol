@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IBookPaths} from "./IBookPaths.sol";
 import {IVerifier} from "./IVerifier.sol";
 
 /// @title The Millstream ledger: payment channels of many payers to one provider in one ERC-20 token.
-/// @notice The provider can take only what vouchers prove; a payer can always ask to leave. The normative text is `docs/spec/ledger.md`.
-/// @dev Amounts named `nanos` are 10^-9 of a token; amounts named `baseUnits` are the token's own. The token must move exactly the amount
-/// it is told to (no fee on transfer, no rebasing); a deposit that arrives short is refused. A token that can be paused or can freeze
-/// accounts delays the withdrawals it concerns and nothing else: no other call pays anyone.
+/// @notice The provider can take only what vouchers prove; a payer can always leave alone. The normative text is `docs/spec/ledger.md`.
+/// @dev Amounts named `nanos` are 10^-9 of a token; amounts named `baseUnits` are the token's own; times are Unix seconds.
+///
+/// Assumptions. The token moves exactly the amount it is told to (no fee on transfer, no rebasing); a deposit that arrives short is refused.
+/// It has no hook through which its other users could take what the ledger holds. A token that can be paused or can freeze accounts delays
+/// the withdrawals it concerns and nothing else: no other call pays anyone. The verifiers and the book paths are those of the constructor;
+/// they are only ever called statically. A block producer may shift `block.timestamp` by seconds; windows are hours.
+///
+/// A relayed deposit (`...WithAuthorization`, `...WithPermit`, `...WithPermit2`) is bound by its signature to ledger, chain, uid and
+/// amount: whoever relays it can neither redirect nor alter it, only submit it or not.
 interface ILedger {
     /// @notice What a payer asked for.
     enum Kind {
@@ -15,6 +22,22 @@ interface ILedger {
         Open,
         TopUp,
         Close
+    }
+
+    /// @notice What a provider chooses when its ledger is deployed; fixed for ever but for the operator.
+    struct Terms {
+        /// @dev Whom settlements pay.
+        address provider;
+        /// @dev Who may settle and register; the provider may name another later.
+        address operator;
+        /// @dev The only token of the ledger.
+        address token;
+        /// @dev Seconds from a request until it is overdue; at most 30 days.
+        uint40 responseWindowSecs;
+        /// @dev Seconds from a request until its being unserved lets anyone halt the ledger; above `responseWindowSecs`, at most 365 days.
+        uint40 haltWindowSecs;
+        /// @dev What an opening or a top-up must deposit at least; zero for no minimum.
+        uint64 depositMinNanos;
     }
 
     /// @notice One size of book. `slots` is N; `emptyRoot` is the root of a book of N empty slots.
@@ -25,7 +48,8 @@ interface ILedger {
         IVerifier registerVerifier;
     }
 
-    /// @notice A channel as the ledger keeps it. `depositNanos` is the sum of everything deposited, included in a book or not.
+    /// @notice A channel as the ledger keeps it. `depositNanos` is the sum of everything deposited, included in a book or not, and stays
+    /// when the channel is closed. A channel that is closed and was never included was cancelled (L-24).
     struct Channel {
         address payer;
         uint64 depositNanos;
@@ -41,13 +65,20 @@ interface ILedger {
         uint256 qy;
     }
 
+    /// @notice The signature of an EIP-2612 permit. All zeros, or any other that the token refuses, where an allowance stands.
+    struct PermitSignature {
+        uint8 v;
+        bytes32 r;
+        bytes32 s;
+    }
+
     /// @notice One served request, as it was queued; checked against its digest (L-5).
     struct Request {
         Kind kind;
         uint248 uid;
         uint256 keyX;
         uint64 amountNanos;
-        /// @dev Index into `Registration[]`, and into that registration's rows.
+        /// @dev Index into `Registration[]`, and into that registration's rows. Not looked at when the request is void (L-24).
         uint16 registration;
         uint16 row;
     }
@@ -95,6 +126,10 @@ interface ILedger {
     event Registered(uint32 indexed book, uint256 newRoot, uint64 queueHead);
     event Settled(uint32 indexed book, uint256 newRoot, uint256 totalNanos);
     event EpochAnchored(uint64 indexed epoch, bytes32 root);
+    event OpenCancelled(uint248 indexed uid, uint64 refundNanos);
+    event RequestVoided(uint248 indexed uid, uint64 requestIndex);
+    event Halted(uint64 requestIndex);
+    event Left(uint248 indexed uid, uint32 indexed book, uint64 refundNanos);
     event Withdrawn(address indexed account, address indexed to, uint256 baseUnits);
     event OperatorChanged(address operator);
 
@@ -102,6 +137,8 @@ interface ILedger {
     error NotOperator(address caller);
     error NotProvider(address caller);
     error NotPayer(address caller);
+    /// @notice The payer of a channel to open is the zero address, which could never be refunded.
+    error InvalidPayer();
     error ZeroAmount();
     /// @notice A deposit with a remainder below one nano (L-1).
     error NotWholeNanos(uint256 baseUnits);
@@ -116,8 +153,18 @@ interface ILedger {
     error ChannelUnknown(uint248 uid);
     /// @notice The channel's close was requested, or it is closed.
     error ChannelClosing(uint248 uid);
+    /// @notice The channel is in a book: it is closed by `requestClose`, or `leave` when the ledger is halted.
+    error ChannelIncluded(uint248 uid);
+    /// @notice The channel was never put in a book: `cancelOpen` takes its deposit back.
+    error ChannelNotIncluded(uint248 uid);
     /// @notice The oldest request waits since before `deadline`; `register` it first (L-6).
     error RequestOverdue(uint64 index, uint256 deadline);
+    /// @notice Too early: the provider may serve request `index` until `deadline`. `deadline` is the largest `uint256` when none waits.
+    error NotOverdue(uint64 index, uint256 deadline);
+    error LedgerHalted();
+    error NotHalted();
+    /// @notice The path leads to another root than the one that the ledger keeps for the book.
+    error RootMismatch(uint32 book, uint256 expected, uint256 actual);
     /// @notice What was presented as request `index` is not what was queued there; or no request was presented, `index` being the oldest.
     error RequestMismatch(uint64 index);
     /// @notice More requests were presented than wait.
@@ -132,20 +179,34 @@ interface ILedger {
     error TotalTooLarge(uint256 totalNanos);
     /// @notice `deltas` has not its exact length (8 bytes a slot, zero-filled to a multiple of 31), or, with `expected` 8 a slot, the fill is not zero.
     error DeltasLength(uint256 expected, uint256 actual);
+    /// @notice The proof for this book does not hold; of several, the first one.
     error ProofRejected(uint32 book);
+    /// @notice A verifier refuses proofs together of which it takes each alone: more of them than it checks at once.
+    error BatchRejected(address verifier);
     error EpochGap(uint64 expected, uint64 actual);
     /// @notice The credit is below one base unit.
     error NothingToWithdraw(address account);
-    /// @notice An authorization was presented for the zero address, which has no signature.
-    error AuthorizationMismatch();
+    /// @notice The consent is not signed by `signer`, or is for another channel, amount, salt, deadline, ledger or chain.
+    error ConsentInvalid(address signer);
+    error ConsentExpired(uint256 deadline);
+    /// @notice The consent to a top-up was used before.
+    error ConsentUsed(bytes32 digest);
+
+    // ------------------------------------------------------------------------------------------------------------------------ opening
 
     /// @notice Opens a channel with the caller as payer; pulls `baseUnits` through an allowance. Returns the uid (V-1).
-    /// @dev Checks, in this order: amount, key, uid, transfer. Enters the queue as an `Open` request.
+    /// @dev Checks, in this order: payer not zero, amount, key, uid, halted, transfer; every way to open does. Enters the queue as an `Open`
+    /// request.
     function open(VoucherKey calldata key, bytes32 salt, uint256 baseUnits) external returns (uint248 uid);
 
+    /// @notice Opens a channel for `payer` with the caller's money. Refunds go to `payer`, and so does the right to close.
+    /// @dev The salt of the channel is `fundedSalt(caller, salt)`, so nobody can take a uid that a payer is about to open itself. The funder
+    /// names the key: a payer who did not give it has no use for the channel, and the funder bears that.
+    function openFor(address payer, VoucherKey calldata key, bytes32 salt, uint256 baseUnits) external returns (uint248 uid);
+
     /// @notice Opens a channel for `payer`, relayed by anyone, paid by an EIP-3009 `receiveWithAuthorization`.
-    /// @dev The authorization's nonce must be `openAuthorizationNonce(payer, key.x, salt)`, so a relayer can neither redirect nor alter it.
-    /// The token must take a `bytes signature`; a contract account may sign as the token allows (ERC-1271).
+    /// @dev The authorization's nonce must be `openAuthorizationNonce(payer, key.x, salt)`. The token must take a `bytes signature`; a
+    /// contract account may sign as the token allows (ERC-1271).
     function openWithAuthorization(
         address payer,
         VoucherKey calldata key,
@@ -156,23 +217,109 @@ interface ILedger {
         bytes calldata signature
     ) external returns (uint248 uid);
 
+    /// @notice Opens a channel for `payer` with an EIP-2612 permit over exactly `baseUnits` for this ledger until `deadline`.
+    /// @dev A permit says nothing of key and salt. So unless the caller is the payer, `consent` must be the payer's EIP-712 signature over
+    /// `OpenConsent(address payer,uint248 uid,uint256 baseUnits,uint256 deadline)` in the ledger's domain (ERC-1271 for contract accounts).
+    /// A permit that the token refuses is passed over: someone may have presented it before, and the allowance it left, or any other,
+    /// serves as well. Just before the transfer it checks that the consent is
+    /// not expired and signed.
+    function openWithPermit(
+        address payer,
+        VoucherKey calldata key,
+        bytes32 salt,
+        uint256 baseUnits,
+        uint256 deadline,
+        PermitSignature calldata permit,
+        bytes calldata consent
+    ) external returns (uint248 uid);
+
+    /// @notice Opens a channel for `payer`, relayed by anyone, paid by Permit2's `permitWitnessTransferFrom`.
+    /// @dev The permitted token is `TOKEN`, the amount exactly `baseUnits`, the spender this ledger, the witness
+    /// `MillstreamOpen(uint248 uid)`. `nonce` and `deadline` are Permit2's own.
+    function openWithPermit2(
+        address payer,
+        VoucherKey calldata key,
+        bytes32 salt,
+        uint256 baseUnits,
+        uint256 nonce,
+        uint256 deadline,
+        bytes calldata signature
+    ) external returns (uint248 uid);
+
+    // ------------------------------------------------------------------------------------------------------------------------ topping up
+
     /// @notice Raises the deposit of a channel. Anyone may fund a channel; the money can only ever go to the provider or the channel's payer.
-    /// @dev Checks, in this order: amount, channel known, not closing, sum, transfer. Refused once the close was requested (L-8).
+    /// @dev Checks, in this order: amount, channel known, not closing, sum, halted, transfer; every way to top up does. Refused once the
+    /// close was requested (L-8).
     function topUp(uint248 uid, uint256 baseUnits) external;
+
+    /// @notice Raises the deposit of a channel by an EIP-3009 `receiveWithAuthorization` of `from`, relayed by anyone.
+    /// @dev The authorization's nonce must be `topUpAuthorizationNonce(uid, salt)`; another salt is another authorization.
+    function topUpWithAuthorization(
+        address from,
+        uint248 uid,
+        uint256 baseUnits,
+        bytes32 salt,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes calldata signature
+    ) external;
+
+    /// @notice Raises the deposit of a channel with an EIP-2612 permit of `from` over exactly `baseUnits` for this ledger until `deadline`.
+    /// @dev As `openWithPermit`; unless the caller is `from`, `consent` is the signature of `from` over
+    /// `TopUpConsent(address from,uint248 uid,uint256 baseUnits,bytes32 salt,uint256 deadline)` and serves once: another salt is another
+    /// consent.
+    function topUpWithPermit(
+        address from,
+        uint248 uid,
+        uint256 baseUnits,
+        bytes32 salt,
+        uint256 deadline,
+        PermitSignature calldata permit,
+        bytes calldata consent
+    ) external;
+
+    /// @notice Raises the deposit of a channel by Permit2's `permitWitnessTransferFrom` of `from`, relayed by anyone.
+    /// @dev As `openWithPermit2`, with the witness `MillstreamTopUp(uint248 uid)`.
+    function topUpWithPermit2(address from, uint248 uid, uint256 baseUnits, uint256 nonce, uint256 deadline, bytes calldata signature)
+        external;
+
+    // ------------------------------------------------------------------------------------------------------------------------ leaving
 
     /// @notice Payer only: asks for the channel to be closed. The provider has `RESPONSE_WINDOW` seconds.
     function requestClose(uint248 uid) external;
 
+    /// @notice Payer only: takes back, as credit, everything deposited in a channel whose opening is overdue and not in a book (L-24). When
+    /// the ledger is halted: for any channel that is not in a book, at any time, by anyone; the credit is the payer's all the same.
+    /// @dev The channel is closed for ever; its requests stay in the queue and are void. `requestIndex`, `keyX` and `amountNanos` are those
+    /// of its `Open` request, as in `Opened`. Checks, in this order: channel known, not included, not closed, request, caller, overdue.
+    function cancelOpen(uint248 uid, uint64 requestIndex, uint256 keyX, uint64 amountNanos) external;
+
+    /// @notice Halts the ledger for good, when the oldest request waits for more than `HALT_WINDOW` seconds (L-25). Anyone may call.
+    /// @dev After it there is no opening, top-up, request, registration or settlement; `cancelOpen`, `leave` and withdrawals remain.
+    function halt() external;
+
+    /// @notice Takes a channel out of a halted ledger with Merkle paths, without a proof system (L-26). Anyone may call for any channel.
+    /// Everything deposited, top-ups that are in no book included, less what was settled becomes the payer's credit; once.
+    /// @dev Checks, in this order: halted, channel known, included, not closed, tier, path.
+    function leave(uint32 book, IBookPaths.SlotPath calldata path) external;
+
+    // ------------------------------------------------------------------------------------------------------------------------ by proof
+
     /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20), at least one. Operator only, unless the last
     /// of them, and so each, is overdue: then anyone may serve them (L-6).
-    /// @dev Registrations apply in order, so a book may appear more than once; each proof starts from the root the one before left.
-    /// Checks, in this order: caller, requests, rows, then for each registration range and proof.
+    /// @dev Registrations apply in order, so a book may appear more than once; each proof starts from the root the one before left. Void
+    /// requests (L-24) are presented like others and have no row. Proofs for one verifier are checked together.
+    /// Checks, in this order: halted, caller, requests, rows, ranges of each registration, proofs.
     function register(Registration[] calldata registrations, Request[] calldata requests) external;
 
     /// @notice Settles books by proof and anchors sealed epochs (L-13 … L-15, L-21). Either list may be empty. Operator only,
     /// and never while a request is overdue.
-    /// @dev Settlements apply in order. Checks, in this order: caller, overdue request, for each settlement range and proof, epochs.
+    /// @dev Settlements apply in order. Proofs for one verifier are checked together (L-27).
+    /// Checks, in this order: halted, caller, overdue request, ranges of each settlement, proofs, epochs.
     function settle(Settlement[] calldata settlements, EpochAnchor[] calldata epochs) external;
+
+    // ------------------------------------------------------------------------------------------------------------------------ credits
 
     /// @notice Pays the whole base units of `account`'s credit to `account`. Anyone may call.
     function withdraw(address account) external returns (uint256 baseUnits);
@@ -183,16 +330,24 @@ interface ILedger {
     /// @notice Provider only: names the account that may settle and register. It has no power over money beyond what proofs give.
     function setOperator(address operator) external;
 
+    // ------------------------------------------------------------------------------------------------------------------------ views
+
     /// @notice Whom settlements pay.
     function PROVIDER() external view returns (address);
     /// @notice The only token of this ledger.
     function TOKEN() external view returns (address);
     /// @notice Seconds from a request until it is overdue (L-6).
     function RESPONSE_WINDOW() external view returns (uint40);
+    /// @notice Seconds from a request until its being unserved lets anyone halt the ledger (L-25).
+    function HALT_WINDOW() external view returns (uint40);
+    /// @notice The contract that computes roots from the paths of `leave`.
+    function BOOK_PATHS() external view returns (IBookPaths);
     /// @notice What an opening or a top-up must deposit at least; zero for no minimum (L-7).
     function DEPOSIT_MIN_NANOS() external view returns (uint64);
     /// @notice The account that may settle and register.
     function operator() external view returns (address);
+    /// @notice Whether the ledger is halted, for good.
+    function halted() external view returns (bool);
     /// @notice The number of tiers; the upper 8 bits of a book id are below it.
     function tierCount() external view returns (uint256);
     function tier(uint8 index) external view returns (Tier memory);
@@ -219,6 +374,16 @@ interface ILedger {
     /// @notice The nonce that an EIP-3009 authorization for `openWithAuthorization` must carry.
     /// @dev `keccak256(abi.encode(keccak256("MillstreamOpen(uint256 chainId,address ledger,uint256 uid)"), chainId, ledger, uid))`.
     function openAuthorizationNonce(address payer, uint256 keyX, bytes32 salt) external view returns (bytes32);
+    /// @notice The nonce that an EIP-3009 authorization for `topUpWithAuthorization` must carry.
+    /// @dev `keccak256(abi.encode(keccak256("MillstreamTopUp(uint256 chainId,address ledger,uint256 uid,bytes32 salt)"), chainId, ledger,
+    /// uid, salt))`. Funder and amount are in the authorization itself.
+    function topUpAuthorizationNonce(uint248 uid, bytes32 salt) external view returns (bytes32);
+    /// @notice The salt of a channel that `funder` opens by `openFor` with `salt`: `keccak256(abi.encode(funder, salt))`.
+    function fundedSalt(address funder, bytes32 salt) external view returns (bytes32);
+    /// @notice The EIP-712 domain of consents: name "Millstream Ledger", version "1", chain and ledger.
+    function DOMAIN_SEPARATOR() external view returns (bytes32);
+    /// @notice Whether a consent to a top-up was used, by its EIP-712 digest.
+    function consentUsed(bytes32 digest) external view returns (bool);
     /// @notice Nanos in one base unit, or 0 when the token has more than 9 decimals.
     function NANOS_PER_BASE_UNIT() external view returns (uint256);
     /// @notice Base units in one nano, or 0 when the token has fewer than 9 decimals.

@@ -2,8 +2,11 @@
 pragma solidity ^0.8.28;
 
 import {ILedger} from "../../src/interfaces/ILedger.sol";
+import {IBookPaths} from "../../src/interfaces/IBookPaths.sol";
+import {IVerifier} from "../../src/interfaces/IVerifier.sol";
 import {TestUSDC} from "../../src/tokens/TestUSDC.sol";
 import {Reference} from "./Reference.sol";
+import {ReferenceBookPaths} from "./ReferenceBookPaths.sol";
 import {StubVerifier} from "./StubVerifier.sol";
 import {TestBase} from "./TestBase.sol";
 
@@ -18,6 +21,7 @@ interface IMintable {
 abstract contract LedgerFixture is TestBase {
     uint256 internal constant P = Reference.P;
     uint40 internal constant WINDOW = 1 days;
+    uint40 internal constant HALT_WINDOW = 7 days;
     uint256 internal constant START = 1_800_000_000;
 
     /// @dev Tiers: books of 24, 96, 384 slots, and of 31, whose deltas need no fill.
@@ -37,9 +41,12 @@ abstract contract LedgerFixture is TestBase {
     address internal immutable STRANGER = _account("stranger");
 
     ILedger internal ledger;
+    ReferenceBookPaths internal paths;
     IMintable internal token;
     StubVerifier internal settleStub;
     StubVerifier internal registerStub;
+    IVerifier internal settleVerifier;
+    IVerifier internal registerVerifier;
     ILedger.Request[] internal queued;
 
     function setUp() public virtual {
@@ -53,24 +60,42 @@ abstract contract LedgerFixture is TestBase {
 
     function _deploy(address token_, uint64 depositMinNanos) internal {
         token = IMintable(token_);
-        settleStub = new StubVerifier();
-        registerStub = new StubVerifier();
+        _newVerifiers();
+        paths = new ReferenceBookPaths();
         ledger = _newLedger(PROVIDER, OPERATOR, token_, depositMinNanos, _tiers());
         delete queued;
+    }
+
+    /// @dev A test that wants true verifiers has its own here.
+    function _newVerifiers() internal virtual {
+        settleStub = new StubVerifier();
+        registerStub = new StubVerifier();
+        (settleVerifier, registerVerifier) = (settleStub, registerStub);
     }
 
     function _newLedger(address provider, address operator, address token_, uint64 depositMinNanos, ILedger.Tier[] memory tiers)
         internal
         returns (ILedger)
     {
-        return ILedger(vm.deployCode("Ledger.sol:Ledger", abi.encode(provider, operator, token_, WINDOW, depositMinNanos, tiers)));
+        ILedger.Terms memory terms = _terms(provider, operator, token_, depositMinNanos);
+        return ILedger(vm.deployCode("Ledger.sol:Ledger", abi.encode(terms, IBookPaths(paths), tiers)));
+    }
+
+    function _terms(address provider, address operator, address token_, uint64 depositMinNanos)
+        internal
+        pure
+        returns (ILedger.Terms memory)
+    {
+        return ILedger.Terms(provider, operator, token_, WINDOW, HALT_WINDOW, depositMinNanos);
     }
 
     function _tiers() internal view returns (ILedger.Tier[] memory tiers) {
         tiers = new ILedger.Tier[](4);
         uint16[4] memory slots = [24, 96, 384, 31];
         for (uint256 i = 0; i < 4; ++i) {
-            tiers[i] = ILedger.Tier({slots: slots[i], emptyRoot: _emptyRoot(i), settleVerifier: settleStub, registerVerifier: registerStub});
+            tiers[i] = ILedger.Tier({
+                slots: slots[i], emptyRoot: _emptyRoot(i), settleVerifier: settleVerifier, registerVerifier: registerVerifier
+            });
         }
     }
 
@@ -116,6 +141,21 @@ abstract contract LedgerFixture is TestBase {
         vm.prank(from);
         ledger.topUp(uid, baseUnits);
         _remember(ILedger.Kind.TopUp, uid, 0, _nanos(baseUnits));
+    }
+
+    /// @dev Cancels the opening that is request `index` of the queue.
+    function _cancelOpen(address caller, uint248 uid, uint64 index) internal {
+        ILedger.Request memory q = queued[index];
+        vm.prank(caller);
+        ledger.cancelOpen(uid, index, q.keyX, q.amountNanos);
+    }
+
+    /// @dev Halts the ledger, by a request that is left unserved for too long when none waits.
+    function _halt() internal {
+        if (ledger.queueHead() == ledger.queueTail()) _open(STRANGER, uint256(keccak256("unserved")), 1e6);
+        vm.warp(block.timestamp + HALT_WINDOW + 1);
+        vm.prank(STRANGER);
+        ledger.halt();
     }
 
     function _requestClose(address payer, uint248 uid) internal {

@@ -9,7 +9,10 @@ use crate::ChainError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Artifact {
     Ledger,
+    LedgerFactory,
     Groth16Verifier,
+    BookPaths,
+    DevPermit2,
     TestUsdc,
     TestUsdt,
 }
@@ -21,12 +24,16 @@ struct Document {
 }
 
 impl Artifact {
-    pub(crate) const ALL: [Self; 4] = [Self::Ledger, Self::Groth16Verifier, Self::TestUsdc, Self::TestUsdt];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Ledger, Self::LedgerFactory, Self::Groth16Verifier, Self::BookPaths, Self::DevPermit2, Self::TestUsdc, Self::TestUsdt];
 
     const fn json(self) -> &'static str {
         match self {
             Self::Ledger => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/Ledger.json")),
             Self::Groth16Verifier => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/Groth16Verifier.json")),
+            Self::LedgerFactory => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/LedgerFactory.json")),
+            Self::BookPaths => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/BookPaths.json")),
+            Self::DevPermit2 => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/DevPermit2.json")),
             Self::TestUsdc => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/TestUSDC.json")),
             Self::TestUsdt => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/TestUSDT.json")),
         }
@@ -54,7 +61,7 @@ mod tests {
     use alloy::sol_types::{SolEvent, SolInterface};
 
     use super::*;
-    use crate::bindings::{ILedger, IToken, IVerifier};
+    use crate::bindings::{ILedger, ILedgerFactory, IToken, IVerifier};
 
     fn selectors(abi: &JsonAbi) -> BTreeSet<[u8; 4]> {
         abi.functions().map(|function| function.selector().0).collect()
@@ -82,13 +89,33 @@ mod tests {
         assert_eq!(bound, events);
         // Indexed fields do not show in the selector.
         let indexed = abi.events().map(|event| (event.name.clone(), event.inputs.iter().filter(|input| input.indexed).count()));
-        let expected =
-            [("Opened", 2), ("ToppedUp", 1), ("CloseRequested", 1), ("Included", 2), ("Closed", 2), ("Registered", 1), ("Settled", 1)];
+        let expected = [
+            ("Opened", 2),
+            ("ToppedUp", 1),
+            ("CloseRequested", 1),
+            ("Included", 2),
+            ("Closed", 2),
+            ("Registered", 1),
+            ("Settled", 1),
+            ("OpenCancelled", 1),
+            ("RequestVoided", 1),
+            ("Halted", 0),
+            ("Left", 2),
+        ];
         let indexed: BTreeSet<(String, usize)> = indexed.collect();
         for (name, count) in expected {
             assert!(indexed.contains(&(name.to_owned(), count)), "{name}");
         }
         assert_eq!(ILedger::Opened::SIGNATURE, "Opened(uint248,address,uint256,bytes32,uint64,uint64)");
+    }
+
+    #[test]
+    fn the_bindings_are_the_factorys_abi() {
+        let abi = Artifact::LedgerFactory.abi().expect("an ABI");
+        assert_eq!(ILedgerFactory::ILedgerFactoryCalls::selectors().collect::<BTreeSet<_>>(), selectors(&abi));
+        let event = abi.events().next().expect("one event");
+        assert_eq!((event.selector(), abi.events().count()), (ILedgerFactory::LedgerCreated::SIGNATURE_HASH, 1));
+        assert_eq!(event.inputs.iter().filter(|input| input.indexed).count(), 3);
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub struct LedgerConfig {
     pub unit: AssetUnit,
     /// Seconds from a request until it is overdue (spec L-6).
     pub response_window_secs: u64,
+    /// Seconds from a request until its being unserved lets anyone halt the ledger (spec L-25).
+    pub halt_window_secs: u64,
+    /// The contract that computes roots from the paths of a leave (spec L-26).
+    pub book_paths: Address,
     /// What an opening or a top-up must deposit at least; zero for no minimum (spec L-7).
     pub deposit_min: Amount,
     /// The sizes of book, by tier index (spec L-4).
@@ -124,6 +128,8 @@ impl Ledger {
         let provider = rpc.view("PROVIDER", address, &ILedger::PROVIDERCall {}).await?;
         let token = convert::address(rpc.view("TOKEN", address, &ILedger::TOKENCall {}).await?);
         let window = rpc.view("RESPONSE_WINDOW", address, &ILedger::RESPONSE_WINDOWCall {}).await?;
+        let halt_window = rpc.view("HALT_WINDOW", address, &ILedger::HALT_WINDOWCall {}).await?;
+        let book_paths = rpc.view("BOOK_PATHS", address, &ILedger::BOOK_PATHSCall {}).await?;
         let deposit_min = rpc.view("DEPOSIT_MIN_NANOS", address, &ILedger::DEPOSIT_MIN_NANOSCall {}).await?;
         let decimals = rpc.view("decimals", token, &IToken::decimalsCall {}).await?;
         let unit = AssetUnit::new(decimals).map_err(|error| ChainError::unrepresentable("token decimals", error))?;
@@ -133,6 +139,8 @@ impl Ledger {
             token,
             unit,
             response_window_secs: window.to::<u64>(),
+            halt_window_secs: halt_window.to::<u64>(),
+            book_paths: convert::address(book_paths),
             deposit_min: Amount::from_nanos(deposit_min),
             tiers,
         };
@@ -202,6 +210,14 @@ impl Ledger {
     pub async fn credit(&self, account: Address) -> Result<Amount, ChainError> {
         let credit = self.view("creditNanos", ILedger::creditNanosCall { account: convert::evm_address(account) }).await?;
         convert::amount("credit", credit)
+    }
+
+    /// Whether the ledger is halted, for good (spec L-25).
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn halted(&self) -> Result<bool, ChainError> {
+        self.view("halted", ILedger::haltedCall {}).await
     }
 
     /// The root of a book; of one that was never written, that of the tier's empty book.
@@ -276,6 +292,15 @@ impl Ledger {
         let call =
             ILedger::openAuthorizationNonceCall { payer: convert::evm_address(payer), keyX: convert::word(key_x), salt: salt.into() };
         self.view("openAuthorizationNonce", call).await.map(Into::into)
+    }
+
+    /// The nonce that an EIP-3009 authorization for topping up that channel must carry.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn top_up_authorization_nonce(&self, channel: ChannelId, salt: [u8; 32]) -> Result<[u8; 32], ChainError> {
+        let call = ILedger::topUpAuthorizationNonceCall { uid: convert::uid(channel), salt: salt.into() };
+        self.view("topUpAuthorizationNonce", call).await.map(Into::into)
     }
 }
 

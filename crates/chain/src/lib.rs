@@ -20,6 +20,7 @@ mod key;
 mod ledger;
 mod operator;
 mod payer;
+mod relay;
 mod revert;
 mod rpc;
 mod submitter;
@@ -27,7 +28,9 @@ mod token;
 
 pub use at::LedgerAt;
 pub use authorization::OpenAuthorization;
-pub use deploy::{DeployPlan, Deployment, KeyProvenance, TierPlan, TokenChoice, VerifyingKeyWords, deploy};
+pub use deploy::{
+    DeployPlan, Deployment, KeyProvenance, PERMIT2, TierPlan, TokenChoice, VerifyingKeyWords, deploy, place_development_permit2,
+};
 pub use error::{ChainError, ErrorKind};
 pub use indexer::{
     ChainBatch, ChainEvent, Checkpoint, Cursor, EventPosition, Head, Indexer, IndexerOptions, LedgerEvent, PendingClose, Poll, Reorg,
@@ -35,7 +38,8 @@ pub use indexer::{
 pub use key::ChainKey;
 pub use ledger::{ChannelRecord, Ledger, LedgerConfig, QueueBounds, QueuedRequest, TierConfig};
 pub use operator::{Asked, BookRegistration, BookSettlement, EpochRoot, Operator, ProofWords, ServedRequest, SlotRow};
-pub use payer::{OpenRequest, Opening, Payer, VoucherKeyWitness, Withdrawal};
+pub use payer::{OpenRequest, Opening, Payer, Refund, SlotPath, VoucherKeyWitness, Withdrawal};
+pub use relay::{DepositPurpose, Relayed, RelayedDeposit, SignedDeposit};
 pub use revert::Revert;
 pub use rpc::{Rpc, RpcOptions};
 pub use submitter::{Call, IntentId, Submitter, SubmitterOptions, TxReceipt};

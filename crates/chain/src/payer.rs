@@ -1,7 +1,7 @@
 //! What a payer does on the chain.
 
 use alloy::primitives::U256;
-use millstream_types::{Address, Amount, ChannelId};
+use millstream_types::{Address, Amount, BookId, ChannelId};
 
 use crate::bindings::ILedger;
 use crate::{Call, ChainError, Ledger, Submitter, TxReceipt, convert, token};
@@ -46,6 +46,51 @@ pub struct Opening {
 pub struct Withdrawal {
     /// What was paid, in base units; the rest of the credit stays (spec L-2).
     pub base_units: u128,
+    /// The transaction.
+    pub receipt: TxReceipt,
+}
+
+/// One slot of a book with its Merkle paths (spec L-3): at each level, bottom up, the whole group of 16 that the value is in.
+///
+/// Every word is a field element, 32 bytes big-endian.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotPath {
+    /// The slot.
+    pub slot: u16,
+    /// The channel in it.
+    pub channel: ChannelId,
+    /// The x-coordinate of the channel's key.
+    pub key_x: [u8; 32],
+    /// The deposit as the book has it, in nanos; what was topped up since is not in it.
+    pub deposit: u64,
+    /// What was settled, in nanos.
+    pub settled: u64,
+    /// The path in the static tree.
+    pub static_path: Vec<[[u8; 32]; 16]>,
+    /// The path in the dynamic tree.
+    pub dynamic_path: Vec<[[u8; 32]; 16]>,
+}
+
+impl SlotPath {
+    pub(crate) fn to_abi(&self) -> ILedger::SlotPath {
+        let groups = |path: &[[[u8; 32]; 16]]| path.iter().map(|group| group.map(convert::word)).collect();
+        ILedger::SlotPath {
+            slot: self.slot,
+            keyX: convert::word(self.key_x),
+            uid: convert::uid(self.channel),
+            depositNanos: self.deposit,
+            settledNanos: self.settled,
+            staticPath: groups(&self.static_path),
+            dynamicPath: groups(&self.dynamic_path),
+        }
+    }
+}
+
+/// Money that went back to a payer as credit, without the provider.
+#[derive(Clone, Debug)]
+pub struct Refund {
+    /// The credit, in nanos; to be withdrawn.
+    pub amount: Amount,
     /// The transaction.
     pub receipt: TxReceipt,
 }
@@ -119,6 +164,22 @@ impl Payer {
         Opening::from_receipt(&self.ledger, self.send("open", &call).await?)
     }
 
+    /// Approves the deposit where needed and opens a channel for another payer, who gets every refund. The salt of the channel is not that of
+    /// the request but one bound to this account (spec L-28), so it cannot take a uid that the payer would open itself.
+    ///
+    /// # Errors
+    /// Final: `InvalidPayer`; else as [`Payer::open`].
+    pub async fn open_for(&self, payer: Address, request: &OpenRequest) -> Result<Opening, ChainError> {
+        self.approve(request.deposit_base_units).await?;
+        let call = ILedger::openForCall {
+            payer: convert::evm_address(payer),
+            key: ILedger::VoucherKey::from_witness(&request.key),
+            salt: request.salt.into(),
+            baseUnits: U256::from(request.deposit_base_units),
+        };
+        Opening::from_receipt(&self.ledger, self.send("openFor", &call).await?)
+    }
+
     /// Approves where needed and raises the deposit of any payer's channel. Returns the channel's whole deposit with the transaction.
     ///
     /// Two equal top-ups at the same time are one transaction; one after the other they are two.
@@ -135,12 +196,63 @@ impl Payer {
         Ok((Amount::from_nanos(event.depositNanos), receipt))
     }
 
+    /// Lets Permit2 pull at least so many base units, where it may not already: once for all deposits signed for it ([`crate::PERMIT2`]).
+    ///
+    /// # Errors
+    /// As [`Submitter::send`].
+    pub async fn approve_permit2(&self, base_units: u128) -> Result<Option<TxReceipt>, ChainError> {
+        token::approve(&self.submitter, self.ledger.config().token, crate::PERMIT2, base_units).await
+    }
+
     /// Asks for a channel to be closed; only its payer may.
     ///
     /// # Errors
     /// Final: `ChannelUnknown`, `NotPayer`, `ChannelClosing`; else as [`Submitter::send`].
     pub async fn request_close(&self, channel: ChannelId) -> Result<TxReceipt, ChainError> {
         self.send("requestClose", &ILedger::requestCloseCall { uid: convert::uid(channel) }).await
+    }
+
+    /// Takes back, as credit, everything deposited in a channel that is in no book although its opening is overdue; only its payer may, or
+    /// when the ledger is halted anyone, at any time (spec L-24). `request_index`, `key_x` and `deposit` are those of its opening.
+    ///
+    /// # Errors
+    /// Final: `ChannelUnknown`, `ChannelIncluded`, `ChannelClosing`, `RequestMismatch`, `NotPayer`, `NotOverdue`;
+    /// [`ChainError::InvalidInput`] for a deposit of 2^64 nanos or more; else as [`Submitter::send`].
+    pub async fn cancel_open(
+        &self,
+        channel: ChannelId,
+        request_index: u64,
+        key_x: [u8; 32],
+        deposit: Amount,
+    ) -> Result<Refund, ChainError> {
+        let amount = deposit.to_u64().map_err(|error| ChainError::invalid("deposit", error))?;
+        let uid = convert::uid(channel);
+        let call = ILedger::cancelOpenCall { uid, requestIndex: request_index, keyX: convert::word(key_x), amountNanos: amount };
+        let receipt = self.send("cancelOpen", &call).await?;
+        let event = receipt.event::<ILedger::OpenCancelled>(self.ledger.address());
+        let event = event.ok_or_else(|| ChainError::inconsistent("a cancellation succeeded without its event"))?;
+        Ok(Refund { amount: Amount::from_nanos(event.refundNanos), receipt })
+    }
+
+    /// Halts the ledger for good, when its oldest request was left unserved for longer than the halt window; anyone may (spec L-25).
+    ///
+    /// # Errors
+    /// Final: `LedgerHalted`, `NotOverdue`; else as [`Submitter::send`].
+    pub async fn halt(&self) -> Result<TxReceipt, ChainError> {
+        self.send("halt", &ILedger::haltCall {}).await
+    }
+
+    /// Takes a channel out of a halted ledger with Merkle paths: what is not settled becomes its payer's credit. Anyone may do this for
+    /// anyone (spec L-26).
+    ///
+    /// # Errors
+    /// Final: `NotHalted`, `ChannelUnknown`, `ChannelNotIncluded`, `ChannelClosing`, `UnknownTier`, `RootMismatch`, and those of the book
+    /// paths; else as [`Submitter::send`].
+    pub async fn leave(&self, book: BookId, path: &SlotPath) -> Result<Refund, ChainError> {
+        let receipt = self.send("leave", &ILedger::leaveCall { book: book.to_u32(), path: path.to_abi() }).await?;
+        let event = receipt.event::<ILedger::Left>(self.ledger.address());
+        let event = event.ok_or_else(|| ChainError::inconsistent("a leave succeeded without its event"))?;
+        Ok(Refund { amount: Amount::from_nanos(event.refundNanos), receipt })
     }
 
     /// Pays the whole base units of an account's credit to that account. Anyone may do this for anyone.

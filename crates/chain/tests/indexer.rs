@@ -54,6 +54,10 @@ fn names(events: &[ChainEvent]) -> Vec<&'static str> {
         LedgerEvent::Registered { .. } => "registered",
         LedgerEvent::Settled { .. } => "settled",
         LedgerEvent::EpochAnchored { .. } => "epoch anchored",
+        LedgerEvent::OpenCancelled { .. } => "open cancelled",
+        LedgerEvent::RequestVoided { .. } => "request voided",
+        LedgerEvent::Halted { .. } => "halted",
+        LedgerEvent::Left { .. } => "left",
         LedgerEvent::Withdrawn { .. } => "withdrawn",
         LedgerEvent::OperatorChanged { .. } => "operator changed",
     };

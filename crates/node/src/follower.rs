@@ -205,6 +205,13 @@ fn fact(position: EventPosition, event: LedgerEvent) -> anyhow::Result<Option<Ch
             ChainFact::Settled { book, deltas: deltas.into_iter().map(Amount::from_nanos).collect() }
         }
         LedgerEvent::EpochAnchored { epoch, root } => ChainFact::EpochAnchored { epoch, root },
+        // Taken back before it was in a book: closed, with nothing settled. Its requests wait on, and are void.
+        LedgerEvent::OpenCancelled { channel, refund } => ChainFact::Closed { channel, refund },
+        LedgerEvent::RequestVoided { channel: _, request_index } => ChainFact::QueueServed { head: request_index.saturating_add(1) },
+        LedgerEvent::Left { channel, book: _, refund } => ChainFact::Closed { channel, refund },
+        LedgerEvent::Halted { request_index } => {
+            anyhow::bail!("the ledger was halted, for good: request {request_index} was left unserved; nothing can be settled any more")
+        }
         LedgerEvent::Withdrawn { .. } | LedgerEvent::OperatorChanged { .. } => return Ok(None),
     }))
 }

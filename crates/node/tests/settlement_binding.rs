@@ -68,6 +68,7 @@ async fn site(url: &str, anvil: Option<Anvil>, prover: &Prover) -> Site {
         provider: DEV_ACCOUNTS[1].address,
         operator: DEV_ACCOUNTS[2].address,
         response_window_secs: 86_400,
+        halt_window_secs: 7 * 86_400,
         deposit_min: millstream_types::Amount::ZERO,
         token: TokenChoice::TestUsdc,
         tiers: vec![tier],

@@ -8,7 +8,7 @@ use crate::tally::Tally;
 use crate::{setup, shell};
 
 /// Checks of the contracts that are not lists of tests.
-const CONTRACT_CHECKS: [&str; 2] = ["artifacts:check", "snapshot:check"];
+const CONTRACT_CHECKS: [&str; 3] = ["artifacts:check", "snapshot:check", "coverage"];
 
 /// Sets up, runs all tests, prints the sum alone on the last line, and says whether everything passed.
 ///

@@ -113,6 +113,34 @@ pub enum LedgerEvent {
         /// The root of its billing tree.
         root: Hash256,
     },
+    /// A payer took back the deposit of a channel that was never put in a book: its requests are void (spec L-24).
+    OpenCancelled {
+        /// The channel.
+        channel: ChannelId,
+        /// What the payer was credited: everything deposited.
+        refund: Amount,
+    },
+    /// A void request was passed over (spec L-24).
+    RequestVoided {
+        /// The channel.
+        channel: ChannelId,
+        /// The request's number in the queue; the head is beyond it after the transaction.
+        request_index: u64,
+    },
+    /// The ledger was halted, for good (spec L-25).
+    Halted {
+        /// The request that waited for too long.
+        request_index: u64,
+    },
+    /// A channel left the halted ledger (spec L-26).
+    Left {
+        /// The channel.
+        channel: ChannelId,
+        /// The book that it was in.
+        book: BookId,
+        /// What the payer was credited.
+        refund: Amount,
+    },
     /// A credit was paid out.
     Withdrawn {
         /// Whose credit.
@@ -174,6 +202,18 @@ impl LedgerEvent {
             ILedgerEvents::EpochAnchored(event) => {
                 Self::EpochAnchored { epoch: EpochId::new(event.epoch), root: convert::hash(event.root) }
             }
+            ILedgerEvents::OpenCancelled(event) => {
+                Self::OpenCancelled { channel: convert::channel(event.uid), refund: Amount::from_nanos(event.refundNanos) }
+            }
+            ILedgerEvents::RequestVoided(event) => {
+                Self::RequestVoided { channel: convert::channel(event.uid), request_index: event.requestIndex }
+            }
+            ILedgerEvents::Halted(event) => Self::Halted { request_index: event.requestIndex },
+            ILedgerEvents::Left(event) => Self::Left {
+                channel: convert::channel(event.uid),
+                book: BookId::from_u32(event.book),
+                refund: Amount::from_nanos(event.refundNanos),
+            },
             ILedgerEvents::Withdrawn(event) => Self::Withdrawn {
                 account: convert::address(event.account),
                 to: convert::address(event.to),
@@ -195,6 +235,10 @@ impl LedgerEvent {
             | Self::Registered { .. }
             | Self::Settled { .. }
             | Self::EpochAnchored { .. }
+            | Self::OpenCancelled { .. }
+            | Self::RequestVoided { .. }
+            | Self::Halted { .. }
+            | Self::Left { .. }
             | Self::Withdrawn { .. }
             | Self::OperatorChanged { .. } => None,
         }

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 pub const SLOTS: u16 = 24;
 /// The test ledger's response window.
 pub const RESPONSE_WINDOW_SECS: u64 = 3_600;
+/// The test ledger's halt window.
+pub const HALT_WINDOW_SECS: u64 = 7_200;
 /// The root of an empty book of the test ledger; it has nothing to do with a tree.
 pub const EMPTY_ROOT: [u8; 32] = [0x11; 32];
 /// Creation and operation are by account 0, the payer is 1, a bystander 2.
@@ -77,6 +79,7 @@ pub fn plan(token: TokenChoice) -> DeployPlan {
         provider: DEV_ACCOUNTS[OPERATOR].address,
         operator: DEV_ACCOUNTS[OPERATOR].address,
         response_window_secs: RESPONSE_WINDOW_SECS,
+        halt_window_secs: HALT_WINDOW_SECS,
         deposit_min: Amount::ZERO,
         token,
         tiers: vec![TierPlan { slots: SLOTS, empty_root: EMPTY_ROOT, settle_key: verifying_key(), register_key: verifying_key() }],
@@ -125,6 +128,19 @@ impl World {
         for verifier in [settle, register] {
             self.call("anvil_setCode", json!([verifier.to_string(), code]));
         }
+    }
+
+    /// Makes the ledger's book paths answer this root to everything.
+    pub fn answer_every_path(&self, root: [u8; 32]) {
+        // PUSH32 root, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN.
+        let code = format!("0x7f{}60005260206000f3", millstream_types::Hash256::from_bytes(root).to_string().trim_start_matches("0x"));
+        self.call("anvil_setCode", json!([self.deployment.book_paths.to_string(), code]));
+    }
+
+    /// Lets so many seconds pass, and one block.
+    pub fn pass(&self, secs: u64) {
+        self.call("evm_increaseTime", json!([secs]));
+        self.call("evm_mine", json!([]));
     }
 
     /// Blocks only on demand from here on.

@@ -34,6 +34,8 @@ const BUYER: &DevAccount = &DEV_ACCOUNTS[3];
 const BUYER_BASE_UNITS: u128 = 1_000_000_000_000;
 /// What an opening or a top-up must deposit: a thousandth of a token.
 const DEPOSIT_MIN: Amount = Amount::from_nanos(1_000_000);
+/// So many response windows until a ledger left unserved may be halted.
+const HALT_WINDOWS: u64 = 7;
 
 /// How to set a development network up.
 #[derive(Clone, Debug)]
@@ -131,6 +133,7 @@ impl Dev {
             provider: PROVIDER.address,
             operator: OPERATOR.address,
             response_window_secs: options.response_window_secs,
+            halt_window_secs: options.response_window_secs.saturating_mul(HALT_WINDOWS),
             deposit_min: DEPOSIT_MIN,
             token: TokenChoice::TestUsdc,
             tiers,
