@@ -139,6 +139,14 @@ impl LedgerAt {
         self.view("operator", ILedger::operatorCall {}).await.map(convert::address)
     }
 
+    /// Whether the ledger is halted, for good (spec L-25).
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn halted(&self) -> Result<bool, ChainError> {
+        self.view("halted", ILedger::haltedCall {}).await
+    }
+
     /// The number that the next anchored epoch must have.
     ///
     /// # Errors

@@ -241,6 +241,10 @@ sol! {
         function tier(uint256 index) external view returns (ILedger.Tier memory);
     }
 
+    interface IBookPaths {
+        function root(uint16 slots, ILedger.SlotPath calldata path) external view returns (uint256);
+    }
+
     interface IVerifier {
         error DegenerateKey();
         function verify(uint256[3] calldata inputs, uint256[8] calldata proof) external view returns (bool);

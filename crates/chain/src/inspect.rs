@@ -10,8 +10,8 @@ use alloy::sol_types::SolValue;
 use millstream_types::Address;
 
 use crate::artifacts::Artifact;
-use crate::bindings::ILedger;
-use crate::{ChainError, Ledger, VerifyingKeyWords, convert};
+use crate::bindings::{IBookPaths, ILedger};
+use crate::{ChainError, Ledger, SlotPath, TierConfig, VerifyingKeyWords, convert};
 
 /// Bytes of a word.
 const WORD: usize = 32;
@@ -24,23 +24,54 @@ impl Ledger {
     /// # Errors
     /// The endpoint is unavailable, or refuses to simulate a creation.
     pub async fn has_known_code(&self) -> Result<bool, ChainError> {
+        self.code_is(self.address(), Artifact::Ledger, &self.constructor_arguments()?).await
+    }
+
+    /// Whether the code of what checks paths is what this build's creation code leaves, but for the addresses of the tables that it made. Whether
+    /// those tables are right, one root that [`Ledger::root_of_path`] computes says: every hash uses all of them.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable, or refuses to simulate a creation.
+    pub async fn has_known_book_paths(&self) -> Result<bool, ChainError> {
+        let expected = self.rpc().created_code(Artifact::BookPaths.creation_code()?).await?;
+        let actual = self.rpc().code(self.config().book_paths, BlockId::latest()).await?;
+        Ok(expected.is_some_and(|expected| is_equal_but_for_addresses(&expected, &actual)))
+    }
+
+    /// The root that the ledger's book paths compute for a path in a book of so many slots; `None` when they refuse it.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn root_of_path(&self, slots: u16, path: &SlotPath) -> Result<Option<[u8; 32]>, ChainError> {
+        let call = IBookPaths::rootCall { slots, path: path.to_abi() };
+        match self.rpc().view("root", self.config().book_paths, &call).await {
+            Ok(root) => Ok(Some(convert::bytes(root))),
+            Err(ChainError::Reverted { .. } | ChainError::Unrepresentable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the constructor was given, but for the operator, who is in storage and may change.
+    fn constructor_arguments(&self) -> Result<Vec<u8>, ChainError> {
         let config = self.config();
-        let tiers: Vec<ILedger::Tier> = config
-            .tiers
-            .iter()
-            .map(|tier| ILedger::Tier {
-                slots: tier.slots,
-                emptyRoot: convert::word(tier.empty_root),
-                settleVerifier: convert::evm_address(tier.settle_verifier),
-                registerVerifier: convert::evm_address(tier.register_verifier),
-            })
-            .collect();
-        let window = U40::try_from(config.response_window_secs).map_err(|_| ChainError::unrepresentable("response window", "too long"))?;
+        let window = |secs: u64| U40::try_from(secs).map_err(|_| ChainError::unrepresentable("a window", secs));
         let deposit_min = config.deposit_min.to_u64().map_err(|error| ChainError::unrepresentable("minimum deposit", error))?;
-        // The operator may change; it is in storage, not in the code.
-        let [provider, operator, token] = [config.provider, config.provider, config.token].map(convert::evm_address);
-        let arguments = (provider, operator, token, window, deposit_min, tiers).abi_encode_params();
-        self.code_is(self.address(), Artifact::Ledger, &arguments).await
+        let terms = ILedger::Terms {
+            provider: convert::evm_address(config.provider),
+            operator: convert::evm_address(config.provider),
+            token: convert::evm_address(config.token),
+            responseWindowSecs: window(config.response_window_secs)?,
+            haltWindowSecs: window(config.halt_window_secs)?,
+            depositMinNanos: deposit_min,
+        };
+        let tier = |tier: &TierConfig| ILedger::Tier {
+            slots: tier.slots,
+            emptyRoot: convert::word(tier.empty_root),
+            settleVerifier: convert::evm_address(tier.settle_verifier),
+            registerVerifier: convert::evm_address(tier.register_verifier),
+        };
+        let tiers: Vec<ILedger::Tier> = config.tiers.iter().map(tier).collect();
+        Ok((terms, convert::evm_address(config.book_paths), tiers).abi_encode_params())
     }
 
     /// The verifying key that is in the code of a verifier; `None` when the code is not what this build's creation code leaves for any key
@@ -70,6 +101,24 @@ impl Ledger {
     }
 }
 
+/// Whether two codes are the same, but for words that are pushed whole and hold an address in both.
+fn is_equal_but_for_addresses(expected: &[u8], actual: &[u8]) -> bool {
+    const PUSH_32: u8 = 0x7f;
+    let is_address = |word: &[u8]| word.len() == WORD && word[..12].iter().all(|byte| *byte == 0);
+    let mut at = 0;
+    while let (Some(left), Some(right)) = (expected.get(at), actual.get(at)) {
+        let words = expected.get(at + 1..at + 1 + WORD).zip(actual.get(at + 1..at + 1 + WORD));
+        if left != right {
+            return false;
+        }
+        at += match words {
+            Some((left, right)) if expected[at] == PUSH_32 && is_address(left) && is_address(right) => 1 + WORD,
+            _ => 1,
+        };
+    }
+    expected.len() == actual.len()
+}
+
 /// A word that no code has by chance.
 fn marker(index: usize) -> [u8; WORD] {
     let mut word = [0xa5; WORD];
@@ -93,6 +142,17 @@ fn words_at(template: &[u8], markers: &[[u8; WORD]; KEY_WORDS], code: &[u8]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_pushed_addresses_may_differ() {
+        let code = |address: u8, last: u8| [&[0x60, 1, 0x7f][..], &[0; 12], &[address; 20], &[0x7f], &[9; 32], &[last]].concat();
+        assert!(is_equal_but_for_addresses(&code(1, 5), &code(2, 5)));
+        assert!(!is_equal_but_for_addresses(&code(1, 5), &code(1, 6)));
+        assert!(!is_equal_but_for_addresses(&code(1, 5), &code(1, 5)[1..]));
+        let mut other = code(1, 5);
+        other[40] ^= 1;
+        assert!(!is_equal_but_for_addresses(&code(1, 5), &other));
+    }
 
     #[test]
     fn words_are_taken_from_where_the_markers_are() {

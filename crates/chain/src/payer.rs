@@ -71,6 +71,21 @@ pub struct SlotPath {
     pub dynamic_path: Vec<[[u8; 32]; 16]>,
 }
 
+impl SlotPath {
+    pub(crate) fn to_abi(&self) -> ILedger::SlotPath {
+        let groups = |path: &[[[u8; 32]; 16]]| path.iter().map(|group| group.map(convert::word)).collect();
+        ILedger::SlotPath {
+            slot: self.slot,
+            keyX: convert::word(self.key_x),
+            uid: convert::uid(self.channel),
+            depositNanos: self.deposit,
+            settledNanos: self.settled,
+            staticPath: groups(&self.static_path),
+            dynamicPath: groups(&self.dynamic_path),
+        }
+    }
+}
+
 /// Money that went back to a payer as credit, without the provider.
 #[derive(Clone, Debug)]
 pub struct Refund {
@@ -234,17 +249,7 @@ impl Payer {
     /// Final: `NotHalted`, `ChannelUnknown`, `ChannelNotIncluded`, `ChannelClosing`, `UnknownTier`, `RootMismatch`, and those of the book
     /// paths; else as [`Submitter::send`].
     pub async fn leave(&self, book: BookId, path: &SlotPath) -> Result<Refund, ChainError> {
-        let groups = |path: &[[[u8; 32]; 16]]| path.iter().map(|group| group.map(convert::word)).collect();
-        let path = ILedger::SlotPath {
-            slot: path.slot,
-            keyX: convert::word(path.key_x),
-            uid: convert::uid(path.channel),
-            depositNanos: path.deposit,
-            settledNanos: path.settled,
-            staticPath: groups(&path.static_path),
-            dynamicPath: groups(&path.dynamic_path),
-        };
-        let receipt = self.send("leave", &ILedger::leaveCall { book: book.to_u32(), path }).await?;
+        let receipt = self.send("leave", &ILedger::leaveCall { book: book.to_u32(), path: path.to_abi() }).await?;
         let event = receipt.event::<ILedger::Left>(self.ledger.address());
         let event = event.ok_or_else(|| ChainError::inconsistent("a leave succeeded without its event"))?;
         Ok(Refund { amount: Amount::from_nanos(event.refundNanos), receipt })

@@ -93,6 +93,7 @@ mod tests {
         assert!(parse("millstream channel exit --channel 0x00ab --wait"));
         assert!(parse("millstream ledger rebuild --rpc http://127.0.0.1:1 --ledger 0x00000000000000000000000000000000000000aa --at 7"));
         assert!(parse("millstream ledger audit --key settle-24=0x0000000000000000000000000000000000000000000000000000000000000001"));
+        assert!(parse("millstream ledger leave --halt --channel 0x00ab"));
         assert!(!parse("millstream ledger audit --key settle-0=0x01"));
         assert!(parse("millstream ceremony start settle-96 --powers p.ptau 0.zkey --r1cs c.r1cs"));
         assert!(parse("millstream ceremony contribute 0.zkey 1.zkey --name Ada --entropy -"));

@@ -49,7 +49,7 @@ async fn a_payer_leaves_when_the_node_is_dead() {
     let before = balance().await;
     let (status, left, error) = run(&net, "channel exit");
     assert_eq!(status, 0, "{error}");
-    assert_eq!((&left["state"], &left["served_by"], &left["refunded"]), (&"left".into(), &"own_proof".into(), &expected.into()), "{left}");
+    assert_eq!((&left["state"], &left["ended_by"], &left["refunded"]), (&"left".into(), &"own_proof".into(), &expected.into()), "{left}");
     assert_eq!((&left["paid_base_units"], &left["credit_left"]), (&2_249_999.into(), &"993".into()));
     assert_eq!(balance().await, before + 2_249_999);
     let channel = opening.channel.to_string();

@@ -284,7 +284,9 @@ fn plan_json(served: &[Served], plan: &SettlePlan, ledger: millstream_types::Led
     use millstream_engine::RequestKind;
     let mut books = std::collections::BTreeMap::new();
     for served in served {
-        let (opens, top_ups, closes) = books.entry(served.book).or_insert((0, 0, 0));
+        // A void request changes no book.
+        let Some(book) = served.book else { continue };
+        let (opens, top_ups, closes) = books.entry(book).or_insert((0, 0, 0));
         match served.request.kind {
             RequestKind::Open => *opens += 1,
             RequestKind::TopUp => *top_ups += 1,

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_circuit::{Placement, QueuedKind, QueuedRequest};
-use millstream_engine::{Channel, Engine, EpochRecord, Request, RequestKind};
+use millstream_engine::{Channel, ChannelStatus, Engine, EpochRecord, Request, RequestKind};
 use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Timestamp};
 use millstream_voucher::VerifiedVoucher;
 
@@ -48,6 +48,8 @@ pub(crate) struct PlannedChannel {
     pub(crate) settled: CumulativeAmount,
     pub(crate) accepted: Option<VerifiedVoucher>,
     pub(crate) book: Option<BookId>,
+    /// Closed for ever. What still waits in the queue of such a channel is void: its opening was cancelled (L-24).
+    pub(crate) closed: bool,
 }
 
 impl PlannedChannel {
@@ -59,6 +61,7 @@ impl PlannedChannel {
             settled: channel.settled(),
             accepted: channel.accepted(),
             book: channel.location().map(|location| location.book),
+            closed: channel.status() == ChannelStatus::Closed,
         }
     }
 
@@ -169,12 +172,12 @@ enum Step {
     Stale,
 }
 
-/// One served request: its position, what was asked, and the book it changes.
+/// One served request: its position, what was asked, and the book it changes; none when it is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Served {
     pub(crate) index: u64,
     pub(crate) request: Request,
-    pub(crate) book: BookId,
+    pub(crate) book: Option<BookId>,
     /// The slot of an `open`.
     pub(crate) slot: Option<u16>,
 }
@@ -236,26 +239,28 @@ pub(crate) fn plan_register(view: &View, bounds: RegisterBounds<'_>) -> Vec<Serv
         RequestKind::Close => view
             .channels
             .get(&request.channel)
-            .is_some_and(|channel| channel.unsettled().is_zero() || request.requested_at < overdue_before),
+            .is_some_and(|channel| channel.closed || channel.unsettled().is_zero() || request.requested_at < overdue_before),
     };
     let ready: Vec<(u64, Request)> = view.queue.iter().take_while(|(index, request)| *index < end && is_ready(request)).copied().collect();
     let queue: Vec<QueuedRequest> = ready.iter().map(|(_, request)| queued(view, request)).collect();
     let occupied = view.books.iter().map(|(book, slots)| (*book, slots.keys().copied().collect())).collect();
     let placed = millstream_circuit::plan_register(sizes, &occupied, &queue);
     let serve = |(placed, (index, request)): (Placement, (u64, Request))| match placed {
-        Placement::Row { book, slot } => Some(Served { index, request, book, slot }),
-        Placement::Void => None,
+        Placement::Row { book, slot } => Served { index, request, book: Some(book), slot },
+        Placement::Void => Served { index, request, book: None, slot: None },
     };
-    placed.into_iter().zip(ready).map_while(serve).collect()
+    placed.into_iter().zip(ready).map(serve).collect()
 }
 
 fn queued(view: &View, request: &Request) -> QueuedRequest {
+    let channel = view.channels.get(&request.channel);
     let kind = match request.kind {
+        _ if channel.is_some_and(|channel| channel.closed) => QueuedKind::Void,
         RequestKind::Open => QueuedKind::Open,
         RequestKind::TopUp => QueuedKind::TopUp,
         RequestKind::Close => QueuedKind::Close,
     };
-    QueuedRequest { uid: request.channel, kind, book: view.channels.get(&request.channel).and_then(|channel| channel.book) }
+    QueuedRequest { uid: request.channel, kind, book: channel.and_then(|channel| channel.book) }
 }
 
 /// What the next `settle` collects, of the books that are not in `done`: those with closing channels first, the one asked for longest ago
@@ -343,6 +348,7 @@ mod tests {
             settled: CumulativeAmount::from_nanos(settled),
             accepted: (accepted > 0).then(|| voucher(number, accepted)),
             book,
+            closed: false,
         }
     }
 
@@ -388,15 +394,25 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_of_a_cancelled_channel_is_passed_over() {
+        use RequestKind::{Close, Open, TopUp};
+        let mut view = view(&[], &[(Open, 1), (TopUp, 1), (Close, 1), (Open, 2)]);
+        view.channels.entry(channel(1)).and_modify(|channel| channel.closed = true);
+        let places: Vec<_> = plan_register(&view, BOUNDS).iter().map(|served| (served.book.is_some(), served.slot)).collect();
+        assert_eq!(places, [(false, None), (false, None), (false, None), (true, Some(0))]);
+    }
+
+    #[test]
     fn opens_fill_books_before_new_ones_are_made() {
         let opens: Vec<_> = (10..16).map(|number| (RequestKind::Open, number)).collect();
         let served = plan_register(&view(&[(1, 10, 0, 0), (2, 10, 0, 0)], &opens), BOUNDS);
-        let places: Vec<_> = served.iter().map(|served| (served.book.to_string(), served.slot)).collect();
+        let places: Vec<_> =
+            served.iter().map(|served| (served.book.map(|book| book.to_string()).unwrap_or_default(), served.slot)).collect();
         let expected = [("0:0", 2), ("0:0", 3), ("0:1", 0), ("0:1", 1), ("0:1", 2), ("0:1", 3)];
         assert_eq!(places, expected.map(|(book, slot)| (book.to_owned(), Some(slot))));
         // Six opens at once go into one book of the size that holds them.
         let served = plan_register(&view(&[], &opens), BOUNDS);
-        assert!(served.iter().all(|served| served.book.to_string() == "1:0"));
+        assert!(served.iter().all(|served| served.book.is_some_and(|book| book.to_string() == "1:0")));
     }
 
     #[test]

@@ -185,7 +185,10 @@ impl Settler {
     async fn register(&self, view: &View, served: &[Served]) -> anyhow::Result<Transaction> {
         let mut operations: BTreeMap<BookId, Vec<Operation>> = BTreeMap::new();
         for served in served {
-            operations.entry(served.book).or_default().push(operation(view, served)?);
+            // A void request has no row.
+            if let Some(book) = served.book {
+                operations.entry(book).or_default().push(operation(view, served)?);
+            }
         }
         let (mut registrations, mut rows, mut wanted) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (index, (book, operations)) in operations.into_iter().enumerate() {
@@ -381,7 +384,11 @@ fn operation(view: &View, served: &Served) -> anyhow::Result<Operation> {
 
 fn request(view: &View, served: &Served, rows: &BTreeMap<millstream_types::ChannelId, (u16, u16)>) -> anyhow::Result<ServedRequest> {
     let (channel, amount) = (served.request.channel, served.request.amount.to_u64()?);
-    let (registration, row) = *rows.get(&channel).context("a served request has no row")?;
+    let (registration, row) = match served.book {
+        Some(_) => *rows.get(&channel).context("a served request has no row")?,
+        // The ledger looks at neither.
+        None => (0, 0),
+    };
     let asked = match served.request.kind {
         RequestKind::Open => Asked::Open { key_x: view.channels.get(&channel).context("an opened channel is not known")?.key_x, amount },
         RequestKind::TopUp => Asked::TopUp { amount },

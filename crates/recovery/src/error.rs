@@ -3,7 +3,7 @@
 use millstream_chain::ChainError;
 use millstream_circuit::CircuitError;
 use millstream_prover::{CircuitId, ProverError};
-use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, Hash256};
+use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, Hash256, Timestamp};
 
 /// Why a ledger was not rebuilt.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +146,32 @@ pub enum ExitError {
     /// The ledger refuses the registration again and again, although nothing that it rests on changed.
     #[error("the ledger refuses the registration, and nothing changed meanwhile")]
     Refused(#[source] ServeError),
+    /// The ledger is not halted, and may not be halted yet.
+    #[error("the ledger is not halted; anyone may halt it after {} (Unix seconds) when request {index} still waits", .deadline.as_secs_down())]
+    NotHalted {
+        /// The oldest request that waits.
+        index: u64,
+        /// The last moment of its halt window.
+        deadline: Timestamp,
+    },
+    /// The ledger is not halted, and nobody waits for anything.
+    #[error("the ledger is not halted, and no request waits: close channels instead")]
+    NothingWaits,
+    /// The ledger may be halted, which is for good and for everyone: the caller has to want it.
+    #[error("the ledger is not halted; it may be, for good and for everyone: request {index} waits for too long")]
+    HaltNotWanted {
+        /// The oldest request that waits.
+        index: u64,
+    },
+    /// Fault: the rebuilt book has no path for a channel that is in it.
+    #[error("the book has no path for channel {channel}")]
+    Path {
+        /// The channel.
+        channel: ChannelId,
+        /// Why.
+        #[source]
+        source: CircuitError,
+    },
     /// No request before the channel's close can be put into any book.
     #[error("request {index} cannot be placed in any book")]
     Unplaceable {

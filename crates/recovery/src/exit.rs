@@ -3,6 +3,9 @@
 //! What to do next is read from the chain each time: ask for the close, wait for the response window to end, serve the queue up to the own close,
 //! withdraw. So a run that was cut off is continued by running again.
 //!
+//! A channel that never got into a book is taken back, without a proof, once its opening is overdue (L-24). Out of a halted ledger a channel is taken
+//! with Merkle paths, without a proof either (L-26).
+//!
 //! **A provider that tries to outrun it.** While a close is overdue nothing is settled (L-6), so the only transactions that change a book, and
 //! make a proof stale, are registrations, and each of them serves at least one request before the close. There are so many of those and no
 //! more: what comes later is behind. So whoever serves requests one at a time, as the payer proves, ends by serving the close.
@@ -10,13 +13,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream_chain::{ChainError, Ledger, LedgerAt, Payer, Submitter, token_balance};
+use millstream_chain::{ChainError, Ledger, LedgerAt, Payer, SlotPath, Submitter, token_balance};
+use millstream_circuit::{Book, field_to_word};
 use millstream_types::{Address, Amount, ChannelId, Hash256, Timestamp};
 
 use crate::error::{ExitError, ServeError};
 use crate::rebuild::{Rebuild, RebuildOptions};
 use crate::serve::{Server, plan_requests};
-use crate::state::{ChannelPlace, RebuiltChannel, RebuiltRequest};
+use crate::state::{Asked, ChannelPlace, RebuiltChannel, RebuiltRequest};
 
 /// Refusals in a row with nothing changed on the chain, until the last one is believed: an endpoint of several nodes may lag.
 const UNEXPLAINED_MAX: u32 = 3;
@@ -77,6 +81,21 @@ pub enum ExitStep {
         /// Its gas.
         gas_used: u64,
     },
+    /// The opening was taken back (L-24).
+    Cancelled {
+        /// The transaction.
+        transaction: Hash256,
+    },
+    /// The ledger was halted, for good (L-25).
+    Halted {
+        /// The transaction.
+        transaction: Hash256,
+    },
+    /// The channel left the halted ledger (L-26).
+    Left {
+        /// The transaction.
+        transaction: Hash256,
+    },
     /// The credit was paid out.
     Withdrawn {
         /// The transaction.
@@ -84,6 +103,15 @@ pub enum ExitStep {
         /// How much, in base units.
         base_units: u128,
     },
+}
+
+/// Whether a ledger that may be halted is to be halted, for good and for everyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HaltChoice {
+    /// It is not.
+    Never,
+    /// It is.
+    WhenPossible,
 }
 
 /// Where an exit stands.
@@ -107,6 +135,10 @@ pub enum ExitOutcome {
 pub enum ExitWay {
     /// This payer, by its own proof.
     OwnProof,
+    /// Nobody: the opening was taken back.
+    Cancelled,
+    /// Nobody: the channel left the halted ledger.
+    Halt,
     /// Somebody else.
     Others,
 }
@@ -169,7 +201,7 @@ impl Exit {
     pub async fn channels(&mut self) -> Result<Vec<ChannelId>, ExitError> {
         self.rebuild.catch_up(&mut |_| {}).await?;
         let own = self.rebuild.rebuilt().channels().filter(|channel| channel.payer == self.account());
-        Ok(own.filter(|channel| channel.place != ChannelPlace::Closed).map(|channel| channel.id).collect())
+        Ok(own.filter(|channel| !channel.place.is_over()).map(|channel| channel.id).collect())
     }
 
     /// Goes as far as it goes now. Run again, it continues.
@@ -184,8 +216,26 @@ impl Exit {
             if found.payer != self.account() {
                 return Err(ExitError::NotPayer { channel, payer: found.payer, account: self.account() });
             }
-            if found.place == ChannelPlace::Closed {
+            if found.place.is_over() {
                 return self.finish(&found, tell).await.map(ExitOutcome::Left);
+            }
+            let sent = if self.rebuild.rebuilt().halted().is_some() {
+                Some(self.leave_halted(&found, tell).await)
+            } else if self.may_cancel(&found, at.time()) {
+                Some(self.cancel(&found, tell).await)
+            } else {
+                None
+            };
+            match sent {
+                None => {}
+                Some(Ok(())) => continue,
+                // The provider may have put the channel into a book at the last moment, or somebody did this for the payer.
+                Some(Err(ExitError::Chain(error))) if error.revert().is_some() && unexplained < UNEXPLAINED_MAX => {
+                    tracing::debug!(%error, "looking again");
+                    unexplained += 1;
+                    continue;
+                }
+                Some(Err(error)) => return Err(error),
             }
             let Some(close) = self.close_request(&found) else {
                 let receipt = self.payer.request_close(channel).await?;
@@ -216,6 +266,66 @@ impl Exit {
         }
     }
 
+    /// Takes a channel out of a halted ledger; the ledger is halted first when that is wanted and may be. Run again, it continues.
+    ///
+    /// # Errors
+    /// [`ExitError::NotHalted`], [`ExitError::NothingWaits`], [`ExitError::HaltNotWanted`]; else as [`Exit::run`].
+    pub async fn leave(
+        &mut self,
+        channel: ChannelId,
+        halt: HaltChoice,
+        tell: &mut (dyn FnMut(ExitStep) + Send),
+    ) -> Result<ExitOutcome, ExitError> {
+        let at = self.rebuild.catch_up(&mut |_| {}).await?;
+        let rebuilt = self.rebuild.rebuilt();
+        if rebuilt.halted().is_none() {
+            let oldest = rebuilt.queue().first().ok_or(ExitError::NothingWaits)?;
+            let (index, deadline) = (oldest.index, rebuilt.halt_deadline(oldest));
+            if at.time() <= deadline {
+                return Err(ExitError::NotHalted { index, deadline });
+            }
+            if halt == HaltChoice::Never {
+                return Err(ExitError::HaltNotWanted { index });
+            }
+            let transaction = self.payer.halt().await?.transaction;
+            self.transactions.push(transaction);
+            tell(ExitStep::Halted { transaction });
+        }
+        self.run(channel, tell).await
+    }
+
+    /// Whether a channel's opening may be taken back in the block after one of this time.
+    fn may_cancel(&self, channel: &RebuiltChannel, now: Timestamp) -> bool {
+        let rebuilt = self.rebuild.rebuilt();
+        channel.place == ChannelPlace::Queued && self.opening(channel).is_some_and(|open| rebuilt.is_overdue(&open, now))
+    }
+
+    /// The request that opened a channel.
+    fn opening(&self, channel: &RebuiltChannel) -> Option<RebuiltRequest> {
+        let is_opening = |request: &&RebuiltRequest| request.channel == channel.id && matches!(request.asked, Asked::Open { .. });
+        self.rebuild.rebuilt().requests().iter().find(is_opening).copied()
+    }
+
+    async fn cancel(&mut self, channel: &RebuiltChannel, tell: &mut (dyn FnMut(ExitStep) + Send)) -> Result<(), ExitError> {
+        let open = self.opening(channel).ok_or(ExitError::UnknownChannel { channel: channel.id })?;
+        let refund = self.payer.cancel_open(channel.id, open.index, channel.key_x, open.asked.amount()).await?;
+        self.way = ExitWay::Cancelled;
+        self.transactions.push(refund.receipt.transaction);
+        tell(ExitStep::Cancelled { transaction: refund.receipt.transaction });
+        Ok(())
+    }
+
+    async fn leave_halted(&mut self, channel: &RebuiltChannel, tell: &mut (dyn FnMut(ExitStep) + Send)) -> Result<(), ExitError> {
+        let ChannelPlace::Booked { book: id, slot } = channel.place else { return self.cancel(channel, tell).await };
+        let path = |book: Book| book.path(slot).map_err(|source| ExitError::Path { channel: channel.id, source });
+        let path = self.rebuild.rebuilt().book(id).map(path).ok_or(ExitError::UnknownChannel { channel: channel.id })??;
+        let refund = self.payer.leave(id, &path_words(&path)).await?;
+        self.way = ExitWay::Halt;
+        self.transactions.push(refund.receipt.transaction);
+        tell(ExitStep::Left { transaction: refund.receipt.transaction });
+        Ok(())
+    }
+
     fn close_request(&self, channel: &RebuiltChannel) -> Option<RebuiltRequest> {
         let index = usize::try_from(channel.close_request?).ok()?;
         self.rebuild.rebuilt().requests().get(index).copied()
@@ -228,7 +338,9 @@ impl Exit {
         at: &LedgerAt,
         tell: &mut (dyn FnMut(ExitStep) + Send),
     ) -> Option<ExitOutcome> {
-        let deadline = self.rebuild.rebuilt().deadline(close);
+        // A channel that is in no book can be taken back when its opening is overdue, which is before its close is.
+        let opening = self.opening(channel).filter(|_| channel.place == ChannelPlace::Queued);
+        let deadline = self.rebuild.rebuilt().deadline(&opening.unwrap_or(*close));
         match self.options.early {
             EarlyExit::Return => Some(ExitOutcome::Waiting { deadline, now: at.time(), expected: channel.held() }),
             EarlyExit::Wait(interval) => {
@@ -309,6 +421,20 @@ impl Exit {
         self.transactions.push(transaction);
         tell(ExitStep::Withdrawn { transaction, base_units: withdrawal.base_units });
         Ok(withdrawal.base_units)
+    }
+}
+
+/// A path in the words of the ledger.
+pub(crate) fn path_words(path: &millstream_circuit::SlotPath) -> SlotPath {
+    let groups = |groups: &[[millstream_circuit::Fr; 16]]| groups.iter().map(|group| group.map(field_to_word)).collect();
+    SlotPath {
+        slot: path.slot,
+        channel: path.channel.uid(),
+        key_x: field_to_word(path.channel.key_x()),
+        deposit: path.channel.deposit_nanos(),
+        settled: path.channel.settled_nanos(),
+        static_path: groups(&path.static_path),
+        dynamic_path: groups(&path.dynamic_path),
     }
 }
 

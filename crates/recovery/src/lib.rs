@@ -25,7 +25,7 @@ mod state;
 
 pub use audit::{AuditOptions, AuditReport, Finding, KeyOrigin, LateRequest, Severity, TierReport, Totals, audit};
 pub use error::{ExitError, RebuildError, ServeError};
-pub use exit::{EarlyExit, Exit, ExitOptions, ExitOutcome, ExitReport, ExitStep, ExitWay};
+pub use exit::{EarlyExit, Exit, ExitOptions, ExitOutcome, ExitReport, ExitStep, ExitWay, HaltChoice};
 pub use rebuild::{Rebuild, RebuildOptions, RebuildProgress};
 pub use serve::{Served, Server, plan_requests};
 pub use state::{AnchoredEpoch, Asked, ChannelPlace, RebuiltChannel, RebuiltLedger, RebuiltRequest, ServedAt};

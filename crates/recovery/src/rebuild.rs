@@ -168,6 +168,10 @@ async fn compare(rebuilt: &RebuiltLedger, at: &LedgerAt) -> Result<(), RebuildEr
             return differs(format!("request {index}"), "another digest or time".to_owned(), request.asked.name().to_owned());
         }
     }
+    let halted = at.halted().await.map_err(RebuildError::Chain)?;
+    if halted != rebuilt.halted().is_some() {
+        return differs("a halt:".to_owned(), halted.to_string(), rebuilt.halted().is_some().to_string());
+    }
     let operator = at.operator().await.map_err(RebuildError::Chain)?;
     if rebuilt.operator().is_some_and(|ours| ours != operator) {
         let ours = rebuilt.operator().map(|ours| ours.to_string()).unwrap_or_default();

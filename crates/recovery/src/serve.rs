@@ -39,6 +39,7 @@ pub fn plan_requests(rebuilt: &RebuiltLedger, end: u64) -> Vec<Served> {
 
 fn queued(rebuilt: &RebuiltLedger, request: &RebuiltRequest) -> QueuedRequest {
     let kind = match request.asked {
+        _ if rebuilt.is_void(request) => QueuedKind::Void,
         Asked::Open { .. } => QueuedKind::Open,
         Asked::TopUp { .. } => QueuedKind::TopUp,
         Asked::Close => QueuedKind::Close,
@@ -46,7 +47,7 @@ fn queued(rebuilt: &RebuiltLedger, request: &RebuiltRequest) -> QueuedRequest {
     let place = rebuilt.channel(&request.channel).map(|channel| channel.place);
     let book = match place {
         Some(ChannelPlace::Booked { book, .. }) => Some(book),
-        Some(ChannelPlace::Queued | ChannelPlace::Closed) | None => None,
+        Some(ChannelPlace::Queued | ChannelPlace::Closed | ChannelPlace::Cancelled) | None => None,
     };
     QueuedRequest { uid: request.channel, kind, book }
 }

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Where an exit stands. Amounts in nanos unless named otherwise.
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-enum ExitView {
+pub(crate) enum ExitView {
     /// The provider still has time.
     Waiting {
         channel: ChannelId,
@@ -39,8 +39,8 @@ enum ExitView {
         deposited: Amount,
         settled: Amount,
         refunded: Amount,
-        /// `own_proof`, or `others` when somebody else served the close.
-        served_by: &'static str,
+        /// How the channel ended: `own_proof`, `others` when somebody else served the close, `cancelled` before it was in a book, `halt`.
+        ended_by: &'static str,
         paid_base_units: u128,
         credit_left: Amount,
         transactions: Vec<Hash256>,
@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, args: &ExitArgs) -> CliResult<()> {
         pause: PAUSE,
     };
     let spinner = progress::spinner(&context.output, "reading the chain");
-    let outcome = leave(context, args, Exit::new(ledger.clone(), wallet::lane(&ledger, &secret)?, options).await?, &spinner).await;
+    let outcome = go(context, args, Exit::new(ledger.clone(), wallet::lane(&ledger, &secret)?, options).await?, &spinner).await;
     spinner.finish_and_clear();
     let (channel, outcome) = outcome?;
     context.output.show(&ExitView::of(channel, &outcome))?;
@@ -72,18 +72,23 @@ pub(super) async fn run(context: &Context, args: &ExitArgs) -> CliResult<()> {
     }
 }
 
-async fn leave(context: &Context, args: &ExitArgs, mut exit: Exit, spinner: &ProgressBar) -> CliResult<(ChannelId, ExitOutcome)> {
+async fn go(context: &Context, args: &ExitArgs, mut exit: Exit, spinner: &ProgressBar) -> CliResult<(ChannelId, ExitOutcome)> {
     let channel = match args.channel.as_ref().and_then(super::ChannelPick::whole) {
         Some(channel) => channel,
         None => pick(args, &exit.channels().await?)?,
     };
     let outcome = exit
         .run(channel, &mut |step| {
-            spinner.set_message(doing(step));
-            context.output.note(&done(step));
+            tell(context, spinner, step);
         })
         .await?;
     Ok((channel, outcome))
+}
+
+/// Says what happens, while it happens and afterwards.
+pub(crate) fn tell(context: &Context, spinner: &ProgressBar, step: ExitStep) {
+    spinner.set_message(doing(step));
+    context.output.note(&done(step));
 }
 
 /// The channel that is meant, of those that are not closed.
@@ -101,7 +106,12 @@ fn pick(args: &ExitArgs, own: &[ChannelId]) -> CliResult<ChannelId> {
 
 fn doing(step: ExitStep) -> &'static str {
     match step {
-        ExitStep::CloseRequested { .. } | ExitStep::Overtaken { .. } | ExitStep::Registered { .. } => "reading the chain",
+        ExitStep::CloseRequested { .. }
+        | ExitStep::Overtaken { .. }
+        | ExitStep::Registered { .. }
+        | ExitStep::Cancelled { .. }
+        | ExitStep::Halted { .. }
+        | ExitStep::Left { .. } => "reading the chain",
         ExitStep::Waiting { .. } => "waiting for the provider's time to end",
         ExitStep::Proving { .. } => "proving and sending",
         ExitStep::Withdrawn { .. } => "checking",
@@ -116,12 +126,15 @@ fn done(step: ExitStep) -> String {
         ExitStep::Proving { requests, left } => format!("proving {requests} requests; {left} more up to the close"),
         ExitStep::Overtaken { served } => format!("somebody served {served} requests meanwhile; proving again"),
         ExitStep::Registered { transaction, requests, gas_used } => format!("served {requests} requests for {gas_used} gas: {transaction}"),
+        ExitStep::Cancelled { transaction } => format!("took the opening back: {transaction}"),
+        ExitStep::Halted { transaction } => format!("halted the ledger: {transaction}"),
+        ExitStep::Left { transaction } => format!("left the halted ledger: {transaction}"),
         ExitStep::Withdrawn { transaction, base_units } => format!("withdrew {base_units} base units: {transaction}"),
     }
 }
 
 impl ExitView {
-    fn of(channel: ChannelId, outcome: &ExitOutcome) -> Self {
+    pub(crate) fn of(channel: ChannelId, outcome: &ExitOutcome) -> Self {
         match outcome {
             ExitOutcome::Waiting { deadline, now, expected } => Self::waiting(channel, *deadline, *now, *expected),
             ExitOutcome::Left(report) => Self::left(report),
@@ -135,11 +148,13 @@ impl ExitView {
 
     fn left(report: &ExitReport) -> Self {
         let ExitReport { channel, deposited, settled, refunded, way, paid_base_units, credit_left, transactions } = report.clone();
-        let served_by = match way {
+        let ended_by = match way {
             ExitWay::OwnProof => "own_proof",
             ExitWay::Others => "others",
+            ExitWay::Cancelled => "cancelled",
+            ExitWay::Halt => "halt",
         };
-        Self::Left { channel, deposited, settled, refunded, served_by, paid_base_units, credit_left, transactions }
+        Self::Left { channel, deposited, settled, refunded, ended_by, paid_base_units, credit_left, transactions }
     }
 }
 
@@ -151,17 +166,26 @@ impl View for ExitView {
                 ("provider's time", format!("until {deadline_secs} (Unix seconds), {} left", for_people(*remaining_secs))),
                 ("comes back", format!("{} if nothing is settled until then", expected.to_tokens())),
             ]),
-            Self::Left { channel, deposited, settled, refunded, served_by, paid_base_units, credit_left, transactions } => pairs([
+            Self::Left { channel, deposited, settled, refunded, ended_by, paid_base_units, credit_left, transactions } => pairs([
                 ("channel", channel.to_string()),
                 ("deposited", deposited.to_tokens()),
                 ("settled", settled.to_tokens()),
                 ("refunded", refunded.to_tokens()),
-                ("close served by", if *served_by == "own_proof" { "this account's own proof" } else { "somebody else" }.to_owned()),
+                ("ended by", ended_by_words(ended_by).to_owned()),
                 ("paid out now", format!("{paid_base_units} base units")),
                 ("credit left", credit_left.to_tokens()),
                 ("transactions", transactions.iter().map(Hash256::to_string).collect::<Vec<_>>().join(" ")),
             ]),
         }
+    }
+}
+
+fn ended_by_words(ended_by: &str) -> &'static str {
+    match ended_by {
+        "own_proof" => "its close, served by this account's own proof",
+        "cancelled" => "taking its opening back: it was in no book",
+        "halt" => "leaving the halted ledger",
+        _ => "its close, served by somebody else",
     }
 }
 

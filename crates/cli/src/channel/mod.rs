@@ -1,6 +1,6 @@
 //! `millstream channel`: a payer's channels, and the provider's view of all of them.
 
-mod exit;
+pub(crate) mod exit;
 mod list;
 mod open;
 mod pick;

@@ -1,6 +1,7 @@
 //! `millstream ledger`: what anyone can find out about a ledger from the chain alone.
 
 mod audit;
+mod leave;
 mod rebuild;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use millstream_prover::{CircuitId, ProverError};
 use millstream_recovery::{ExitError, RebuildError, RebuildOptions, RebuildProgress, ServeError};
 use millstream_types::{Address, BlockNumber, Hash256};
 
+use crate::channel::ChannelPick;
 use crate::context::Context;
 use crate::error::{CliError, CliResult, chain_of};
 
@@ -24,6 +26,8 @@ pub enum LedgerCommand {
     Rebuild(RebuildArgs),
     /// Check a provider's ledger from outside: books, sums, deadlines, keys, code
     Audit(AuditArgs),
+    /// Take the account's channels out of a halted ledger, with Merkle paths and no proof, and withdraw
+    Leave(LeaveArgs),
 }
 
 /// Which ledger, and what of it.
@@ -65,6 +69,20 @@ pub struct AuditArgs {
     pub keys: Vec<NamedKey>,
 }
 
+/// `ledger leave`.
+#[derive(Args, Clone, Debug)]
+pub struct LeaveArgs {
+    /// The channel: its id, or enough of its first digits; every channel of the account without this
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<ChannelPick>,
+    /// Halt the ledger first, when its oldest request waits for more than the halt window: for good, and for everyone
+    #[arg(long)]
+    pub halt: bool,
+    /// The block of the ledger's deployment, or any before it; looked for without this
+    #[arg(long, value_name = "N")]
+    pub from_block: Option<u64>,
+}
+
 /// A verifying key's hash for a circuit, written `settle-96=0x…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedKey {
@@ -99,6 +117,7 @@ pub async fn run(context: &Context, command: &LedgerCommand) -> CliResult<()> {
     match command {
         LedgerCommand::Rebuild(args) => rebuild::run(context, args).await,
         LedgerCommand::Audit(args) => audit::run(context, args).await,
+        LedgerCommand::Leave(args) => leave::run(context, args).await,
     }
 }
 
@@ -183,6 +202,14 @@ impl From<ExitError> for CliError {
             ExitError::Chain(error) => error.into(),
             ExitError::UnknownChannel { .. } => Self::usage("channel_unknown", message),
             ExitError::NotPayer { .. } => Self::refused("not_payer", message),
+            ExitError::NotHalted { .. } => {
+                Self::unavailable("not_halted", message).hint("until then, `millstream channel exit` needs no halt")
+            }
+            ExitError::NothingWaits => {
+                Self::refused("not_halted", message).hint("`millstream channel exit` closes a channel without the provider")
+            }
+            ExitError::HaltNotWanted { .. } => Self::refused("halt_not_wanted", message).hint("give --halt to halt it"),
+            ExitError::Path { .. } => Self::failed("path", message),
             ExitError::Refused(_) | ExitError::Unplaceable { .. } => Self::refused("exit_refused", message),
             ExitError::Amount { .. } | ExitError::Payout { .. } => Self::check_failed("exit_amount", message),
         }

@@ -62,7 +62,7 @@ struct ChannelView {
     payer: Address,
     key_x: Hash256,
     salt: Hash256,
-    /// `queued`, `open`, `closing` or `closed`.
+    /// `queued`, `open`, `closing`, `closed` or `cancelled`.
     status: &'static str,
     book: Option<String>,
     slot: Option<u16>,
@@ -167,10 +167,11 @@ impl ChannelView {
     fn of(channel: &RebuiltChannel) -> Self {
         let (book, slot) = match channel.place {
             ChannelPlace::Booked { book, slot } => (Some(book.to_string()), Some(slot)),
-            ChannelPlace::Queued | ChannelPlace::Closed => (None, None),
+            ChannelPlace::Queued | ChannelPlace::Closed | ChannelPlace::Cancelled => (None, None),
         };
         let status = match (channel.place, channel.close_request) {
             (ChannelPlace::Closed, _) => "closed",
+            (ChannelPlace::Cancelled, _) => "cancelled",
             (_, Some(_)) => "closing",
             (ChannelPlace::Queued, None) => "queued",
             (ChannelPlace::Booked { .. }, None) => "open",

@@ -49,6 +49,11 @@ pub enum Finding {
         /// The contract.
         ledger: Address,
     },
+    /// What checks the paths of a halted ledger is not what this build deploys, or computes another root: nobody could leave, or too much.
+    UnknownPathsCode {
+        /// The contract.
+        book_paths: Address,
+    },
     /// A verifier is not the one that this build deploys: it may accept anything.
     UnknownVerifierCode {
         /// The circuit, such as `settle-96`.
@@ -142,6 +147,13 @@ pub enum Finding {
         /// The event's.
         rebuilt: Hash256,
     },
+    /// The ledger was halted, for good: everyone leaves with `millstream ledger leave`.
+    Halted {
+        /// The block.
+        block: u64,
+        /// The transaction.
+        transaction: Hash256,
+    },
     /// A request waits past its deadline: the ledger settles nothing, and anyone may serve it.
     Overdue(LateRequest),
     /// A request was served after its deadline.
@@ -154,9 +166,10 @@ impl Finding {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::InsecureKey { development_chain: true, .. } | Self::ResponseWindow { .. } | Self::ServedLate(_) => Severity::Warning,
-            Self::UnknownKey { .. } | Self::Overdue(_) => Severity::Error,
+            Self::UnknownKey { .. } | Self::Halted { .. } | Self::Overdue(_) => Severity::Error,
             Self::NotRebuilt { .. }
             | Self::UnknownLedgerCode { .. }
+            | Self::UnknownPathsCode { .. }
             | Self::UnknownVerifierCode { .. }
             | Self::InsecureKey { development_chain: false, .. }
             | Self::AnotherKey { .. }
@@ -175,6 +188,7 @@ impl core::fmt::Display for Finding {
         match self {
             Self::NotRebuilt { detail } => write!(f, "the ledger cannot be rebuilt: {detail}"),
             Self::UnknownLedgerCode { ledger } => write!(f, "the code of {ledger} is not that of the ledger this program knows"),
+            Self::UnknownPathsCode { book_paths } => write!(f, "the code of {book_paths}, which checks paths, is unknown"),
             Self::UnknownVerifierCode { circuit, verifier } => write!(f, "the code of {verifier}, the verifier of {circuit}, is unknown"),
             Self::InsecureKey { circuit, development_chain: true } => {
                 write!(f, "INSECURE development key for {circuit}: anyone can forge proofs; this is a development chain")
@@ -206,6 +220,7 @@ impl core::fmt::Display for Finding {
                 Some(contract) => write!(f, "epoch {epoch} has the root {contract} in the contract, {rebuilt} by its event"),
                 None => write!(f, "epoch {epoch} has no root in the contract"),
             },
+            Self::Halted { block, transaction } => write!(f, "the ledger was halted for good in block {block} by {transaction}"),
             Self::Overdue(late) => {
                 let LateRequest { index, channel, asked, deadline_secs, late_secs, .. } = late;
                 write!(f, "request {index} ({asked}, channel {channel}) is overdue since {deadline_secs}, for {late_secs} s")

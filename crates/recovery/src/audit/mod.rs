@@ -10,15 +10,16 @@ mod report;
 use std::collections::BTreeMap;
 
 use millstream_chain::{ChainError, ChannelRecord, Ledger, LedgerAt, VerifyingKeyWords};
-use millstream_circuit::{Book, BookSize, field_to_word};
+use millstream_circuit::{Book, BookSize, Fr, Slot, field_to_word};
 use millstream_prover::{CircuitId, insecure_dev_key_hash, refuse_public_chain};
-use millstream_types::{Address, Amount, AmountError, Hash256, Timestamp};
+use millstream_types::{Address, Amount, AmountError, ChannelId, Hash256, Timestamp};
 use sha3::{Digest, Keccak256};
 use tokio::task::JoinSet;
 
 pub use self::finding::{Finding, LateRequest, Severity};
 pub use self::report::{AuditReport, KeyOrigin, TierReport, Totals};
 use crate::error::RebuildError;
+use crate::exit::path_words;
 use crate::rebuild::{Rebuild, RebuildOptions, RebuildProgress};
 use crate::state::{ChannelPlace, RebuiltChannel, RebuiltLedger, RebuiltRequest};
 
@@ -63,6 +64,7 @@ pub async fn audit(
         totals = sum(rebuilt, &at).await.map_err(RebuildError::Chain)?;
         check_sums(rebuilt, &ledger, &totals, &mut findings);
         check_requests(rebuilt, at.time(), &mut totals, &mut findings);
+        findings.extend(rebuilt.halted().map(|halted| Finding::Halted { block: halted.block.height(), transaction: halted.transaction }));
         compare_channels(rebuilt, &at, &mut findings).await.map_err(RebuildError::Chain)?;
         compare_credits_and_epochs(rebuilt, &at, &mut findings).await.map_err(RebuildError::Chain)?;
     }
@@ -91,6 +93,9 @@ async fn inspect_contracts(ledger: &Ledger, options: &AuditOptions, findings: &m
     if !ledger.has_known_code().await? {
         findings.push(Finding::UnknownLedgerCode { ledger: ledger.address() });
     }
+    if !knows_paths(ledger).await? {
+        findings.push(Finding::UnknownPathsCode { book_paths: ledger.config().book_paths });
+    }
     let secs = ledger.config().response_window_secs;
     if !(WINDOW_SECS_MIN..=WINDOW_SECS_MAX).contains(&secs) {
         findings.push(Finding::ResponseWindow { secs, min_secs: WINDOW_SECS_MIN, max_secs: WINDOW_SECS_MAX });
@@ -118,6 +123,19 @@ async fn inspect_contracts(ledger: &Ledger, options: &AuditOptions, findings: &m
         tiers.push(TierReport { slots: tier.slots, settle_key, settle_key_origin, register_key, register_key_origin });
     }
     Ok(tiers)
+}
+
+/// Whether what checks paths has known code, and computes the root of a book of two levels as we do: every constant of its tables is in it.
+async fn knows_paths(ledger: &Ledger) -> Result<bool, ChainError> {
+    let channel = ChannelId::from_uid(&[0xa5; 31]);
+    let book = BookSize::new(17).and_then(|size| {
+        let slot = Slot::new(16, channel, Fr::from(7u64), 9, 5)?;
+        Book::from_channels(size, [(16, slot)])
+    });
+    // A book of one channel has a path.
+    let Ok((book, path)) = book.and_then(|book| book.path(16).map(|path| (book, path))) else { return Ok(false) };
+    let computed = ledger.root_of_path(book.size().slots(), &path_words(&path)).await?;
+    Ok(computed == Some(field_to_word(book.root())) && ledger.has_known_book_paths().await?)
 }
 
 /// The name of a verifying key: keccak-256 of its words.
@@ -162,7 +180,7 @@ async fn sum(rebuilt: &RebuiltLedger, at: &LedgerAt) -> Result<Totals, ChainErro
         totals.channels += 1;
         match channel.place {
             ChannelPlace::Queued => totals.channels_queued += 1,
-            ChannelPlace::Closed => totals.channels_closed += 1,
+            ChannelPlace::Closed | ChannelPlace::Cancelled => totals.channels_closed += 1,
             ChannelPlace::Booked { .. } => {}
         }
         for (total, amount) in [
@@ -209,8 +227,14 @@ fn check_sums(rebuilt: &RebuiltLedger, ledger: &Ledger, totals: &Totals, finding
 /// What the slots of the books hold beyond what is settled, and what waits in the queue to be put there.
 fn held_in_books(rebuilt: &RebuiltLedger) -> Option<Amount> {
     let slots = rebuilt.books().values().flat_map(|book| book.channels().map(|(_, slot)| *slot).collect::<Vec<_>>());
+    // What left the halted ledger stays in its slot.
+    let slots = slots.filter(|slot| rebuilt.channel(&slot.uid()).is_some_and(|channel| !channel.place.is_over()));
     let in_books = slots.map(|slot| Amount::from_nanos(slot.deposit_nanos().saturating_sub(slot.settled_nanos())));
-    let queued = rebuilt.queue().iter().map(|request| request.asked.amount());
+    let waiting = rebuilt
+        .queue()
+        .iter()
+        .filter(|request| rebuilt.channel(&request.channel).is_some_and(|channel| !channel.place.is_over()));
+    let queued = waiting.map(|request| request.asked.amount());
     in_books.chain(queued).try_fold(Amount::ZERO, |sum, part| sum.checked_add(part)).ok()
 }
 
@@ -269,9 +293,17 @@ fn compare_channel(channel: &RebuiltChannel, record: Option<ChannelRecord>) -> V
     let fields = [
         ("the payer", record.payer.to_string(), channel.payer.to_string()),
         ("the deposit", record.deposit.to_string(), channel.deposited.to_string()),
-        ("whether it was included", record.included.to_string(), (channel.place != ChannelPlace::Queued).to_string()),
-        ("whether its close was requested", record.close_requested.to_string(), channel.close_request.is_some().to_string()),
-        ("whether it is closed", record.closed.to_string(), (channel.place == ChannelPlace::Closed).to_string()),
+        (
+            "whether it was included",
+            record.included.to_string(),
+            (!matches!(channel.place, ChannelPlace::Queued | ChannelPlace::Cancelled)).to_string(),
+        ),
+        (
+            "whether its close was requested",
+            record.close_requested.to_string(),
+            (channel.close_request.is_some() || channel.place.is_over()).to_string(),
+        ),
+        ("whether it is closed", record.closed.to_string(), channel.place.is_over().to_string()),
     ];
     let differ = fields.into_iter().filter(|(_, contract, rebuilt)| contract != rebuilt);
     differ.map(|(field, contract, rebuilt)| Finding::Channel { channel: channel.id, field, contract, rebuilt }).collect()
@@ -298,8 +330,6 @@ async fn compare_credits_and_epochs(rebuilt: &RebuiltLedger, at: &LedgerAt, find
 
 #[cfg(test)]
 mod tests {
-    use millstream_types::ChannelId;
-
     use super::*;
 
     #[test]

@@ -21,6 +21,8 @@ pub struct RebuiltLedger {
     provider: Address,
     unit: AssetUnit,
     response_window_secs: u64,
+    halt_window_secs: u64,
+    halted: Option<ServedAt>,
     sizes: Vec<BookSize>,
     operator: Option<Address>,
     books: BTreeMap<BookId, Book>,
@@ -46,6 +48,8 @@ impl RebuiltLedger {
             provider: config.provider,
             unit: config.unit,
             response_window_secs: config.response_window_secs,
+            halt_window_secs: config.halt_window_secs,
+            halted: None,
             sizes,
             operator: None,
             books: BTreeMap::new(),
@@ -162,6 +166,24 @@ impl RebuiltLedger {
         request.served.is_none() && block_time > self.deadline(request)
     }
 
+    /// The moment after which anyone may halt the ledger when the request still waits (L-25).
+    #[must_use]
+    pub const fn halt_deadline(&self, request: &RebuiltRequest) -> Timestamp {
+        request.requested_at.plus_millis(self.halt_window_secs.saturating_mul(1_000))
+    }
+
+    /// Whether a request asks for nothing any more: its channel's opening was cancelled before it was served (L-24).
+    #[must_use]
+    pub fn is_void(&self, request: &RebuiltRequest) -> bool {
+        self.channels.get(&request.channel).is_some_and(|channel| channel.place == ChannelPlace::Cancelled)
+    }
+
+    /// When the ledger was halted, if it was.
+    #[must_use]
+    pub const fn halted(&self) -> Option<ServedAt> {
+        self.halted
+    }
+
     /// The upper 216 bits of the digest that the contract keeps of a request (L-5).
     #[must_use]
     pub fn digest(&self, request: &RebuiltRequest) -> [u8; 27] {
@@ -198,7 +220,22 @@ impl RebuiltLedger {
             }
             let at = first.position;
             let taken = match &first.event {
-                LedgerEvent::Included { .. } | LedgerEvent::Closed { .. } | LedgerEvent::Registered { .. } => self.register(rest)?,
+                LedgerEvent::Included { .. }
+                | LedgerEvent::Closed { .. }
+                | LedgerEvent::RequestVoided { .. }
+                | LedgerEvent::Registered { .. } => self.register(rest)?,
+                LedgerEvent::OpenCancelled { channel, refund } => {
+                    self.cancel(at, *channel, *refund)?;
+                    1
+                }
+                LedgerEvent::Left { channel, book, refund } => {
+                    self.leave(at, *channel, *book, *refund)?;
+                    1
+                }
+                LedgerEvent::Halted { request_index } => {
+                    self.halt(at, *request_index)?;
+                    1
+                }
                 LedgerEvent::Opened { channel, payer, key_x, salt, deposit, request_index } => {
                     self.request(at, *request_index, *channel, Asked::Open { amount: *deposit })?;
                     self.open(at, *channel, *payer, *key_x, *salt, *deposit)?;
@@ -292,6 +329,38 @@ impl RebuiltLedger {
             Some(_) => Err(contradiction(at, format!("channel {id} is closing or closed"))),
             None => Err(contradiction(at, format!("channel {id} was never opened"))),
         }
+    }
+
+    /// A channel's opening is taken back, with everything deposited (L-24).
+    fn cancel(&mut self, at: EventPosition, id: ChannelId, refund: Amount) -> Result<(), RebuildError> {
+        let channel = self.channels.get_mut(&id).ok_or_else(|| contradiction(at, format!("channel {id} was never opened")))?;
+        if channel.place != ChannelPlace::Queued || channel.deposited != refund {
+            return Err(contradiction(at, format!("channel {id} was cancelled for {refund} nanos; its deposit is {}", channel.deposited)));
+        }
+        (channel.place, channel.refunded) = (ChannelPlace::Cancelled, refund);
+        let payer = channel.payer;
+        self.add_credit(at, payer, refund)
+    }
+
+    /// A channel leaves the halted ledger with what was deposited and not settled; its slot stays as it is (L-26).
+    fn leave(&mut self, at: EventPosition, id: ChannelId, left: BookId, refund: Amount) -> Result<(), RebuildError> {
+        let channel = self.channels.get_mut(&id).ok_or_else(|| contradiction(at, format!("channel {id} was never opened")))?;
+        let is_there = matches!(channel.place, ChannelPlace::Booked { book, .. } if book == left);
+        if !is_there || self.halted.is_none() || channel.held() != refund {
+            let held = channel.held();
+            return Err(contradiction(at, format!("channel {id} left book {left} with {refund} nanos; the ledger held {held} for it")));
+        }
+        (channel.place, channel.refunded) = (ChannelPlace::Closed, refund);
+        let payer = channel.payer;
+        self.add_credit(at, payer, refund)
+    }
+
+    fn halt(&mut self, at: EventPosition, request: u64) -> Result<(), RebuildError> {
+        if self.halted.is_some() || request != self.queue_head {
+            return Err(contradiction(at, format!("the ledger was halted for request {request}; the oldest is {}", self.queue_head)));
+        }
+        self.halted = Some(ServedAt { block: at.block, time: at.block_time, transaction: at.transaction });
+        Ok(())
     }
 
     fn settle(&mut self, at: EventPosition, id: BookId, new_root: [u8; 32], total: Amount, deltas: &[u64]) -> Result<(), RebuildError> {

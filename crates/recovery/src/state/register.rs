@@ -1,6 +1,6 @@
 //! Replaying `register` from its events: the requests between two heads of the queue, in the books that the events name (L-16 … L-20).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_chain::{ChainEvent, EventPosition, LedgerEvent};
 use millstream_circuit::{Operation, field_from_word};
@@ -22,6 +22,12 @@ impl RebuiltLedger {
         let served: Vec<RebuiltRequest> = self.queue().iter().take(usize::try_from(count).unwrap_or(usize::MAX)).copied().collect();
         let mut operations: Vec<Vec<Operation>> = vec![Vec::new(); call.parts.len()];
         for request in &served {
+            if self.is_void(request) != call.voided.contains(&request.index) {
+                return Err(contradiction(at, format!("request {} is void, or is not, against its events", request.index)));
+            }
+            if self.is_void(request) {
+                continue;
+            }
             let part = call.part_of(request, self.channels.get(&request.channel));
             let part = part.ok_or_else(|| contradiction(at, format!("request {} was served in no book", request.index)))?;
             let operation = self.operation(at, request, &call.parts[part])?;
@@ -103,6 +109,8 @@ impl RebuiltLedger {
 struct RegisterCall {
     at: EventPosition,
     queue_head: u64,
+    /// The requests that were passed over (L-24).
+    voided: BTreeSet<u64>,
     parts: Vec<Part>,
     /// How many events they are.
     events: usize,
@@ -117,25 +125,30 @@ struct Part {
 }
 
 impl RegisterCall {
-    /// Reads the first call. Its registrations all tell the same head of the queue, and every call moves the head.
+    /// Reads the first call. Its void requests come first; its registrations all tell the same head of the queue, and every call moves the head. A
+    /// call that serves nothing but void requests tells their numbers alone.
     fn read(events: &[ChainEvent]) -> Result<Self, RebuildError> {
-        let at = events.first().map(|event| event.position);
-        let mut call: Option<Self> = None;
-        let (mut included, mut closed) = (BTreeMap::new(), BTreeMap::new());
-        for (index, event) in events.iter().enumerate() {
-            let same_transaction = at.is_some_and(|at| at.transaction == event.position.transaction);
+        let Some(first) = events.first() else { return Err(RebuildError::LateStart) };
+        let mut call = Self { at: first.position, queue_head: 0, voided: BTreeSet::new(), parts: Vec::new(), events: 0 };
+        let (mut included, mut closed, mut voided) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let of_transaction = |event: &&ChainEvent| event.position.transaction == first.position.transaction;
+        for (index, event) in events.iter().take_while(of_transaction).enumerate() {
             match &event.event {
-                LedgerEvent::Included { channel, book: _, slot } if same_transaction => {
+                LedgerEvent::Included { channel, book: _, slot } => {
                     included.insert(*channel, *slot);
                 }
-                LedgerEvent::Closed { channel, book: _, refund } if same_transaction => {
+                LedgerEvent::Closed { channel, book: _, refund } => {
                     closed.insert(*channel, *refund);
                 }
-                LedgerEvent::Registered { book, new_root, queue_head } if same_transaction => {
-                    let call = call.get_or_insert(Self { at: event.position, queue_head: *queue_head, parts: Vec::new(), events: 0 });
-                    if *queue_head != call.queue_head {
+                LedgerEvent::RequestVoided { channel: _, request_index } => {
+                    voided.insert(*request_index);
+                }
+                LedgerEvent::Registered { book, new_root, queue_head } => {
+                    if !call.parts.is_empty() && *queue_head != call.queue_head {
                         break;
                     }
+                    call.queue_head = *queue_head;
+                    call.voided.append(&mut voided);
                     let (included, closed) = (core::mem::take(&mut included), core::mem::take(&mut closed));
                     call.parts.push(Part { book: *book, new_root: *new_root, included, closed });
                     call.events = index + 1;
@@ -143,11 +156,12 @@ impl RegisterCall {
                 _ => break,
             }
         }
-        match (call, at) {
-            (Some(call), _) => Ok(call),
-            (None, Some(at)) => Err(contradiction(at, "a channel was included or closed without a registration".to_owned())),
-            (None, None) => Err(RebuildError::LateStart),
+        if call.parts.is_empty() {
+            let last = voided.last().copied().filter(|_| included.is_empty() && closed.is_empty());
+            let last = last.ok_or_else(|| contradiction(call.at, "a channel was included or closed without a registration"))?;
+            (call.queue_head, call.events, call.voided) = (last.saturating_add(1), voided.len(), voided);
         }
+        Ok(call)
     }
 
     /// The registration that served a request.
@@ -156,7 +170,7 @@ impl RegisterCall {
         let closed = || self.parts.iter().position(|part| part.closed.contains_key(&request.channel));
         let booked = || match channel?.place {
             ChannelPlace::Booked { book, .. } => self.parts.iter().rposition(|part| part.book == book),
-            ChannelPlace::Queued | ChannelPlace::Closed => None,
+            ChannelPlace::Queued | ChannelPlace::Closed | ChannelPlace::Cancelled => None,
         };
         match request.asked {
             Asked::Open { .. } => included(),

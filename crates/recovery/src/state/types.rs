@@ -89,8 +89,18 @@ pub enum ChannelPlace {
         /// The slot.
         slot: u16,
     },
-    /// It was closed.
+    /// It was closed, or left the halted ledger.
     Closed,
+    /// Its opening was taken back before it was in a book (L-24): its requests are void.
+    Cancelled,
+}
+
+impl ChannelPlace {
+    /// Whether nothing more can happen to the channel.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Closed | Self::Cancelled)
+    }
 }
 
 /// A channel. Amounts in nanos. `deposited = settled + refunded + still in` at any time.
@@ -108,7 +118,7 @@ pub struct RebuiltChannel {
     pub deposited: Amount,
     /// Taken by the provider.
     pub settled: CumulativeAmount,
-    /// Credited to the payer when it was closed.
+    /// Credited to the payer when it was closed, cancelled or left.
     pub refunded: Amount,
     /// Where it is.
     pub place: ChannelPlace,

@@ -24,6 +24,7 @@ use millstream_voucher::{SecretKey, VerifiedVoucher, VoucherBody};
 use serde_json::{Value, json};
 
 pub const WINDOW_SECS: u64 = 86_400;
+pub const HALT_WINDOW_SECS: u64 = 7 * 86_400;
 /// Slots of the books of the two tiers: small circuits, quick keys.
 pub const SIZES: [usize; 2] = [4, 8];
 pub const PROVIDER: usize = 1;
@@ -70,6 +71,7 @@ pub async fn world_of(tiers: Vec<TierPlan>) -> World {
         provider: DEV_ACCOUNTS[PROVIDER].address,
         operator: DEV_ACCOUNTS[OPERATOR].address,
         response_window_secs: WINDOW_SECS,
+        halt_window_secs: HALT_WINDOW_SECS,
         deposit_min: Amount::ZERO,
         token: TokenChoice::TestUsdc,
         tiers,
@@ -149,6 +151,11 @@ impl World {
     /// Moves the chain's clock past the response window of everything that was asked so far.
     pub fn pass_the_window(&self) {
         self.anvil.advance_secs(WINDOW_SECS + 1).expect("advanced");
+    }
+
+    /// Moves the chain's clock past the halt window of everything that was asked so far.
+    pub fn pass_the_halt_window(&self) {
+        self.anvil.advance_secs(HALT_WINDOW_SECS + 1).expect("advanced");
     }
 
     /// The same ledger through an endpoint that may lie.
