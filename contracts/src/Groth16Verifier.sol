@@ -153,11 +153,8 @@ contract Groth16Verifier is IVerifier {
 
     /// @dev The precompiles refuse coordinates of `q` or more too, but dearly; inputs they take modulo `p`.
     function _isCanonical(uint256[3] calldata inputs, uint256[8] calldata proof) private pure returns (bool) {
-        if (inputs[0] >= P || inputs[1] >= P || inputs[2] >= P) return false;
-        for (uint256 i = 0; i < 8; ++i) {
-            if (proof[i] >= Q) return false;
-        }
-        return true;
+        bool first = inputs[0] < P && inputs[1] < P && inputs[2] < P && proof[0] < Q && proof[1] < Q && proof[2] < Q;
+        return first && proof[3] < Q && proof[4] < Q && proof[5] < Q && proof[6] < Q && proof[7] < Q;
     }
 
     /// @dev The y-coordinate of the negative point. That of (0, 0), which stands for infinity, is itself.

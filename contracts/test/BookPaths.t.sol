@@ -101,7 +101,7 @@ contract BookPathsTest is PathsFixture {
     // --------------------------------------------------------------------------------------------------------------------------- roots
 
     /// @dev Books of 1, 16, 17, 24, 96 and 384 slots: the first, a middle and the last slot.
-    function test_RootsAreThoseOfTheVectors() external {
+    function test_RootsAreThoseOfTheVectors() external view {
         uint256 i = 0;
         for (;; ++i) {
             (bool found, uint16 slots, IBookPaths.SlotPath memory path, uint256 root) = _read(i);

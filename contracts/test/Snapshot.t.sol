@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {BookPaths} from "../src/BookPaths.sol";
 import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
 import {IVerifier} from "../src/interfaces/IVerifier.sol";
 import {ILedgerFactory} from "../src/interfaces/ILedgerFactory.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {PathsFixture} from "./utils/PathsFixture.sol";
 import {Reference} from "./utils/Reference.sol";
 import {ReferenceBookPaths} from "./utils/ReferenceBookPaths.sol";
 import {RelayFixture} from "./utils/RelayFixture.sol";
@@ -13,7 +15,7 @@ import {TrapdoorProver} from "./utils/TrapdoorProver.sol";
 
 /// @title Gas of whole transactions (with `--isolate`) and sizes of code, kept in `snapshots/`.
 /// @dev The verifiers of the ledger are stubs here; `verify` is measured by itself. See `SettleSnapshotTest` for both together.
-contract SnapshotTest is RelayFixture {
+contract SnapshotTest is RelayFixture, PathsFixture {
     function _gas(string memory name) private {
         vm.snapshotGasLastCall("gas", name);
     }
@@ -201,6 +203,24 @@ contract SnapshotTest is RelayFixture {
         (bool ok, bytes memory data) = verifier.call(call);
         _gas(name);
         vm.assertTrue(ok && abi.decode(data, (bool)));
+    }
+
+    /// @dev A slot in the middle of a book: the last resort of its payer. A transaction may take 16,777,216 (EIP-7825).
+    function test_BookPaths() external {
+        _readPaths();
+        BookPaths bookPaths = new BookPaths();
+        uint256[2] memory instances = [uint256(7), 13];
+        string[2] memory names = ["book path 24", "book path 384"];
+        for (uint256 i = 0; i < 2; ++i) {
+            (, uint16 slots, IBookPaths.SlotPath memory path,) = _read(instances[i]);
+            (bool ok,) = address(bookPaths).call(abi.encodeCall(IBookPaths.root, (slots, path)));
+            _gas(names[i]);
+            vm.assertTrue(ok);
+        }
+        vm.snapshotValue("size", "BookPaths", address(bookPaths).code.length);
+        // What deploying takes: the tables are two contracts. EIP-3860 allows 49,152 bytes of creation code.
+        vm.snapshotValue("size", "BookPaths creation", type(BookPaths).creationCode.length);
+        vm.assertLe(type(BookPaths).creationCode.length, 49152);
     }
 
     function test_Size() external {

@@ -116,7 +116,7 @@ impl From<Option<&Slot>> for SlotFields {
 }
 
 impl SlotFields {
-    fn static_leaf(&self) -> Fr {
+    pub(crate) fn static_leaf(&self) -> Fr {
         hash(Tag::StaticLeaf, &[self.key_x, self.uid, Fr::from(self.deposit_nanos)])
     }
 }
@@ -197,10 +197,12 @@ impl Book {
 
     /// The root of the static tree: it does not depend on what is settled.
     pub(crate) fn static_root(&self) -> Fr {
+        tree(Tag::StaticNode, &self.static_leaves())
+    }
+
+    pub(crate) fn static_leaves(&self) -> Vec<Fr> {
         let empty = SlotFields::default().static_leaf();
-        let leaves: Vec<Fr> =
-            self.slots.iter().map(|slot| slot.as_ref().map_or(empty, |slot| SlotFields::from(Some(slot)).static_leaf())).collect();
-        tree(Tag::StaticNode, &leaves)
+        self.slots.iter().map(|slot| slot.as_ref().map_or(empty, |slot| SlotFields::from(Some(slot)).static_leaf())).collect()
     }
 
     /// The root, given that of the static tree.

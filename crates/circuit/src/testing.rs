@@ -1,5 +1,7 @@
 //! Books and vouchers for tests, made from small numbers.
 
+use std::collections::BTreeSet;
+
 use ark_bn254::Fr;
 use millstream_types::{Address, BillHead, BookId, ChainId, ChannelId, CumulativeAmount, LedgerId};
 use millstream_voucher::{SecretKey, VerifiedVoucher, VoucherBody};
@@ -74,4 +76,47 @@ pub(crate) fn rebound(structure: &crate::Structure, witness: &crate::Witness, da
     let (commitment_row, value_row) = (rows - data_len, rows - 1);
     let last_word = value - structure.product(crate::MatrixName::C, value_row, &witness.assignment);
     crate::PublicInputs { commitment: witness.a[commitment_row], point, value: witness.a[value_row] * witness.b[value_row] + last_word }
+}
+
+/// The variables that a lie chooses, given the assignment without it.
+pub(crate) type Choice<'a> = dyn Fn(&[Fr]) -> Vec<(usize, Fr)> + 'a;
+
+/// A circuit whose rows are looked at by group.
+pub(crate) struct Groups<'a> {
+    structure: &'a crate::Structure,
+    rows: Vec<&'static str>,
+    variables: Vec<&'static str>,
+}
+
+impl<'a> Groups<'a> {
+    pub(crate) fn new(structure: &'a crate::Structure) -> Self {
+        Self { structure, rows: structure.group_of_rows(), variables: structure.group_of_variables() }
+    }
+
+    /// The names of all groups that have rows.
+    pub(crate) fn of_rows(&self) -> BTreeSet<&'static str> {
+        self.rows.iter().copied().collect()
+    }
+
+    /// The variables of a group, in order.
+    pub(crate) fn variables(&self, group: &str) -> Vec<usize> {
+        (0..self.variables.len()).filter(|variable| self.variables[*variable] == group).collect()
+    }
+
+    /// The groups that a witness breaks.
+    pub(crate) fn unsatisfied(&self, witness: &crate::Witness) -> BTreeSet<&'static str> {
+        broken(self.structure, witness).into_iter().map(|row| self.rows[row]).collect()
+    }
+
+    /// The groups that a witness breaks, after `C` and `y` were made to match its data.
+    pub(crate) fn broken(&self, mut witness: crate::Witness, data_len: usize) -> BTreeSet<&'static str> {
+        let public = rebound(self.structure, &witness, data_len);
+        witness.assignment[1..4].copy_from_slice(&public.to_array());
+        self.unsatisfied(&witness)
+    }
+}
+
+/// The first two of some bits, least significant first, become others with the same sum.
+pub(crate) fn same_sum(bits: &[usize], assignment: &[Fr]) -> Vec<(usize, Fr)> {
+    vec![(bits[0], assignment[bits[0]] + Fr::from(2u64)), (bits[1], assignment[bits[1]] - Fr::from(1u64))]
 }

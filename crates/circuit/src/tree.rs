@@ -20,15 +20,32 @@ pub(crate) fn tree(tag: Tag, leaves: &[Fr]) -> Fr {
     level.first().copied().unwrap_or_else(|| hash(tag, &[Fr::ZERO; ARITY]))
 }
 
+/// The groups of 16 on the way from a leaf to the root, bottom up: what is hashed at each level of [`tree`].
+///
+/// # Panics
+/// When there is no such leaf.
+pub(crate) fn groups_above(tag: Tag, leaves: &[Fr], leaf: usize) -> Vec<[Fr; ARITY]> {
+    let mut level = leaves.to_vec();
+    let mut index = leaf;
+    let mut path = Vec::new();
+    loop {
+        index /= ARITY;
+        path.push(padded(&level[index * ARITY..level.len().min((index + 1) * ARITY)]));
+        level = nodes(tag, &level);
+        if level.len() == 1 {
+            return path;
+        }
+    }
+}
+
 fn nodes(tag: Tag, values: &[Fr]) -> Vec<Fr> {
-    values
-        .chunks(ARITY)
-        .map(|group| {
-            let mut inputs = [Fr::ZERO; ARITY];
-            inputs[..group.len()].copy_from_slice(group);
-            hash(tag, &inputs)
-        })
-        .collect()
+    values.chunks(ARITY).map(|group| hash(tag, &padded(group))).collect()
+}
+
+fn padded(group: &[Fr]) -> [Fr; ARITY] {
+    let mut inputs = [Fr::ZERO; ARITY];
+    inputs[..group.len()].copy_from_slice(group);
+    inputs
 }
 
 /// The 32 bytes of a field element, as the ledger sees it: big-endian, below `p`.

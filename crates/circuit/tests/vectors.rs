@@ -2,7 +2,7 @@
 //!
 //! `MILLSTREAM_BLESS=1` writes the files; without it they are compared.
 
-use millstream_circuit::{Book, BookSize, Fr, Operation, RegisterStatement, Row, SettleStatement, encode_rows, field_to_word};
+use millstream_circuit::{Book, BookSize, Fr, Operation, RegisterStatement, Row, SettleStatement, Slot, encode_rows, field_to_word};
 use millstream_types::{BillHead, ChannelId, CumulativeAmount};
 use millstream_voucher::{SecretKey, VerifiedVoucher, VoucherBody};
 use serde_json::{Value, json};
@@ -116,6 +116,48 @@ fn books() {
     .map(|book| json!({ "size": book.size().slots(), "slots": slots(book), "root": field(book.root()) }))
     .collect();
     compare("book.json", include_str!("../../../contracts/vectors/book.json"), &json!({ "empty": empty, "books": books }));
+}
+
+/// Every seventh slot is empty; something is settled in every fifth. Each path is one run of words.
+#[test]
+fn paths() {
+    let cases: [(usize, &[u16]); 6] =
+        [(1, &[0]), (16, &[0, 15]), (17, &[0, 15, 16]), (24, &[0, 12, 23]), (96, &[0, 50, 95]), (384, &[0, 200, 383])];
+    let instances: Vec<Value> = cases
+        .iter()
+        .flat_map(|(slots, shown)| {
+            let held = (0..*slots).filter(|slot| slot % 7 != 3).map(|number| {
+                let slot = u16::try_from(number).expect("small");
+                let byte = u8::try_from(number % 251).expect("a byte");
+                let mut uid = [byte ^ 0xa5; 31];
+                uid[..2].copy_from_slice(&slot.to_be_bytes());
+                let settled_nanos = if slot % 5 == 0 { u64::from(slot) * 1_000_003 } else { 0 };
+                let deposit_nanos = if slot == 383 { u64::MAX } else { 5_000_000_000 + u64::from(slot) };
+                let key_x = secret(byte).public_key().point().x;
+                (slot, Slot::new(slot, ChannelId::from_uid(&uid), key_x, deposit_nanos, settled_nanos).expect("a slot"))
+            });
+            let book = Book::from_channels(size(*slots), held).expect("distinct channels");
+            shown.iter().map(move |slot| path(&book, *slot)).collect::<Vec<_>>()
+        })
+        .collect();
+    compare("paths.json", include_str!("../../../contracts/vectors/paths.json"), &json!({ "instances": instances }));
+}
+
+fn path(book: &Book, slot: u16) -> Value {
+    let path = book.path(slot).expect("a channel");
+    assert_eq!(path.root(book.size()), Some(book.root()));
+    let words = |groups: &[[Fr; 16]]| hex(groups.as_flattened().iter().copied().map(field_to_word).collect::<Vec<_>>().as_flattened());
+    json!({
+        "slots": book.size().slots(),
+        "slot": path.slot,
+        "keyX": field(path.channel.key_x()),
+        "uid": path.channel.uid().to_string(),
+        "depositNanos": path.channel.deposit_nanos().to_string(),
+        "settledNanos": path.channel.settled_nanos().to_string(),
+        "staticPath": words(&path.static_path),
+        "dynamicPath": words(&path.dynamic_path),
+        "root": field(book.root()),
+    })
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use common::{place, registration, settlement, size};
 use millstream_prover::{CircuitId, InsecureDevKeys, Prover, ProverError, ProverWorker, WorkerError};
+use millstream_types::Hash256;
+use sha3::{Digest, Keccak256};
 
 /// The hashes of the verifying keys. They change with the circuits and with nothing else; verifier contracts are deployed from them.
 #[test]
@@ -22,6 +24,27 @@ fn verifying_keys_are_pinned() {
 
 const SETTLE_24: &str = "0xdf355be0c77c55f6ee462b33cd7544950bf21cf03fc87f7c9c1ba0d7567c8d22";
 const REGISTER_24: &str = "0xe6884c81bc8337823693a9bc909cd2c51473634d46a9a978ceb1df05d34c3b14";
+
+/// The keys that the contracts' settlements are proved with; `examples/settlement_vectors.rs` makes them, which takes minutes.
+#[test]
+fn verifying_keys_of_the_vectors_are_pinned() {
+    let file = include_str!("../../../contracts/vectors/settlements.json");
+    let file: serde_json::Value = serde_json::from_str(file).expect("JSON");
+    let keys = file["keys"].as_array().expect("a list");
+    let hashes = keys.iter().map(|key| (key["slots"].as_u64(), key["keyHash"].as_str())).collect::<Vec<_>>();
+    assert_eq!(hashes, [(Some(96), Some(SETTLE_96)), (Some(384), Some(SETTLE_384))]);
+    for key in keys {
+        let words = key["words"].as_str().and_then(|words| words.strip_prefix("0x")).expect("words");
+        let byte = |at: usize| u8::from_str_radix(&words[at..at + 2], 16).expect("a byte");
+        let words: Vec<u8> = (0..words.len()).step_by(2).map(byte).collect();
+        assert_eq!(words.len(), 22 * 32);
+        let hash = Hash256::from_bytes(Keccak256::digest(words).into());
+        assert_eq!(key["keyHash"].as_str(), Some(hash.to_string().as_str()));
+    }
+}
+
+const SETTLE_96: &str = "0x4d3462cad33fb52af4f380e945675df99e85b4f0a582704604dcd78540ae9e00";
+const SETTLE_384: &str = "0xab6d9da01561c2369c86f96fe67416dfc37788b7d9857c14e512280cff3808f9";
 
 /// The smallest circuit: its keys are made in an instant.
 fn small() -> CircuitId {

@@ -7,6 +7,8 @@
 
 mod ark;
 mod structure;
+#[cfg(test)]
+mod tampered;
 mod values;
 
 use ark_bn254::Fr;
@@ -14,6 +16,8 @@ use ark_ff::Field;
 
 pub use ark::ArkCircuit;
 pub use structure::{MatrixName, Structure};
+#[cfg(test)]
+pub(crate) use tampered::Tampered;
 pub(crate) use values::Values;
 pub use values::Witness;
 
@@ -66,6 +70,9 @@ pub(crate) trait Cs: Sized + Send {
 
     /// The row `a · b = c`. Put the longer combination in `a`: a variable that is in no `B` costs the prover no point of G2.
     fn enforce(&mut self, a: &Self::L, b: &Self::L, c: &Self::L);
+
+    /// Names the variables and rows that follow, up to the next name: tests look at one group at a time.
+    fn group(&mut self, _name: &'static str) {}
 
     /// Runs `body` for each item, the items possibly at the same time; variables and rows are in item order all the same.
     fn each<T: Sync, R: Send>(&mut self, items: &[T], body: impl Fn(&mut Self, &T) -> R + Sync) -> Vec<R>;

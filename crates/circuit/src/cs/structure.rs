@@ -29,6 +29,17 @@ pub struct Structure {
     // Looked up, never iterated.
     coefficient_index: HashMap<Fr, u32>,
     matrices: [Rows; 3],
+    #[cfg(test)]
+    groups: Vec<Group>,
+}
+
+/// Where a named run of variables and rows starts.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    name: &'static str,
+    first_variable: usize,
+    first_row: usize,
 }
 
 /// Sparse rows end to end; row `i` is `terms[ends[i-1]..ends[i]]`.
@@ -135,6 +146,18 @@ impl Structure {
         hasher.finalize().into()
     }
 
+    /// The name of the group of each row.
+    #[cfg(test)]
+    pub(crate) fn group_of_rows(&self) -> Vec<&'static str> {
+        named(self.groups.iter().map(|group| (group.name, group.first_row)), self.constraints())
+    }
+
+    /// The name of the group of each variable; the one and the public inputs are in none.
+    #[cfg(test)]
+    pub(crate) fn group_of_variables(&self) -> Vec<&'static str> {
+        named(self.groups.iter().map(|group| (group.name, group.first_variable)), self.variables())
+    }
+
     fn matrix(&self, name: MatrixName) -> &Rows {
         match name {
             MatrixName::A => &self.matrices[0],
@@ -161,6 +184,16 @@ impl Structure {
         let end = self.matrices[matrix].terms.len();
         self.matrices[matrix].ends.push(end);
     }
+}
+
+/// The name of the last run that starts at or before each of `count` places.
+#[cfg(test)]
+fn named(starts: impl Iterator<Item = (&'static str, usize)>, count: usize) -> Vec<&'static str> {
+    let mut names = vec![""; count];
+    for (name, start) in starts {
+        names[start..].fill(name);
+    }
+    names
 }
 
 /// A 32-bit index as a length: this crate is for machines of 32 bits and more.
@@ -220,6 +253,12 @@ impl Cs for Structure {
         for (matrix, terms) in [a, b, c].into_iter().enumerate() {
             self.push_row(matrix, terms);
         }
+    }
+
+    #[cfg(test)]
+    fn group(&mut self, name: &'static str) {
+        let (first_variable, first_row) = (self.variables(), self.constraints());
+        self.groups.push(Group { name, first_variable, first_row });
     }
 
     fn each<T: Sync, R: Send>(&mut self, items: &[T], body: impl Fn(&mut Self, &T) -> R + Sync) -> Vec<R> {

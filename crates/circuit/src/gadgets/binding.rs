@@ -25,8 +25,11 @@ impl<L: Linear> PublicVariables<L> {
     /// # Panics
     /// With fewer than two words.
     pub(crate) fn bind<C: Cs<L = L>>(&self, cs: &mut C, data: &[L]) {
+        cs.group("commitment tree");
         let commitment = tree(cs, Tag::Commitment, data);
+        cs.group("commitment");
         cs.equal(&commitment, &self.commitment);
+        cs.group("evaluation");
         let (first, rest) = data.split_first().expect("data has roots");
         let (last, middle) = rest.split_last().expect("data has two roots");
         let mut value = first.clone();

@@ -141,17 +141,21 @@ pub(crate) fn generator_multiple<C: Cs>(cs: &mut C, digits: &Digits) -> Montgome
     let mut accumulator = window(cs, &digits.windows[0], &tables.windows[0]);
     for ((digit, table), slope) in digits.windows.iter().zip(&tables.windows).skip(1).zip(&slopes) {
         let term = window(cs, digit, table);
+        cs.group("sum of the response");
         accumulator = accumulator.add(cs, &term, || *slope);
     }
     let term = last_window(cs, digits, &tables.last);
+    cs.group("sum of the response");
     accumulator.add(cs, &term, || slopes[WINDOWS - 1])
 }
 
 /// One of eight points: three booleans, and two rows to choose.
 fn window<C: Cs>(cs: &mut C, digit: &Digit, table: &[Multiple; 4]) -> Montgomery<C::L> {
+    cs.group("digits of the response");
     let positive = Bit::alloc(cs, || digit.positive);
     let low = Bit::alloc(cs, || digit.low);
     let high = Bit::alloc(cs, || digit.high);
+    cs.group("windows of the response");
     let both = cs.product(low.linear(), high.linear());
     let choose = |[one, three, five, seven]: [Fr; 4]| {
         let terms = [(three - one, low.linear()), (five - one, high.linear()), (seven - five - three + one, &both)];
@@ -163,8 +167,10 @@ fn window<C: Cs>(cs: &mut C, digit: &Digit, table: &[Multiple; 4]) -> Montgomery
 
 /// One of four points: two booleans, and one row to choose.
 fn last_window<C: Cs>(cs: &mut C, digits: &Digits, [minus, plus]: &[Multiple; 2]) -> Montgomery<C::L> {
+    cs.group("digits of the response");
     let positive = Bit::alloc(cs, || digits.last_positive);
     let added = Bit::alloc(cs, || digits.last_added);
+    cs.group("windows of the response");
     let choose = |zero: Fr, one: Fr| added.linear().scaled(one - zero).plus_constant(zero);
     let v = cs.product(&choose(minus.v, plus.v), &positive.sign());
     Montgomery { u: choose(minus.u, plus.u), v }

@@ -39,14 +39,20 @@ pub(crate) struct Message<'a, L> {
 /// For a key `A` that the ledger accepted (V-5) an assignment exists exactly when V-7 holds for `(c, S)` with `A` or with `T − A`, but
 /// for `S = 0` (`fixed_base.rs`) and hashes at the very top of the field (`constrain_challenge`).
 pub(crate) fn signed_by<C: Cs>(cs: &mut C, hint: &SignatureHint, message: &Message<'_, C::L>) -> C::L {
+    cs.group("key on the curve");
     let (key, u_squared) = Montgomery::alloc(cs, || to_montgomery(&hint.key).unwrap_or_default());
+    cs.group("bits of the challenge");
     let challenge = Unsigned::alloc(cs, CHALLENGE_BITS, || hint.challenge);
+    cs.group("multiple of the key");
     let key_multiple = challenge_multiple(cs, &key, &u_squared, &challenge.bits, (&hint.key, hint.challenge));
     // The ladder starts by doubling the key, which proves that its `v` is not zero, so its x-coordinate is determined.
+    cs.group("x of the key");
     let key_x = key.edwards_x(cs);
 
     let base_multiple = generator_multiple(cs, &hint.response);
+    cs.group("difference");
     let nonce_x = difference_x(cs, &base_multiple, &key_multiple);
+    cs.group("hash of the voucher");
     let digest = hash(cs, Tag::Voucher, &[nonce_x, message.uid.clone(), message.cumulative.clone(), message.bill.clone()]);
     constrain_challenge(cs, &challenge.linear, &digest);
     key_x
@@ -73,7 +79,9 @@ fn difference_x<C: Cs>(cs: &mut C, p: &Montgomery<C::L>, q: &Montgomery<C::L>) -
 /// is the canonical one and no other. The price is that digests of `⌊p / 2^128⌋·2^128` and above cannot be proved. They are fewer than
 /// one in `2^125`, and to find a message with one takes as many hashes, so no payer can make a voucher that only the native check takes.
 fn constrain_challenge<C: Cs>(cs: &mut C, challenge: &C::L, digest: &C::L) {
+    cs.group("bits above the challenge");
     let high = alloc_at_most(cs, HIGH_MODULUS - 1, || high_half(digest.value().into_bigint().0));
+    cs.group("challenge");
     cs.equal(&high.scaled(Fr::from(2u64).pow([u64::from(CHALLENGE_BITS)])).plus(challenge), digest);
 }
 

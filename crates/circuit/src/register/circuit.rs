@@ -92,8 +92,11 @@ where
     C::L: 'a,
 {
     let (leaves, settled): (Vec<C::L>, Vec<C::L>) = slots.map(|leaf| (leaf.static_leaf.clone(), leaf.settled.clone())).unzip();
+    cs.group("static trees");
     let static_root = tree(cs, Tag::StaticNode, &leaves);
+    cs.group("dynamic trees");
     let dynamic_root = tree(cs, Tag::DynamicNode, &settled);
+    cs.group("roots");
     hash(cs, Tag::Book, &[static_root, dynamic_root])
 }
 
@@ -104,14 +107,19 @@ where
 fn register_slot<C: Cs>(cs: &mut C, input: &RegisterSlot) -> SlotOutput<C::L> {
     let zero = C::L::constant(Fr::ZERO);
     let before = &input.before;
+    cs.group("fields of the slot");
     let key_x = cs.alloc(|| before.key_x);
     let uid = cs.alloc(|| before.uid);
     let deposit = cs.alloc(|| Fr::from(before.deposit_nanos));
     let settled = cs.alloc(|| Fr::from(before.settled_nanos));
 
+    cs.group("flags");
     let [touched, open, close] = [input.touched, input.open, input.close].map(|flag| Bit::alloc(cs, || flag));
+    cs.group("bits of the delta");
     let delta = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(input.delta_nanos));
+    cs.group("bits of the refund");
     let refund = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(input.refund_nanos));
+    cs.group("only where touched");
     let uid_word = cs.alloc(|| input.uid_word);
     let key_word = cs.alloc(|| input.key_word);
 
@@ -121,25 +129,33 @@ fn register_slot<C: Cs>(cs: &mut C, input: &RegisterSlot) -> SlotOutput<C::L> {
     }
 
     // L-16. `open`: the old slot is empty, each field on its own, since fields could cancel in a sum. Then the identity is the words'.
+    cs.group("open on an empty slot");
     for field in [&key_x, &uid, &deposit, &settled] {
         cs.enforce(field, open.linear(), &zero);
     }
+    cs.group("key word");
     cs.enforce(&key_word, &open.negated(), &zero);
     let opened_key = key_x.plus(&key_word);
     // The uid is that of the slot, or the word's when it opens; touched, the word is the uid, and not touched it is zero.
+    cs.group("uid word");
     let opened_uid = uid.plus(&cs.product(&uid_word, open.linear()));
     cs.enforce(&opened_uid, touched.linear(), &uid_word);
 
     // L-17. The old deposit is below 2^64 by induction and the delta by its bits, so the sum cannot wrap and its bits are the range check.
+    cs.group("bits of the deposit");
     let deposit_sum = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(before.deposit_nanos.wrapping_add(input.delta_nanos)));
+    cs.group("deposit");
     cs.equal(&deposit_sum.linear, &deposit.plus(&delta.linear));
 
     // L-18. The refund has 64 bits, so `settled ≤ deposit'` follows from the equation; it is zero where the channel stays.
+    cs.group("refund");
     cs.enforce(&deposit_sum.linear.minus(&settled), close.linear(), &refund.linear);
     let stays = close.negated();
+    cs.group("slot after");
     let after = [&opened_key, &opened_uid, &deposit_sum.linear, &settled].map(|field| cs.product(field, &stays));
 
     let [new_key_x, new_uid, new_deposit, new_settled] = after;
+    cs.group("static leaves");
     let old = Leaf { static_leaf: hash(cs, Tag::StaticLeaf, &[key_x, uid, deposit]), settled };
     let new = Leaf { static_leaf: hash(cs, Tag::StaticLeaf, &[new_key_x, new_uid, new_deposit]), settled: new_settled };
     let shift = Fr::from(1u128 << 64);

@@ -1,6 +1,8 @@
 //! `register-N` (spec, section register-N): requests of payers change the slots of one book.
 
 mod circuit;
+#[cfg(test)]
+mod lies;
 mod statement;
 #[cfg(test)]
 mod tests;

@@ -56,9 +56,12 @@ pub(crate) fn settle<C: Cs>(cs: &mut C, inputs: &SettleInputs) {
     let slots = cs.each(&inputs.slots, settle_slot);
 
     let collect = |of: fn(&SlotOutput<C::L>) -> &C::L| slots.iter().map(|slot| of(slot).clone()).collect::<Vec<_>>();
+    cs.group("static tree");
     let static_root = tree(cs, Tag::StaticNode, &collect(|slot| &slot.static_leaf));
     let [old_root, new_root] = [collect(|slot| &slot.settled), collect(|slot| &slot.new)].map(|settled| {
+        cs.group("dynamic trees");
         let dynamic_root = tree(cs, Tag::DynamicNode, &settled);
+        cs.group("roots");
         hash(cs, Tag::Book, &[static_root.clone(), dynamic_root])
     });
 
@@ -75,29 +78,37 @@ pub(crate) fn settle<C: Cs>(cs: &mut C, inputs: &SettleInputs) {
 /// `2^66`, far from `p`: no wrap can make `new = settled + delta` larger than the deposit.
 fn settle_slot<C: Cs>(cs: &mut C, input: &SettleSlot) -> SlotOutput<C::L> {
     let before = &input.before;
+    cs.group("fields of the slot");
     let key_x = cs.alloc(|| before.key_x);
     let uid = cs.alloc(|| before.uid);
     let deposit = cs.alloc(|| Fr::from(before.deposit_nanos));
     let settled = cs.alloc(|| Fr::from(before.settled_nanos));
+    cs.group("bits of the delta");
     let delta = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(input.delta_nanos));
     let new = settled.plus(&delta.linear);
 
     // A hint that cannot be met wraps to some 64 bits, and the equation fails.
+    cs.group("bits of the rest");
     let rest = Unsigned::alloc(cs, AMOUNT_BITS, || {
         u128::from(before.deposit_nanos.wrapping_sub(before.settled_nanos).wrapping_sub(input.delta_nanos))
     });
+    cs.group("deposit");
     cs.equal(&new.plus(&rest.linear), &deposit);
 
     // A slot that is not active cannot move: `(1 − active)·delta = 0`.
+    cs.group("bit of activity");
     let active = Bit::alloc(cs, || input.active);
+    cs.group("activity");
     cs.enforce(&delta.linear, &active.negated(), &C::L::constant(Fr::ZERO));
 
     // In an active slot the signer is the slot's key. An empty slot has key 0, which no signer has: x = 0 is on the curve only for the
     // identity and the point of order two, and the signature's rows exclude both. So an empty slot cannot be active.
     let bill = cs.alloc(|| input.bill);
     let signer_x = signed_by(cs, &input.signature, &Message { uid: &uid, cumulative: &new, bill: &bill });
+    cs.group("signer");
     cs.enforce(&signer_x.minus(&key_x), active.linear(), &C::L::constant(Fr::ZERO));
 
+    cs.group("static leaf");
     let static_leaf = hash(cs, Tag::StaticLeaf, &[key_x, uid, deposit]);
     SlotOutput { static_leaf, settled, new, delta }
 }

@@ -20,7 +20,7 @@ use crate::tree::field_to_word;
 const DOMAIN: &str = "MillstreamSettle/1";
 
 /// `e = 2c + 2^128 + 1` modulo `l`.
-fn challenge_scalar(challenge: u128) -> Scalar {
+pub(super) fn challenge_scalar(challenge: u128) -> Scalar {
     Scalar::from(challenge) + Scalar::from(challenge) + Scalar::from(2u64).pow([128u64]) + Scalar::ONE
 }
 

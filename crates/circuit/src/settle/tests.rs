@@ -1,9 +1,10 @@
 //! One failing witness for each family of rows of `settle-N`, and what the builder refuses.
 
 use ark_bn254::Fr;
-use ark_ff::{AdditiveGroup, Field};
+use ark_ec::AffineRepr;
+use ark_ff::{AdditiveGroup, Field, PrimeField};
 use millstream_types::{BillHead, CumulativeAmount};
-use millstream_voucher::babyjubjub::Scalar;
+use millstream_voucher::babyjubjub::{Point, Scalar, lift_x, subgroup_point};
 use millstream_voucher::{VerifiedVoucher, VoucherBody};
 
 use super::circuit::SettleInputs;
@@ -12,7 +13,7 @@ use super::{SettleStatement, settle_structure};
 use crate::book::SlotFields;
 use crate::gadgets::fixed_base::Digits;
 use crate::testing::{bill_head, book, broken, place, rebound, secret, size, uid, voucher};
-use crate::{Book, CircuitError, Structure};
+use crate::{Book, CircuitError, Slot, Structure};
 
 /// Three slots: active, with a channel but inactive, empty.
 fn statement() -> SettleStatement {
@@ -171,6 +172,27 @@ fn the_builder_refuses_what_cannot_be_proved() {
     check(&book, &[Some(voucher(0, 1_001))], CircuitError::AboveDeposit { slot: 0, deposit_nanos: 1_000, cumulative_nanos: 1_001 });
     book = SettleStatement::new(place(), &book, &[Some(voucher(0, 700))]).expect("good").book_after;
     check(&book, &[Some(voucher(0, 699))], CircuitError::BelowSettled { slot: 0, settled_nanos: 700, cumulative_nanos: 699 });
+}
+
+/// No such key gets past the ledger (V-5), so a book with one is none of the ledger's.
+#[test]
+fn keys_outside_the_subgroup_are_refused() {
+    let on_the_curve = |x: &Fr| lift_x(*x).is_some();
+    let outside = (2u64..).map(Fr::from).find(|x| on_the_curve(x) && subgroup_point(*x).is_none()).expect("most points");
+    let of_order_eight = (2u64..)
+        .filter_map(|x| lift_x(Fr::from(x)))
+        .map(|point| Point::from(point.mul_bigint(Scalar::MODULUS)))
+        .find(|point| Point::from(point.mul_bigint([4u64])).y == -Fr::ONE)
+        .expect("an eighth of all points");
+    let of_order_four = Point::from(of_order_eight.mul_bigint([2u64]));
+    let mixed = Point::from(secret(0).public_key().point() + of_order_four);
+    let off_the_curve = (2u64..).map(Fr::from).find(|x| !on_the_curve(x)).expect("half of all");
+    for key_x in [outside, of_order_eight.x, of_order_four.x, mixed.x, off_the_curve] {
+        let held = Slot::new(0, uid(0), key_x, 1_000, 0).expect("a slot");
+        let book = Book::from_channels(size(1), [(0, held)]).expect("one channel");
+        let refused = SettleStatement::new(place(), &book, &[Some(voucher(0, 5))]).map(|_| ());
+        assert_eq!(refused, Err(CircuitError::BadKey { slot: 0 }));
+    }
 }
 
 #[test]
