@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
 import {BookPaths} from "../src/BookPaths.sol";
 import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
 import {IVerifier} from "../src/interfaces/IVerifier.sol";
@@ -42,6 +44,15 @@ contract SnapshotTest is RelayFixture, PathsFixture {
         vm.prank(ALICE);
         ledger.open(_key(0), bytes32(uint256(1)), 5e6);
         _gas("open");
+    }
+
+    /// @dev What a payment costs without a channel: to somebody who has some of the token already.
+    function test_Transfer() external {
+        token.mint(ALICE, 5e6);
+        token.mint(BOB, 5e6);
+        vm.prank(ALICE);
+        IERC20(address(token)).transfer(BOB, 1e6);
+        _gas("transfer of the test token");
     }
 
     function test_TopUp() external {
