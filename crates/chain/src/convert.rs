@@ -27,7 +27,7 @@ pub(crate) fn channel(uid: U248) -> ChannelId {
 }
 
 pub(crate) fn uid(channel: ChannelId) -> U248 {
-    uid_from_bytes(channel.as_bytes().last_chunk::<31>().unwrap_or(&[0; 31]))
+    uid_from_bytes(&channel.to_uid())
 }
 
 pub(crate) const fn uid_from_bytes(uid: &[u8; 31]) -> U248 {

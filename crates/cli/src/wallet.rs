@@ -23,7 +23,7 @@ impl Wallet {
     /// # Errors
     /// The secret is no key.
     pub fn new(ledger: Ledger, secret: &SecretBytes) -> CliResult<Self> {
-        let options = submitter_options(&ledger);
+        let options = SubmitterOptions::on(ledger.chain());
         Ok(Self { account: wallet::Wallet::new(ledger, secret, options)?, key: ChainKey::from_bytes(secret)?, options })
     }
 
@@ -107,11 +107,7 @@ impl Wallet {
 /// # Errors
 /// The secret is no key.
 pub fn lane(ledger: &Ledger, secret: &SecretBytes) -> CliResult<Submitter> {
-    Ok(Submitter::new(ledger.rpc().clone(), ChainKey::from_bytes(secret)?, submitter_options(ledger)))
-}
-
-fn submitter_options(ledger: &Ledger) -> SubmitterOptions {
-    if ledger.chain().is_development() { SubmitterOptions::for_development() } else { SubmitterOptions::default() }
+    Ok(Submitter::new(ledger.rpc().clone(), ChainKey::from_bytes(secret)?, SubmitterOptions::on(ledger.chain())))
 }
 
 /// The channels of the state that are on a ledger.

@@ -323,9 +323,7 @@ async fn settle_when_due(
 }
 
 fn submitter_options(config: &NodeConfig) -> SubmitterOptions {
-    let is_development = ChainId::new(config.chain.chain_id).is_development();
-    let options = if is_development { SubmitterOptions::for_development() } else { SubmitterOptions::default() };
-    SubmitterOptions { confirmations: config.chain.confirmations, ..options }
+    SubmitterOptions { confirmations: config.chain.confirmations, ..SubmitterOptions::on(ChainId::new(config.chain.chain_id)) }
 }
 
 fn service_options(config: &ProverSection) -> ServiceOptions {

@@ -15,7 +15,7 @@ use anyhow::Context;
 use millstream_chain::{Ledger, ProofWords, TierConfig};
 use millstream_circuit::{BookSize, PublicInputs, RegisterStatement, SettleStatement, field_to_word};
 use millstream_prover::{
-    CircuitId, InsecureDevKeys, Job, KeyPins, ProductionKeys, Proof, Prover, ProverError, ProverService, ServiceError, ServiceOptions,
+    CircuitId, CircuitKind, InsecureDevKeys, Job, KeyPins, ProductionKeys, Proof, Prover, ProverError, ProverService, ServiceOptions,
     refuse_public_chain,
 };
 use millstream_types::{BookId, ChainId, ChannelId, Hash256, LedgerId};
@@ -60,6 +60,8 @@ pub(crate) struct Wanted {
     pub(crate) statement: Statement,
     pub(crate) old_root: [u8; 32],
     pub(crate) vouchers: BTreeMap<u16, SignedVoucher>,
+    /// What [`Proofs::kept`] had for the book.
+    pub(crate) kept: Option<Finished>,
 }
 
 /// A proof, and how long somebody waited for it.
@@ -94,15 +96,11 @@ impl Proofs {
         self.service.get().is_some_and(|service| service.cancel(job))
     }
 
-    /// The vouchers of a finished proof that settles a book from this root, if there is one.
-    pub(crate) async fn kept_vouchers(
-        self: &Arc<Self>,
-        book: BookId,
-        root: [u8; 32],
-    ) -> anyhow::Result<Option<BTreeMap<u16, SignedVoucher>>> {
+    /// The finished proof of a book that starts from this root, if there is one.
+    pub(crate) async fn kept(self: &Arc<Self>, kind: CircuitKind, book: BookId, root: [u8; 32]) -> anyhow::Result<Option<Finished>> {
         let proofs = Arc::clone(self);
-        let kept = tokio::task::spawn_blocking(move || proofs.kept.read(CircuitName::Settle, book)).await?;
-        Ok(kept.filter(|kept| kept.old_root == root).map(|kept| kept.vouchers))
+        let kept = tokio::task::spawn_blocking(move || proofs.kept.read(kind, book)).await?;
+        Ok(kept.filter(|kept| kept.old_root == root))
     }
 
     /// Proves statements beside each other, as far as threads and memory allow; the proofs in the order of the statements.
@@ -125,13 +123,11 @@ impl Proofs {
     async fn prove_one(self: &Arc<Self>, service: &ProverService, wanted: Wanted) -> anyhow::Result<Proved> {
         let started = Instant::now();
         let (book, circuit, public) = (wanted.statement.book(), wanted.statement.circuit(), wanted.statement.public());
-        let name = CircuitName::of(&wanted.statement);
-        let (proofs, checking) = (Arc::clone(self), service.clone());
+        let checking = service.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            let kept = proofs.kept.read(name, book)?;
-            let proof = Proof::from_words(&kept.proof).ok().filter(|_| kept.public == words(&public));
-            let holds = |proof: &Proof| checking.prover().verifying_key(circuit).is_some_and(|key| key.verify(&public.to_array(), proof));
-            proof.filter(holds)
+            let kept = wanted.kept.filter(|kept| kept.public == words(&public))?;
+            let key = checking.prover().verifying_key(circuit)?;
+            Proof::from_words(&kept.proof).ok().filter(|proof| key.verify(&public.to_array(), proof))
         });
         if let Some(proof) = kept.await? {
             info!(%circuit, %book, "a proof of before is used");
@@ -141,25 +137,22 @@ impl Proofs {
             Statement::Settle(statement) => service.settle(statement).await,
             Statement::Register(statement) => service.register(statement).await,
         };
-        if matches!(proof, Err(ServiceError::Panicked)) {
-            self.metrics.settlement_failures.inc();
-        }
         let words_of_proof = proof?.words();
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.prove_seconds.observe(seconds);
         let finished = Finished { old_root: wanted.old_root, public: words(&public), proof: words_of_proof, vouchers: wanted.vouchers };
         let proofs = Arc::clone(self);
         // Without it the proof is only made again after a crash.
-        if let Err(failure) = tokio::task::spawn_blocking(move || proofs.kept.write(name, book, &finished)).await? {
+        if let Err(failure) = tokio::task::spawn_blocking(move || proofs.kept.write(circuit.kind, book, &finished)).await? {
             warn!(%failure, "a finished proof cannot be kept");
         }
         Ok(Proved { words: words_of_proof, seconds })
     }
 
     /// Forgets the proofs of books that have another root now.
-    pub(crate) async fn forget(self: &Arc<Self>, name: CircuitName, books: Vec<BookId>) -> anyhow::Result<()> {
+    pub(crate) async fn forget(self: &Arc<Self>, kind: CircuitKind, books: Vec<BookId>) -> anyhow::Result<()> {
         let proofs = Arc::clone(self);
-        Ok(tokio::task::spawn_blocking(move || books.into_iter().for_each(|book| proofs.kept.remove(name, book))).await?)
+        Ok(tokio::task::spawn_blocking(move || books.into_iter().for_each(|book| proofs.kept.remove(kind, book))).await?)
     }
 
     async fn load(&self) -> anyhow::Result<ProverService> {
@@ -227,29 +220,14 @@ fn load_prover(ledger: LedgerId, tiers: &[TierConfig], directory: &Path) -> anyh
     Ok(Prover::insecure_dev(keys))
 }
 
-/// Which of a book's two proofs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CircuitName {
-    Settle,
-    Register,
-}
-
-impl CircuitName {
-    const fn of(statement: &Statement) -> Self {
-        match statement {
-            Statement::Settle(_) => Self::Settle,
-            Statement::Register(_) => Self::Register,
-        }
-    }
-}
-
 /// A finished proof, with what it takes to make its statement again.
 #[derive(Clone, Debug, PartialEq)]
-struct Finished {
+pub(crate) struct Finished {
     old_root: [u8; 32],
     public: [[u8; 32]; 3],
     proof: ProofWords,
-    vouchers: BTreeMap<u16, SignedVoucher>,
+    /// Of a settlement, by slot.
+    pub(crate) vouchers: BTreeMap<u16, SignedVoucher>,
 }
 
 /// The first bytes of a file: what it is, and the version of what follows.
@@ -298,27 +276,23 @@ struct Kept {
 }
 
 impl Kept {
-    fn path(&self, name: CircuitName, book: BookId) -> PathBuf {
-        let name = match name {
-            CircuitName::Settle => "settle",
-            CircuitName::Register => "register",
-        };
-        self.directory.join(format!("{name}-{}-{}.proof", book.tier().index(), book.number()))
+    fn path(&self, kind: CircuitKind, book: BookId) -> PathBuf {
+        self.directory.join(format!("{kind}-{}-{}.proof", book.tier().index(), book.number()))
     }
 
-    fn read(&self, name: CircuitName, book: BookId) -> Option<Finished> {
-        let bytes = fs::read(self.path(name, book)).ok()?;
+    fn read(&self, kind: CircuitKind, book: BookId) -> Option<Finished> {
+        let bytes = fs::read(self.path(kind, book)).ok()?;
         let finished = Finished::from_bytes(&bytes);
         if finished.is_none() {
-            self.remove(name, book);
+            self.remove(kind, book);
         }
         finished
     }
 
     /// Writes beside the file and renames, so that no reader sees half of it.
-    fn write(&self, name: CircuitName, book: BookId, finished: &Finished) -> io::Result<()> {
+    fn write(&self, kind: CircuitKind, book: BookId, finished: &Finished) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        let path = self.path(name, book);
+        let path = self.path(kind, book);
         let unfinished = path.with_extension("unfinished");
         let mut file = File::create(&unfinished)?;
         file.write_all(&finished.to_bytes())?;
@@ -326,8 +300,8 @@ impl Kept {
         fs::rename(&unfinished, &path)
     }
 
-    fn remove(&self, name: CircuitName, book: BookId) {
-        match fs::remove_file(self.path(name, book)) {
+    fn remove(&self, kind: CircuitKind, book: BookId) {
+        match fs::remove_file(self.path(kind, book)) {
             Err(failure) if failure.kind() != io::ErrorKind::NotFound => warn!(%failure, %book, "an old proof cannot be removed"),
             Ok(()) | Err(_) => {}
         }
@@ -359,12 +333,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let kept = Kept { directory: directory.path().join("proofs") };
         let (book, other) = (BookId::new(Tier::new(1), 7).expect("small"), BookId::new(Tier::new(1), 8).expect("small"));
-        assert_eq!(kept.read(CircuitName::Settle, book), None);
-        kept.write(CircuitName::Settle, book, &finished()).expect("written");
-        assert_eq!(kept.read(CircuitName::Settle, book), Some(finished()));
-        assert_eq!((kept.read(CircuitName::Register, book), kept.read(CircuitName::Settle, other)), (None, None));
-        kept.remove(CircuitName::Settle, book);
-        assert_eq!(kept.read(CircuitName::Settle, book), None);
+        assert_eq!(kept.read(CircuitKind::Settle, book), None);
+        kept.write(CircuitKind::Settle, book, &finished()).expect("written");
+        assert_eq!(kept.read(CircuitKind::Settle, book), Some(finished()));
+        assert_eq!((kept.read(CircuitKind::Register, book), kept.read(CircuitKind::Settle, other)), (None, None));
+        kept.remove(CircuitKind::Settle, book);
+        assert_eq!(kept.read(CircuitKind::Settle, book), None);
     }
 
     #[test]
@@ -375,9 +349,9 @@ mod tests {
         let good = finished().to_bytes();
         for bytes in [&good[1..], &good[..good.len() - 1], &good[..100], b""] {
             assert_eq!(Finished::from_bytes(bytes), None);
-            fs::write(kept.path(CircuitName::Settle, book), bytes).expect("written");
-            assert_eq!(kept.read(CircuitName::Settle, book), None);
-            assert!(!kept.path(CircuitName::Settle, book).exists());
+            fs::write(kept.path(CircuitKind::Settle, book), bytes).expect("written");
+            assert_eq!(kept.read(CircuitKind::Settle, book), None);
+            assert!(!kept.path(CircuitKind::Settle, book).exists());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Carrying a plan out: statements, proofs, transactions, one after the other.
 //!
-//! Nothing of a run is remembered across a crash. A transaction that landed is seen by the chain follower; one that did not is planned again, and if it lands
-//! after all, the later one's proof is stale (its book has another root) and reverts without effect.
+//! Of a run nothing but its finished proofs outlives a crash (`prove`). A transaction that landed is seen by the chain follower; one that did not is planned
+//! again, and if it lands after all, the later one's proof is stale (its book has another root) and reverts without effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use millstream_chain::{
 };
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, Slot, field_from_word, field_to_word};
 use millstream_engine::RequestKind;
+use millstream_prover::CircuitKind;
 use millstream_types::{Amount, BookId, Timestamp};
 use millstream_voucher::{PublicKey, SignedVoucher, VerifiedVoucher};
 use serde::Serialize;
@@ -23,7 +24,7 @@ use crate::core::{Core, now};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
 use crate::plan::{Floor, PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePlan, View, plan_register, plan_settle};
-use crate::prove::{CircuitName, Proofs, Statement, Wanted};
+use crate::prove::{Finished, Proofs, Statement, Wanted};
 
 /// How long a run waits for the follower to see what is on the chain.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(600);
@@ -198,10 +199,8 @@ impl Settler {
                 rows.insert(row.uid, (u16::try_from(index)?, u16::try_from(row_index)?));
             }
             let slot_rows = statement.rows.iter().map(|row| {
-                let mut uid = [0; 31];
-                uid.copy_from_slice(&row.uid.as_bytes()[1..]);
-                let key_x = field_to_word(row.key_x());
-                SlotRow { slot: row.slot, flags: row.flags(), delta: row.delta_nanos, refund: row.refund_nanos(), uid, key_x }
+                let (flags, key_x) = (row.flags(), field_to_word(row.key_x()));
+                SlotRow { slot: row.slot, flags, delta: row.delta_nanos, refund: row.refund_nanos(), uid: row.uid.to_uid(), key_x }
             });
             registrations.push(BookRegistration {
                 book,
@@ -210,7 +209,8 @@ impl Settler {
                 proof: [[0; 32]; 8],
                 rows: slot_rows.collect(),
             });
-            wanted.push(Wanted { statement: Statement::Register(statement), old_root, vouchers: BTreeMap::new() });
+            let kept = self.proofs.kept(CircuitKind::Register, book, old_root).await?;
+            wanted.push(Wanted { statement: Statement::Register(statement), old_root, vouchers: BTreeMap::new(), kept });
         }
         let proved = self.proofs.prove(wanted).await?;
         for (registration, proved) in registrations.iter_mut().zip(&proved) {
@@ -221,7 +221,7 @@ impl Settler {
         let roots: Vec<_> = registrations.iter().map(|registration| registration.new_root).collect();
         self.free_lane().await?;
         let receipt = self.operator.register(intent(b"register", &roots), &registrations, &requests).await?;
-        self.proofs.forget(CircuitName::Register, registrations.iter().map(|registration| registration.book).collect()).await?;
+        self.proofs.forget(CircuitKind::Register, registrations.iter().map(|registration| registration.book).collect()).await?;
         self.metrics.registrations.inc_by(registrations.len() as u64);
         let books = registrations.iter().map(|registration| registration.book.to_string()).collect();
         Ok(Transaction { books, channels: rows.len(), prove_seconds: seconds, ..transaction("register", &receipt) })
@@ -256,16 +256,15 @@ impl Settler {
         Ok(good)
     }
 
-    /// The vouchers to settle a book with: those of a finished proof that starts from this root, so that it need not be made again, or else
-    /// the best ones. A channel that is closing gets its best one in any case: there is no other settlement for it.
-    async fn chosen(&self, view: &View, planned: &PlannedBook, old_root: [u8; 32]) -> anyhow::Result<BTreeMap<u16, VerifiedVoucher>> {
+    /// The vouchers to settle a book with: those of a finished proof, so that it need not be made again, or else the best ones. A channel that is
+    /// closing gets its best one in any case: there is no other settlement for it.
+    async fn chosen(&self, view: &View, planned: &PlannedBook, kept: Option<&Finished>) -> anyhow::Result<BTreeMap<u16, VerifiedVoucher>> {
         let best: BTreeMap<u16, SignedVoucher> = planned.vouchers.iter().map(|(slot, voucher)| (*slot, *voucher.signed())).collect();
-        if let Some(kept) = self.proofs.kept_vouchers(planned.book, old_root).await?
-            && planned.closing.iter().all(|slot| kept.get(slot) == best.get(slot))
+        if let Some(Finished { vouchers, .. }) = kept
+            && planned.closing.iter().all(|slot| vouchers.get(slot) == best.get(slot))
         {
-            let count = kept.len();
-            let good = self.provable(view, kept).await?;
-            if good.len() == count {
+            let good = self.provable(view, vouchers.clone()).await?;
+            if good.len() == vouchers.len() {
                 return Ok(good);
             }
         }
@@ -276,7 +275,8 @@ impl Settler {
         let (mut settlements, mut wanted, mut channels, mut total) = (Vec::new(), Vec::new(), 0, Amount::ZERO);
         for planned in plan.books {
             let (before, old_root, place) = self.book(view, planned.book).await?;
-            let vouchers = self.chosen(view, &planned, old_root).await?;
+            let kept = self.proofs.kept(CircuitKind::Settle, planned.book, old_root).await?;
+            let vouchers = self.chosen(view, &planned, kept.as_ref()).await?;
             if vouchers.is_empty() {
                 continue;
             }
@@ -296,7 +296,7 @@ impl Settler {
                 proof: [[0; 32]; 8],
                 deltas: unpack_deltas(&statement.deltas, statement.book_after.size()),
             });
-            wanted.push(Wanted { statement: Statement::Settle(statement), old_root, vouchers: signed });
+            wanted.push(Wanted { statement: Statement::Settle(statement), old_root, vouchers: signed, kept });
             total = total.checked_add(book_total)?;
         }
         let proved = self.proofs.prove(wanted).await?;
@@ -314,7 +314,7 @@ impl Settler {
         let digest: Vec<_> = settlements.iter().map(|book| book.new_root).chain(epochs.iter().map(|epoch| epoch.root)).collect();
         self.free_lane().await?;
         let receipt = self.operator.settle(intent(b"settle", &digest), &settlements, &epochs).await?;
-        self.proofs.forget(CircuitName::Settle, settlements.iter().map(|settlement| settlement.book).collect()).await?;
+        self.proofs.forget(CircuitKind::Settle, settlements.iter().map(|settlement| settlement.book).collect()).await?;
         self.metrics.settlements.inc_by(settlements.len() as u64);
         report.settled_total = report.settled_total.checked_add(total)?;
         report.channels_settled += channels;

@@ -52,13 +52,18 @@ impl CircuitId {
     }
 }
 
+impl fmt::Display for CircuitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Settle => "settle",
+            Self::Register => "register",
+        })
+    }
+}
+
 impl fmt::Display for CircuitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            CircuitKind::Settle => "settle",
-            CircuitKind::Register => "register",
-        };
-        write!(f, "{kind}-{}", self.size.slots())
+        write!(f, "{}-{}", self.kind, self.size.slots())
     }
 }
 

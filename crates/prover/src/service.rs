@@ -230,14 +230,15 @@ impl ProverService {
     async fn prove(&self, statement: Statement) -> Result<Proof, ServiceError> {
         let (circuit, book) = statement.circuit_and_book();
         let needed = self.inner.prover.memory_bytes(circuit);
-        let bound = self.inner.options.memory_bytes_max;
-        if needed > bound {
+        let (bound, units) = (self.inner.options.memory_bytes_max, needed.div_ceil(MIB));
+        // In units: a job that asked for one more than there are would wait for ever.
+        if units > bound / MIB {
             return Err(ServiceError::Memory { circuit, needed, bound });
         }
         let listed = self.list(circuit, book)?;
         // Both are fair, and every job takes them in this order: none is overtaken, and none waits for itself.
         let place = take(&self.inner.places, 1).await?;
-        let memory = take(&self.inner.memory, u32::try_from(needed.div_ceil(MIB)).unwrap_or(u32::MAX)).await?;
+        let memory = take(&self.inner.memory, u32::try_from(units).unwrap_or(u32::MAX)).await?;
         if !listed.entry.is_wanted.load(Ordering::Relaxed) {
             return Err(ServiceError::Prover(ProverError::Cancelled));
         }

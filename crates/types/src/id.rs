@@ -151,6 +151,14 @@ impl ChannelId {
         bytes[1..].copy_from_slice(uid);
         Self(bytes)
     }
+
+    /// The 248 bits of its uid.
+    #[must_use]
+    pub fn to_uid(&self) -> [u8; 31] {
+        let mut uid = [0; 31];
+        uid.copy_from_slice(&self.0[1..]);
+        uid
+    }
 }
 
 impl FromStr for ChannelId {

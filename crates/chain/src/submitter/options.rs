@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_types::ChainId;
+
 /// The gas that one transaction may have at most on Ethereum (EIP-7825).
 const TRANSACTION_GAS_MAX: u64 = 16_777_216;
 const GWEI: u128 = 1_000_000_000;
@@ -47,6 +49,12 @@ impl Default for SubmitterOptions {
 }
 
 impl SubmitterOptions {
+    /// What suits a chain: [`Self::for_development`] on a development chain, the default elsewhere.
+    #[must_use]
+    pub fn on(chain: ChainId) -> Self {
+        if chain.is_development() { Self::for_development() } else { Self::default() }
+    }
+
     /// For a chain on this machine: looks often, confirms at once.
     #[must_use]
     pub fn for_development() -> Self {

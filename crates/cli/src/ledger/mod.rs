@@ -10,7 +10,6 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use millstream_chain::{Ledger, Rpc, RpcOptions};
-use millstream_circuit::BookSize;
 use millstream_prover::{CircuitId, ProverError};
 use millstream_recovery::{ExitError, RebuildError, RebuildOptions, RebuildProgress, ServeError};
 use millstream_types::{Address, BlockNumber, Hash256};
@@ -98,13 +97,7 @@ impl FromStr for NamedKey {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "expected a circuit and the hash of its key, such as settle-96=0x…".to_owned();
         let (name, hash) = text.split_once('=').ok_or_else(wrong)?;
-        let (kind, slots) = name.split_once('-').ok_or_else(wrong)?;
-        let size = slots.parse().ok().and_then(|slots| BookSize::new(slots).ok()).ok_or_else(wrong)?;
-        let circuit = match kind {
-            "settle" => CircuitId::settle(size),
-            "register" => CircuitId::register(size),
-            _ => return Err(wrong()),
-        };
+        let circuit = name.parse().map_err(|_| wrong())?;
         Ok(Self { circuit, hash: hash.parse().map_err(|_| wrong())? })
     }
 }
