@@ -14,6 +14,7 @@ mod convert;
 mod deploy;
 mod endpoint;
 mod error;
+pub mod escrow;
 mod indexer;
 mod inspect;
 mod key;

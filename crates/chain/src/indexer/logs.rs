@@ -5,36 +5,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use alloy::primitives::B256;
 use alloy::providers::Provider;
 use alloy::rpc::types::{Filter, Log};
+use millstream_types::Address;
 
 use crate::rpc::RpcFailure;
-use crate::{ChainError, Ledger, convert};
+use crate::{ChainError, Rpc, convert};
 
 const OPERATION: &str = "eth_getLogs";
 
-/// A reader of one ledger's logs that learns how many blocks the endpoint answers for at once.
-pub(super) struct LogReader {
-    ledger: Ledger,
+/// A reader of one contract's logs that learns how many blocks the endpoint answers for at once.
+pub(crate) struct LogReader {
+    rpc: Rpc,
+    contract: Address,
     blocks_max: u64,
     /// Blocks asked for at once; halved when the endpoint refuses, doubled again when it answers.
     span: AtomicU64,
 }
 
 impl LogReader {
-    pub(super) fn new(ledger: Ledger, blocks_max: u64) -> Self {
+    pub(crate) fn new(rpc: Rpc, contract: Address, blocks_max: u64) -> Self {
         let blocks_max = blocks_max.max(1);
-        Self { ledger, blocks_max, span: AtomicU64::new(blocks_max) }
+        Self { rpc, contract, blocks_max, span: AtomicU64::new(blocks_max) }
     }
 
     /// The last block of the next range.
-    pub(super) fn end(&self, from: u64, to: u64) -> u64 {
+    pub(crate) fn end(&self, from: u64, to: u64) -> u64 {
         to.min(from.saturating_add(self.span.load(Ordering::Relaxed).max(1) - 1))
     }
 
-    /// The logs of a range. An answer that the range is too large shrinks the next one and is [`ChainError::Unavailable`].
-    pub(super) async fn read(&self, from: u64, to: u64, event: Option<B256>) -> Result<Vec<Log>, ChainError> {
-        let filter = Filter::new().address(convert::evm_address(self.ledger.address())).from_block(from).to_block(to);
-        let filter = event.into_iter().fold(filter, Filter::event_signature);
-        let rpc = self.ledger.rpc();
+    /// The logs of a range, those of one event if it is given. An answer that the range is too large shrinks the next one and is
+    /// [`ChainError::Unavailable`].
+    pub(crate) async fn read(&self, from: u64, to: u64, event: Option<B256>) -> Result<Vec<Log>, ChainError> {
+        self.ask(from, to, event.into_iter().fold(Filter::new(), Filter::event_signature)).await
+    }
+
+    /// As [`Self::read`], of all events whose first indexed argument is one of these.
+    pub(crate) async fn read_about(&self, from: u64, to: u64, first: Vec<B256>) -> Result<Vec<Log>, ChainError> {
+        self.ask(from, to, Filter::new().topic1(first)).await
+    }
+
+    async fn ask(&self, from: u64, to: u64, filter: Filter) -> Result<Vec<Log>, ChainError> {
+        let filter = filter.address(convert::evm_address(self.contract)).from_block(from).to_block(to);
+        let rpc = &self.rpc;
         let span = to.saturating_sub(from).saturating_add(1);
         match rpc.attempt(rpc.provider().get_logs(&filter)).await {
             Ok(logs) => {
@@ -54,12 +65,12 @@ impl LogReader {
         }
     }
 
-    /// Only mined logs of this ledger and range, in order.
+    /// Only mined logs of this contract and range, in order.
     fn check(&self, mut logs: Vec<Log>, from: u64, to: u64) -> Result<Vec<Log>, ChainError> {
-        let ledger = convert::evm_address(self.ledger.address());
+        let contract = convert::evm_address(self.contract);
         for log in &logs {
             let inside = log.block_number.is_some_and(|block| (from..=to).contains(&block));
-            if log.address() != ledger || !inside || log.removed {
+            if log.address() != contract || !inside || log.removed {
                 return Err(ChainError::inconsistent("the node returned a log that was not asked for"));
             }
         }

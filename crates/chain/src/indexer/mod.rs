@@ -19,6 +19,7 @@ mod cursor;
 mod event;
 mod logs;
 mod pending;
+mod walk;
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,9 @@ use millstream_types::{BlockNumber, Hash256, Timestamp};
 
 pub use self::cursor::{Checkpoint, Cursor};
 pub use self::event::{ChainEvent, EventPosition, LedgerEvent};
-use self::logs::LogReader;
+pub(crate) use self::logs::LogReader;
 pub use self::pending::PendingClose;
+pub(crate) use self::walk::{Step, Walk};
 use crate::{ChainError, Ledger, convert};
 
 /// Nodes keep the state of about 128 blocks; the ledger's own count of requests is asked for within this many.
@@ -52,7 +54,7 @@ impl Default for IndexerOptions {
 /// A reader of one ledger's events.
 pub struct Indexer {
     ledger: Ledger,
-    confirmations: u64,
+    walk: Walk,
     logs: LogReader,
 }
 
@@ -113,8 +115,9 @@ impl Indexer {
     /// A reader of `ledger`.
     #[must_use]
     pub fn new(ledger: Ledger, options: IndexerOptions) -> Self {
-        let logs = LogReader::new(ledger.clone(), options.blocks_max);
-        Self { ledger, confirmations: options.confirmations.max(1), logs }
+        let logs = LogReader::new(ledger.rpc().clone(), ledger.address(), options.blocks_max);
+        let walk = Walk::new(ledger.rpc().clone(), options.confirmations);
+        Self { ledger, walk, logs }
     }
 
     /// The ledger.
@@ -149,24 +152,15 @@ impl Indexer {
     /// # Errors
     /// As [`Indexer::poll`].
     pub async fn poll_until(&self, cursor: &Cursor, until: BlockNumber) -> Result<Poll, ChainError> {
-        let newest = self.ledger.rpc().newest().await?;
-        let head = head(&newest);
-        let last = cursor.last();
-        let found = self.hash_at(last.number, &newest).await?;
-        if found != last.hash {
-            let resume = self.resume(cursor, &newest).await?;
-            return Ok(Poll::Reorg(Reorg { lost: last, found, resume, head }));
+        match self.walk.step(cursor, until).await? {
+            Step::Idle(head) => Ok(Poll::Idle(head)),
+            Step::Reorg(reorg) => Ok(Poll::Reorg(reorg)),
+            Step::Forward { head, from, deep } => self.read(cursor, from, self.logs.end(from, deep), head).await.map(Poll::Batch),
         }
-        let deep = newest.number.saturating_add(1).saturating_sub(self.confirmations).min(until.height());
-        let from = last.number.height().saturating_add(1);
-        if deep < from {
-            return Ok(Poll::Idle(head));
-        }
-        self.read(cursor, from, self.logs.end(from, deep), head).await.map(Poll::Batch)
     }
 
     async fn read(&self, cursor: &Cursor, from: u64, to: u64, head: Head) -> Result<ChainBatch, ChainError> {
-        let to_hash = self.hash_of(to).await?;
+        let to_hash = self.walk.hash_of(to).await?;
         let logs = self.logs.read(from, to, None).await?;
         let mut events = self.events(&logs).await?;
         calldata::fill_deltas(&self.ledger, &mut events).await?;
@@ -178,7 +172,7 @@ impl Indexer {
             }
         }
         // Both ends are looked at again: what was read lies between them.
-        if self.hash_of(to).await? != to_hash || self.hash_of(cursor.last().number.height()).await? != cursor.last().hash {
+        if self.walk.hash_of(to).await? != to_hash || self.walk.hash_of(cursor.last().number.height()).await? != cursor.last().hash {
             return Err(ChainError::Moved);
         }
         let (from, to) = (BlockNumber::new(from), BlockNumber::new(to));
@@ -211,38 +205,6 @@ impl Indexer {
         }
         Ok(events)
     }
-
-    /// The cursor at its newest checkpoint that the chain still has.
-    async fn resume(&self, cursor: &Cursor, newest: &Header) -> Result<Option<Cursor>, ChainError> {
-        for checkpoint in cursor.newest_first() {
-            if checkpoint.number.height() <= newest.number && self.hash_at(checkpoint.number, newest).await? == checkpoint.hash {
-                return Ok(cursor.rewound(checkpoint.number));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The hash of a block that was read before.
-    async fn hash_at(&self, number: BlockNumber, newest: &Header) -> Result<Hash256, ChainError> {
-        let behind = ChainError::Behind { head: BlockNumber::new(newest.number), cursor: number };
-        if number.height() == newest.number {
-            return Ok(convert::hash(newest.hash));
-        }
-        if number.height() > newest.number {
-            return Err(behind);
-        }
-        let header = self.ledger.rpc().header(BlockNumberOrTag::Number(number.height())).await?;
-        header.map(|header| convert::hash(header.hash)).ok_or(behind)
-    }
-
-    async fn hash_of(&self, number: u64) -> Result<Hash256, ChainError> {
-        let header = self.ledger.rpc().header(BlockNumberOrTag::Number(number)).await?;
-        header.map(|header| convert::hash(header.hash)).ok_or(ChainError::Moved)
-    }
-}
-
-fn head(header: &Header) -> Head {
-    Head { number: BlockNumber::new(header.number), hash: convert::hash(header.hash), timestamp: convert::timestamp(header.timestamp) }
 }
 
 /// The requests after these events; their numbers must follow without a gap.

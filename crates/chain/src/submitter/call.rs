@@ -90,8 +90,13 @@ pub struct TxReceipt {
 impl TxReceipt {
     /// The first event of this type that the contract emitted in the transaction.
     pub(crate) fn event<E: SolEvent>(&self, emitter: Address) -> Option<E> {
+        self.events(emitter).next()
+    }
+
+    /// The events of this type that the contract emitted in the transaction, in their order.
+    pub(crate) fn events<E: SolEvent>(&self, emitter: Address) -> impl Iterator<Item = E> + '_ {
         let emitter = convert::evm_address(emitter);
-        self.logs.iter().filter(|log| log.address() == emitter).find_map(|log| E::decode_log_data(log.data()).ok())
+        self.logs.iter().filter(move |log| log.address() == emitter).filter_map(|log| E::decode_log_data(log.data()).ok())
     }
 }
 

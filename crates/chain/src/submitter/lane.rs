@@ -95,7 +95,7 @@ impl Core {
     }
 
     /// Runs the call on the newest block and returns the gas limit to send it with.
-    async fn simulate(&self, call: &Call) -> Result<u64, ChainError> {
+    pub(super) async fn simulate(&self, call: &Call) -> Result<u64, ChainError> {
         let request = self.request(call);
         self.rpc.ask(call.operation, self.rpc.provider().call(request.clone()).block(BlockId::latest())).await?;
         let estimate = self.rpc.ask(call.operation, self.rpc.provider().estimate_gas(request).block(BlockId::latest())).await?;

@@ -64,6 +64,14 @@ impl Submitter {
         &self.core.rpc
     }
 
+    /// Runs a call on the newest block as this account, and sends nothing. Returns the gas limit that it would be sent with.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`]; [`ChainError::GasLimit`]; or the endpoint is unavailable.
+    pub async fn simulate(&self, call: &Call) -> Result<u64, ChainError> {
+        self.core.simulate(call).await
+    }
+
     /// Sends a call and waits until it is confirmed. A call whose intent is under way is not sent again; its transaction is waited for.
     ///
     /// The call is simulated on the newest block first: what depends on another transaction must wait for that one.

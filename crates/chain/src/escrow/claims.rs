@@ -1,0 +1,337 @@
+//! What the receiver's side sends: deposits that payers signed, claims of many channels, sweeps, refunds.
+
+use alloy::primitives::{Bytes, U256};
+use alloy::sol_types::{SolCall, SolEvent, SolValue};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
+use millstream_voucher::evm::{ChannelConfig, ERC3009_DEPOSIT_COLLECTOR, EvmSignature, PERMIT2_DEPOSIT_COLLECTOR};
+
+use super::bindings::IBatchSettlement;
+use super::contract::{BatchSettlement, config};
+use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert};
+
+/// Rows of one claim, at most: 482 bytes and some 24,000 gas each.
+pub const CLAIM_ROWS_MAX: usize = 100;
+
+/// A voucher to claim with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    /// The channel.
+    pub channel: EscrowChannelId,
+    /// Its terms.
+    pub config: ChannelConfig,
+    /// What the voucher allows in total.
+    pub ceiling: CumulativeAmount,
+    /// The payer's signature.
+    pub signature: EvmSignature,
+    /// What is taken in total: what was charged, never more than the voucher allows.
+    pub total: CumulativeAmount,
+}
+
+/// A row that the contract refuses: by itself, so no other is to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadClaim {
+    /// Its place in the list.
+    pub row: usize,
+    /// The contract's reason.
+    pub revert: Revert,
+}
+
+/// Rows, told apart by simulation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sorted {
+    /// The places of those that the contract takes, ascending.
+    pub good: Vec<usize>,
+    /// The others, ascending.
+    pub bad: Vec<BadClaim>,
+}
+
+/// What a claim came to.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The transaction.
+    pub receipt: TxReceipt,
+    /// The channels that were claimed from and what is claimed of each in total now. A row whose total was reached before has no entry.
+    pub totals: Vec<(EscrowChannelId, CumulativeAmount)>,
+}
+
+/// What a sweep came to.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The transaction.
+    pub receipt: TxReceipt,
+    /// What the receiver got.
+    pub amount: Amount,
+}
+
+/// How a payer lets the contract pull a deposit; the amount is beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DepositAuthorization {
+    /// ERC-3009, to the collector, with the nonce that channel and salt give.
+    Erc3009 {
+        /// Not valid at or before this second.
+        valid_after: Uint256,
+        /// Not valid at or after this second.
+        valid_before: Uint256,
+        /// Tells equal deposits apart.
+        salt: Uint256,
+        /// For the token.
+        signature: EvmSignature,
+    },
+    /// Permit2, with the channel as the witness.
+    Permit2 {
+        /// One that the payer did not use before.
+        nonce: Uint256,
+        /// The last second at which it is valid.
+        deadline: Uint256,
+        /// For Permit2.
+        signature: EvmSignature,
+        /// An EIP-2612 permit for Permit2 as the collector takes it; empty where an allowance stands.
+        permit: Vec<u8>,
+    },
+}
+
+/// The account that acts on channels of the contract, for others or as their receiver authorizer.
+#[derive(Clone, Debug)]
+pub struct BatchOperator {
+    contract: BatchSettlement,
+    submitter: Submitter,
+}
+
+impl BatchOperator {
+    /// Acts by the account of the submitter.
+    #[must_use]
+    pub const fn new(contract: BatchSettlement, submitter: Submitter) -> Self {
+        Self { contract, submitter }
+    }
+
+    /// The contract.
+    #[must_use]
+    pub const fn contract(&self) -> &BatchSettlement {
+        &self.contract
+    }
+
+    /// The account: what channels have to name as their receiver authorizer, for claims and refunds without another's signature.
+    #[must_use]
+    pub fn account(&self) -> Address {
+        self.submitter.account()
+    }
+
+    /// Submits a deposit that a payer signed. `intent` identifies the work to the caller.
+    ///
+    /// # Errors
+    /// Final: `InvalidChannel`, `WithdrawDelayOutOfRange`, `DepositCollectionFailed`, the token's or Permit2's own; else as
+    /// [`Submitter::send`].
+    pub async fn deposit(
+        &self,
+        intent: IntentId,
+        terms: &ChannelConfig,
+        amount: Amount,
+        authorization: &DepositAuthorization,
+    ) -> Result<TxReceipt, ChainError> {
+        self.submitter.send(self.deposit_call(terms, amount, authorization)?.with_intent(intent)).await
+    }
+
+    /// Whether the deposit would be taken now.
+    ///
+    /// # Errors
+    /// As [`Self::deposit`]; nothing is sent.
+    pub async fn try_deposit(
+        &self,
+        terms: &ChannelConfig,
+        amount: Amount,
+        authorization: &DepositAuthorization,
+    ) -> Result<(), ChainError> {
+        self.submitter.simulate(&self.deposit_call(terms, amount, authorization)?).await.map(|_| ())
+    }
+
+    fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {
+        let word = |value: Uint256| U256::from_be_bytes(value.to_be_bytes());
+        let bytes = |signature: &EvmSignature| Bytes::copy_from_slice(signature.as_bytes());
+        let (collector, data) = match authorization {
+            DepositAuthorization::Erc3009 { valid_after, valid_before, salt, signature } => {
+                let data = (word(*valid_after), word(*valid_before), word(*salt), bytes(signature)).abi_encode_params();
+                (ERC3009_DEPOSIT_COLLECTOR, data)
+            }
+            DepositAuthorization::Permit2 { nonce, deadline, signature, permit } => {
+                let data = (word(*nonce), word(*deadline), bytes(signature), Bytes::copy_from_slice(permit)).abi_encode_params();
+                (PERMIT2_DEPOSIT_COLLECTOR, data)
+            }
+        };
+        let call = IBatchSettlement::depositCall {
+            config: config(terms)?,
+            amount: amount.units(),
+            collector: convert::evm_address(collector),
+            collectorData: data.into(),
+        };
+        Ok(Call::encode("x402 deposit", self.contract.address(), &call))
+    }
+
+    /// Tells the rows that the contract takes from those that would spoil a batch, by simulation: of a batch that reverts each half is tried.
+    /// Each row is of another channel.
+    ///
+    /// # Errors
+    /// What is no revert: then nothing is known of any row.
+    pub async fn sort_out(&self, rows: &[ClaimRow]) -> Result<Sorted, ChainError> {
+        let mut sorted = Sorted::default();
+        // The last one is looked at next, so what comes first is pushed last.
+        let mut open: Vec<_> = (0..rows.len()).step_by(CLAIM_ROWS_MAX).map(|from| from..rows.len().min(from + CLAIM_ROWS_MAX)).collect();
+        open.reverse();
+        while let Some(range) = open.pop() {
+            let some = rows.get(range.clone()).unwrap_or_default();
+            match self.submitter.simulate(&self.claim_call(some)?).await {
+                Ok(_) => sorted.good.extend(range),
+                Err(ChainError::Reverted { revert, .. }) if range.len() == 1 => sorted.bad.push(BadClaim { row: range.start, revert }),
+                Err(ChainError::Reverted { .. }) => {
+                    let middle = range.start + range.len() / 2;
+                    open.extend([middle..range.end, range.start..middle]);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// Claims from channels that name this account as receiver or receiver authorizer; at most [`CLAIM_ROWS_MAX`] rows. Moves no token.
+    ///
+    /// # Errors
+    /// Final, for all rows together: `NotAuthorizedToClaim`, `InvalidSignature`, `ClaimExceedsCeiling`, `ClaimExceedsBalance`; else as
+    /// [`Submitter::send`].
+    pub async fn claim(&self, intent: IntentId, rows: &[ClaimRow]) -> Result<Claimed, ChainError> {
+        let receipt = self.submitter.send(self.claim_call(rows)?.with_intent(intent)).await?;
+        Ok(self.claimed(receipt))
+    }
+
+    /// Claims from channels of another receiver authorizer, who signed the batch.
+    ///
+    /// # Errors
+    /// As [`Self::claim`]; `InvalidSignature` also of the authorizer's.
+    pub async fn claim_signed(&self, intent: IntentId, rows: &[ClaimRow], signature: &EvmSignature) -> Result<Claimed, ChainError> {
+        let signature = Bytes::copy_from_slice(signature.as_bytes());
+        let call = IBatchSettlement::claimWithSignatureCall { voucherClaims: voucher_claims(rows)?, signature };
+        let call = Call::encode("x402 claim", self.contract.address(), &call);
+        let receipt = self.submitter.send(call.with_intent(intent)).await?;
+        Ok(self.claimed(receipt))
+    }
+
+    fn claim_call(&self, rows: &[ClaimRow]) -> Result<Call, ChainError> {
+        let call = IBatchSettlement::claimCall { voucherClaims: voucher_claims(rows)? };
+        Ok(Call::encode("x402 claim", self.contract.address(), &call))
+    }
+
+    fn claimed(&self, receipt: TxReceipt) -> Claimed {
+        let events = receipt.events::<IBatchSettlement::Claimed>(self.contract.address());
+        let total = |event: IBatchSettlement::Claimed| {
+            (EscrowChannelId::from_bytes(event.channelId.0), CumulativeAmount::from_units(event.newTotalClaimed))
+        };
+        Claimed { totals: events.map(total).collect(), receipt }
+    }
+
+    /// Sends a receiver what was claimed of a token for it and not swept yet; nothing is sent when there is nothing.
+    ///
+    /// What a claim brought is there once its transaction is confirmed, so it comes after that.
+    ///
+    /// # Errors
+    /// Final: the token refuses; else as [`Submitter::send`].
+    pub async fn sweep(&self, intent: IntentId, receiver: Address, token: Address) -> Result<Option<Sweep>, ChainError> {
+        if self.contract.receiver(receiver, token).await?.due().is_zero() {
+            return Ok(None);
+        }
+        let call = IBatchSettlement::settleCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
+        let call = Call::encode("x402 settle", self.contract.address(), &call);
+        let receipt = self.submitter.send(call.with_intent(intent)).await?;
+        let event = receipt.event::<IBatchSettlement::Settled>(self.contract.address());
+        // Somebody else may have swept meanwhile: then there is no event, and nothing was moved by this one.
+        let amount = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
+        Ok(Some(Sweep { receipt, amount }))
+    }
+
+    /// Gives back to the payer up to `amount` of what nobody claimed, from a channel that names this account; before it, and in the same
+    /// transaction, claims what is given. What was refunded is what the contract's event says, nothing without one.
+    ///
+    /// # Errors
+    /// Final: `NotAuthorizedToRefund`, `ZeroRefund`, and those of [`Self::claim`]; else as [`Submitter::send`].
+    pub async fn refund(
+        &self,
+        intent: IntentId,
+        terms: &ChannelConfig,
+        amount: Amount,
+        claim: Option<&ClaimRow>,
+    ) -> Result<(TxReceipt, Amount), ChainError> {
+        let refund = IBatchSettlement::refundCall { config: config(terms)?, amount: amount.units() }.abi_encode();
+        self.send_refund(intent, refund, claim).await
+    }
+
+    /// As [`Self::refund`], for another receiver authorizer, who signed this refund with this nonce, and the batch with this one claim.
+    ///
+    /// # Errors
+    /// As [`Self::refund`]; `InvalidRefundNonce`, `InvalidSignature`.
+    pub async fn refund_signed(
+        &self,
+        intent: IntentId,
+        terms: &ChannelConfig,
+        amount: Amount,
+        nonce: Uint256,
+        signature: &EvmSignature,
+        claim: Option<(&ClaimRow, &EvmSignature)>,
+    ) -> Result<(TxReceipt, Amount), ChainError> {
+        let refund = IBatchSettlement::refundWithSignatureCall {
+            config: config(terms)?,
+            amount: amount.units(),
+            nonce: U256::from_be_bytes(nonce.to_be_bytes()),
+            signature: Bytes::copy_from_slice(signature.as_bytes()),
+        };
+        let Some((row, signature)) = claim else { return self.send_refund(intent, refund.abi_encode(), None).await };
+        let claim = IBatchSettlement::claimWithSignatureCall {
+            voucherClaims: voucher_claims(core::slice::from_ref(row))?,
+            signature: Bytes::copy_from_slice(signature.as_bytes()),
+        };
+        self.send_all(intent, vec![claim.abi_encode(), refund.abi_encode()]).await
+    }
+
+    async fn send_refund(&self, intent: IntentId, refund: Vec<u8>, claim: Option<&ClaimRow>) -> Result<(TxReceipt, Amount), ChainError> {
+        let mut calls = Vec::new();
+        if let Some(row) = claim {
+            calls.push(IBatchSettlement::claimCall { voucherClaims: voucher_claims(core::slice::from_ref(row))? }.abi_encode());
+        }
+        calls.push(refund);
+        self.send_all(intent, calls).await
+    }
+
+    async fn send_all(&self, intent: IntentId, calls: Vec<Vec<u8>>) -> Result<(TxReceipt, Amount), ChainError> {
+        let call = IBatchSettlement::multicallCall { data: calls.into_iter().map(Bytes::from).collect() };
+        let call = Call::encode("x402 refund", self.contract.address(), &call);
+        let receipt = self.submitter.send(call.with_intent(intent)).await?;
+        let event = receipt.event::<IBatchSettlement::Refunded>(self.contract.address());
+        let refunded = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
+        Ok((receipt, refunded))
+    }
+
+    /// As the payer: begins to take back up to `amount`, which the receiver has the withdraw delay to claim from.
+    ///
+    /// # Errors
+    /// Final: `WithdrawalAlreadyPending`, `NothingToWithdraw`, `WithdrawAmountExceedsAvailable`; else as [`Submitter::send`].
+    pub async fn begin_withdrawal(&self, terms: &ChannelConfig, amount: Amount) -> Result<TxReceipt, ChainError> {
+        let call = IBatchSettlement::initiateWithdrawCall { config: config(terms)?, amount: amount.units() };
+        self.submitter.send(Call::encode("x402 initiateWithdraw", self.contract.address(), &call)).await
+    }
+
+    /// As the payer: takes back what is left, once the withdraw delay has passed.
+    ///
+    /// # Errors
+    /// Final: `WithdrawalNotPending`, `WithdrawDelayNotElapsed`; else as [`Submitter::send`].
+    pub async fn finish_withdrawal(&self, terms: &ChannelConfig) -> Result<TxReceipt, ChainError> {
+        let call = IBatchSettlement::finalizeWithdrawCall { config: config(terms)? };
+        self.submitter.send(Call::encode("x402 finalizeWithdraw", self.contract.address(), &call)).await
+    }
+}
+
+fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IBatchSettlement::VoucherClaim>, ChainError> {
+    let claim = |row: &ClaimRow| {
+        Ok(IBatchSettlement::VoucherClaim {
+            voucher: IBatchSettlement::Voucher { channel: config(&row.config)?, maxClaimableAmount: row.ceiling.units() },
+            signature: Bytes::copy_from_slice(row.signature.as_bytes()),
+            totalClaimed: row.total.units(),
+        })
+    };
+    rows.iter().map(claim).collect()
+}
