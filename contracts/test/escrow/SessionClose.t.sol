@@ -168,7 +168,7 @@ contract SessionCloseTest is SessionFixture {
         _withdraw(_channel);
     }
 
-    /// @dev E-22: the request of a close that was taken back does not count.
+    /// @dev E-27: the request of a close that was taken back does not count.
     function test_AnotherRequestStartsAnotherPeriod() external {
         _requestClose(_channel);
         _fund(PAYER, address(escrow), 1);
