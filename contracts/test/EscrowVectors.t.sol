@@ -75,33 +75,55 @@ contract EscrowVectorsTest is TestBase {
         });
     }
 
+    /// @dev What is claimed and refunded in the vectors.
+    struct Amounts {
+        uint128 ceiling;
+        uint128 claimed;
+        uint256 refundNonce;
+        uint128 refund;
+        uint256 salt;
+    }
+
     /// @dev E-1: the addresses of the canonical contracts, which are part of the digests, on each chain.
     function test_BatchSettlement() external {
         _at = ".x402";
         IX402BatchSettlement settlement = IX402BatchSettlement(_address(".addresses.settlement"));
         vm.etch(address(settlement), vm.deployCode("X402BatchSettlement.sol:X402BatchSettlement").code);
-        uint128 ceiling = uint128(_number(".maxClaimableAmount"));
-        uint128 claimed = uint128(_number(".totalClaimed"));
-        uint256 refundNonce = _number(".refundNonce");
-        uint128 refund = uint128(_number(".refundAmount"));
-        uint256 salt = _number(".authorizationSalt");
+        Amounts memory amounts = Amounts({
+            ceiling: uint128(_number(".maxClaimableAmount")),
+            claimed: uint128(_number(".totalClaimed")),
+            refundNonce: _number(".refundNonce"),
+            refund: uint128(_number(".refundAmount")),
+            salt: _number(".authorizationSalt")
+        });
         IX402BatchSettlement.ChannelConfig memory config = _config();
-
         uint256 chains = 0;
         for (; _enter(".x402.chains", chains); ++chains) {
-            bytes32 id = settlement.getChannelId(config);
-            vm.assertEq(id, _word(".channelId"));
-            (bytes1 fields, string memory name, string memory version, uint256 chainId, address where,,) = settlement.eip712Domain();
-            vm.assertEq(_separator(fields, name, version, chainId, where), _word(".domainSeparator"));
-            vm.assertEq(settlement.getVoucherDigest(id, ceiling), _word(".voucherDigest"));
-            vm.assertEq(settlement.getRefundDigest(id, refundNonce, refund), _word(".refundDigest"));
-            vm.assertEq(ECDSA.recover(_word(".voucherDigest"), _bytes(".voucherSignature")), config.payerAuthorizer);
-            vm.assertEq(ECDSA.recover(_word(".refundDigest"), _bytes(".refundSignature")), config.receiverAuthorizer);
-            vm.assertEq(ECDSA.recover(_word(".claimBatchDigest"), _bytes(".claimBatchSignature")), config.receiverAuthorizer);
-            vm.assertEq(keccak256(abi.encode(id, salt)), _word(".erc3009Nonce"));
-            _batches(settlement, config, ceiling, claimed);
+            _domains(settlement);
+            _digests(settlement, config, amounts);
+            _batches(settlement, config, amounts.ceiling, amounts.claimed);
         }
         vm.assertEq(chains, 2);
+    }
+
+    function _domains(IX402BatchSettlement settlement) private view {
+        (bytes1 fields, string memory name, string memory version, uint256 chainId, address where,,) = settlement.eip712Domain();
+        vm.assertEq(_separator(fields, name, version, chainId, where), _word(".domainSeparator"));
+    }
+
+    function _digests(IX402BatchSettlement settlement, IX402BatchSettlement.ChannelConfig memory config, Amounts memory amounts)
+        private
+        view
+    {
+        bytes32 id = settlement.getChannelId(config);
+        vm.assertEq(id, _word(".channelId"));
+        vm.assertEq(settlement.getVoucherDigest(id, amounts.ceiling), _word(".voucherDigest"));
+        vm.assertEq(settlement.getRefundDigest(id, amounts.refundNonce, amounts.refund), _word(".refundDigest"));
+        vm.assertEq(ECDSA.recover(_word(".voucherDigest"), _bytes(".voucherSignature")), config.payerAuthorizer);
+        vm.assertEq(ECDSA.recover(_word(".refundDigest"), _bytes(".refundSignature")), config.receiverAuthorizer);
+        vm.assertEq(ECDSA.recover(_word(".claimBatchDigest"), _bytes(".claimBatchSignature")), config.receiverAuthorizer);
+        vm.assertEq(keccak256(abi.encode(id, amounts.salt)), _word(".erc3009Nonce"));
+        vm.assertEq(keccak256(abi.encode(keccak256("DepositWitness(bytes32 channelId)"), id)), _word(".depositWitness"));
     }
 
     function _batches(IX402BatchSettlement settlement, IX402BatchSettlement.ChannelConfig memory config, uint128 ceiling, uint128 claimed)
@@ -229,9 +251,7 @@ contract EscrowVectorsTest is TestBase {
         vm.assertEq(id, _word(".channelId"));
         vm.assertEq(s.escrow.domainSeparator(), _word(".domainSeparator"));
         vm.assertEq(s.escrow.getVoucherDigest(id, s.cumulativeAmount), _word(".voucherDigest"));
-        vm.assertEq(
-            s.escrow.getSettleAuthorizationDigest(id, s.cumulativeAmount, s.nonce, s.deadline), _word(".settleAuthorizationDigest")
-        );
+        vm.assertEq(s.escrow.getSettleAuthorizationDigest(id, s.cumulativeAmount, s.nonce, s.deadline), _word(".settleAuthorizationDigest"));
         vm.assertEq(s.escrow.getCloseAuthorizationDigest(id, s.cumulativeAmount, s.nonce, s.deadline), _word(".closeAuthorizationDigest"));
         address voucherSigner = ECDSA.recover(_word(".voucherDigest"), _bytes(".voucherSignature"));
         if (signer == address(0)) vm.assertEq(voucherSigner, s.payer);

@@ -463,7 +463,9 @@ contract SessionEscrow is ISessionEscrow, ReentrancyGuardTransient {
         bytes calldata signature,
         uint256 signerGas
     ) private view returns (bytes memory refusal) {
-        if (cumulativeAmount <= c.settled) return abi.encodeWithSelector(AmountNotIncreasing.selector, c.settled, cumulativeAmount);
+        if (cumulativeAmount <= c.settled) {
+            return abi.encodeWithSelector(AmountNotIncreasing.selector, c.settled, cumulativeAmount);
+        }
         if (cumulativeAmount > c.deposit) return abi.encodeWithSelector(AmountExceedsDeposit.selector, c.deposit, cumulativeAmount);
         address signer = c.authorizedSigner;
         if (signer == address(0)) signer = c.payer;
@@ -491,14 +493,9 @@ contract SessionEscrow is ISessionEscrow, ReentrancyGuardTransient {
         }
     }
 
-    function _useNonce(
-        bytes32 channelId,
-        address payee,
-        uint256 nonce,
-        uint256 deadline,
-        bytes32 digest,
-        bytes calldata payeeSignature
-    ) private {
+    function _useNonce(bytes32 channelId, address payee, uint256 nonce, uint256 deadline, bytes32 digest, bytes calldata payeeSignature)
+        private
+    {
         // check
         if (block.timestamp > deadline) revert AuthorizationExpired(deadline);
         if (nonceUsed(channelId, nonce)) revert NonceAlreadyUsed(channelId, nonce);
@@ -526,7 +523,7 @@ contract SessionEscrow is ISessionEscrow, ReentrancyGuardTransient {
     // ------------------------------------------------------------------------------------------------------------------------- tokens
 
     /// @dev A payment that is refused becomes a credit. To have one refused for want of gas, a caller would have to make the token use up
-    /// 63 times what the credit costs, over a million gas: no plain token does.
+    /// 63 times what the credit costs, half a million gas or more: no plain token does.
     function _pay(address to, address token, uint256 amount) private {
         if (amount == 0 || IERC20(token).trySafeTransfer(to, amount)) return;
         credit[to][token] += amount;

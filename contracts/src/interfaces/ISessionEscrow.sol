@@ -45,9 +45,7 @@ interface ISessionEscrow {
     event ChannelOpened(
         bytes32 indexed channelId, address indexed payer, address indexed payee, address token, address authorizedSigner, uint256 deposit
     );
-    event TopUp(
-        bytes32 indexed channelId, address indexed payer, address indexed payee, uint256 additionalDeposit, uint256 newDeposit
-    );
+    event TopUp(bytes32 indexed channelId, address indexed payer, address indexed payee, uint256 additionalDeposit, uint256 newDeposit);
     event Settled(
         bytes32 indexed channelId,
         address indexed payer,
@@ -104,7 +102,9 @@ interface ISessionEscrow {
 
     /// @notice Opens a channel with the caller as payer; pulls `deposit` through an allowance. Returns `computeChannelId`.
     /// @dev Checks, in this order: payer, payee, deposit, id, transfer; every way to open does.
-    function open(address payee, address token, uint128 deposit, bytes32 salt, address authorizedSigner) external returns (bytes32 channelId);
+    function open(address payee, address token, uint128 deposit, bytes32 salt, address authorizedSigner)
+        external
+        returns (bytes32 channelId);
 
     /// @notice Opens a channel for `from`, relayed by anyone, paid by an EIP-3009 `receiveWithAuthorization` to the escrow.
     /// @dev `nonce` must be `keccak256(abi.encode(from, payee, token, salt, authorizedSigner))`; checked first. The token must take a

@@ -34,8 +34,7 @@ interface IX402ExactPermit2Proxy {
 
     /// @notice Moves the permitted amount from `owner` to `witness.to`. Anyone may call: the signature says where it goes.
     /// @dev Checks, in this order: owner, destination, amount, time; then Permit2's own.
-    function settle(IPermit2.PermitTransferFrom calldata permit, address owner, Witness calldata witness, bytes calldata signature)
-        external;
+    function settle(IPermit2.PermitTransferFrom calldata permit, address owner, Witness calldata witness, bytes calldata signature) external;
 
     /// @notice As `settle`, after presenting a permit that gives Permit2 its allowance. One that the token refuses is passed over.
     function settleWithPermit(

@@ -43,9 +43,8 @@ contract X402BatchSettlement is IX402BatchSettlement, Multicall, ReentrancyGuard
     );
     bytes32 public constant VOUCHER_TYPEHASH = keccak256("Voucher(bytes32 channelId,uint128 maxClaimableAmount)");
     bytes32 public constant REFUND_TYPEHASH = keccak256("Refund(bytes32 channelId,uint256 nonce,uint128 amount)");
-    bytes32 public constant CLAIM_BATCH_TYPEHASH = keccak256(
-        "ClaimBatch(ClaimEntry[] claims)ClaimEntry(bytes32 channelId,uint128 maxClaimableAmount,uint128 totalClaimed)"
-    );
+    bytes32 public constant CLAIM_BATCH_TYPEHASH =
+        keccak256("ClaimBatch(ClaimEntry[] claims)ClaimEntry(bytes32 channelId,uint128 maxClaimableAmount,uint128 totalClaimed)");
     bytes32 public constant CLAIM_ENTRY_TYPEHASH =
         keccak256("ClaimEntry(bytes32 channelId,uint128 maxClaimableAmount,uint128 totalClaimed)");
 
@@ -60,10 +59,7 @@ contract X402BatchSettlement is IX402BatchSettlement, Multicall, ReentrancyGuard
     // ------------------------------------------------------------------------------------------------------------------------ deposits
 
     /// @inheritdoc IX402BatchSettlement
-    function deposit(ChannelConfig calldata config, uint128 amount, address collector, bytes calldata collectorData)
-        external
-        nonReentrant
-    {
+    function deposit(ChannelConfig calldata config, uint128 amount, address collector, bytes calldata collectorData) external nonReentrant {
         // check
         if (
             config.payer == address(0) || config.receiver == address(0) || config.receiverAuthorizer == address(0)
@@ -325,8 +321,7 @@ contract X402BatchSettlement is IX402BatchSettlement, Multicall, ReentrancyGuard
         for (uint256 i = 0; i < voucherClaims.length; ++i) {
             VoucherClaim calldata row = voucherClaims[i];
             channelIds[i] = _channelId(domain, row.voucher.channel);
-            entries[i] =
-                keccak256(abi.encode(CLAIM_ENTRY_TYPEHASH, channelIds[i], row.voucher.maxClaimableAmount, row.totalClaimed));
+            entries[i] = keccak256(abi.encode(CLAIM_ENTRY_TYPEHASH, channelIds[i], row.voucher.maxClaimableAmount, row.totalClaimed));
         }
         // EIP-712: an array of structs is the hash of their hashes, one after the other.
         digest = TypedData.digest(domain, keccak256(abi.encode(CLAIM_BATCH_TYPEHASH, keccak256(abi.encodePacked(entries)))));

@@ -42,7 +42,8 @@ contract X402ExactPermit2Proxy is IX402ExactPermit2Proxy, ReentrancyGuardTransie
         if (permit2612.value != permit.permitted.amount) revert Permit2612AmountMismatch();
         // interaction
         try IERC20Permit(permit.permitted.token)
-            .permit(owner, address(PERMIT2), permit2612.value, permit2612.deadline, permit2612.v, permit2612.r, permit2612.s) {} catch {}
+            .permit(owner, address(PERMIT2), permit2612.value, permit2612.deadline, permit2612.v, permit2612.r, permit2612.s) {}
+            catch {}
         _settle(permit, owner, witness, signature);
         emit SettledWithPermit();
     }

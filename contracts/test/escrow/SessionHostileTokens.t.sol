@@ -36,34 +36,36 @@ contract SessionHostileTokensTest is SessionFixture {
         _expectOpenReverts(address(no), abi.encodeWithSelector(SafeERC20.SafeERC20FailedOperation.selector, address(no)));
     }
 
+    function _expectShort() private {
+        vm.expectRevert(_short(0));
+        vm.prank(PAYER);
+    }
+
+    function _openSignature() private view returns (bytes memory) {
+        bytes32 witness = _openWitness(PAYEE, 0, SIGNER);
+        return _permit2("ChannelOpenWitness", "(address payee,bytes32 salt,address authorizedSigner)", witness, 1000, 0, PAYER_KEY);
+    }
+
     function test_EveryWayInChecksWhatArrives() external {
         bytes32 id = _open(SALT, 1000);
         _fund(PAYER, address(escrow), 5000);
         _fund(PAYER, address(PERMIT2), 5000);
-        bytes memory openSignature = _permit2(
-            "ChannelOpenWitness",
-            "(address payee,bytes32 salt,address authorizedSigner)",
-            _openWitness(PAYEE, 0, SIGNER),
-            1000,
-            0,
-            PAYER_KEY
-        );
+        bytes memory signature = _openSignature();
         bytes memory topUpSignature = _permit2("ChannelTopUpWitness", "(bytes32 channelId)", _topUpWitness(id), 1000, 1, PAYER_KEY);
-        bytes32 openNonce = keccak256(abi.encode(PAYER, PAYEE, address(token), bytes32(0), SIGNER));
-        bytes32 topUpNonce = keccak256(abi.encode(id, uint128(1000), PAYER, bytes32(0)));
         // The token becomes hostile after the channel was opened: it moves nothing and says it did.
         vm.etch(address(token), address(new SilentToken()).code);
-        vm.startPrank(PAYER);
-        vm.expectRevert(_short(0));
+        _expectShort();
         escrow.topUp(id, 1000);
-        vm.expectRevert(_short(0));
-        escrow.openWithAuthorization(PAYEE, address(token), 1000, 0, SIGNER, PAYER, 0, UNTIL, openNonce, "");
-        vm.expectRevert(_short(0));
-        escrow.openWithPermit2(PAYEE, address(token), 1000, 0, SIGNER, PAYER, 0, UNTIL, openSignature);
-        vm.expectRevert(_short(0));
-        escrow.topUpWithAuthorization(id, 1000, PAYER, 0, 0, UNTIL, topUpNonce, "");
-        vm.expectRevert(_short(0));
+        _expectShort();
+        escrow.openWithPermit2(PAYEE, address(token), 1000, 0, SIGNER, PAYER, 0, UNTIL, signature);
+        _expectShort();
         escrow.topUpWithPermit2(id, 1000, PAYER, 1, UNTIL, topUpSignature);
+        bytes32 nonce = keccak256(abi.encode(PAYER, PAYEE, address(token), bytes32(0), SIGNER));
+        _expectShort();
+        escrow.openWithAuthorization(PAYEE, address(token), 1000, 0, SIGNER, PAYER, 0, UNTIL, nonce, "");
+        nonce = keccak256(abi.encode(id, uint128(1000), PAYER, bytes32(0)));
+        _expectShort();
+        escrow.topUpWithAuthorization(id, 1000, PAYER, 0, 0, UNTIL, nonce, "");
         _check(id, 1000, 0, false);
     }
 
@@ -173,9 +175,8 @@ contract SessionHostileTokensTest is SessionFixture {
         rows[0] = ISessionEscrow.Settlement(id, 800, _voucher(id, 800));
         calls = new bytes[](14);
         calls[0] = abi.encodeCall(ISessionEscrow.open, (PAYEE, address(token), 1, SALT, SIGNER));
-        calls[1] = abi.encodeCall(
-            ISessionEscrow.openWithAuthorization, (PAYEE, address(token), 1, SALT, SIGNER, PAYER, 0, UNTIL, bytes32(0), "")
-        );
+        calls[1] =
+            abi.encodeCall(ISessionEscrow.openWithAuthorization, (PAYEE, address(token), 1, SALT, SIGNER, PAYER, 0, UNTIL, bytes32(0), ""));
         calls[2] = abi.encodeCall(ISessionEscrow.openWithPermit2, (PAYEE, address(token), 1, SALT, SIGNER, PAYER, 0, UNTIL, ""));
         calls[3] = abi.encodeCall(ISessionEscrow.topUp, (id, 1));
         calls[4] = abi.encodeCall(ISessionEscrow.topUpWithAuthorization, (id, 1, PAYER, 0, 0, UNTIL, 0, ""));

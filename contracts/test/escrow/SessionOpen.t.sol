@@ -87,9 +87,17 @@ contract SessionOpenTest is SessionFixture {
 
     // ------------------------------------------------------------------------------------------------------------ openWithAuthorization
 
-    function _authorized(address payee, uint128 deposit, bytes32 salt, address from, bytes32 nonce, bytes memory signature) private {
+    /// @dev What changes from one relayed opening to another.
+    struct Authorized {
+        address payee;
+        uint128 deposit;
+        bytes32 salt;
+        bytes32 nonce;
+    }
+
+    function _authorized(Authorized memory a, bytes memory signature) private {
         vm.prank(STRANGER);
-        escrow.openWithAuthorization(payee, address(token), deposit, salt, SIGNER, from, 0, UNTIL, nonce, signature);
+        escrow.openWithAuthorization(a.payee, address(token), a.deposit, a.salt, SIGNER, PAYER, 0, UNTIL, a.nonce, signature);
     }
 
     function test_AnAuthorizationOpensForItsSigner() external {
@@ -99,7 +107,7 @@ contract SessionOpenTest is SessionFixture {
         bytes32 id = _channelId(PAYER, PAYEE, SALT, SIGNER);
         vm.expectEmit(address(escrow));
         emit ISessionEscrow.ChannelOpened(id, PAYER, PAYEE, address(token), SIGNER, 1000);
-        _authorized(PAYEE, 1000, SALT, PAYER, nonce, signature);
+        _authorized(Authorized(PAYEE, 1000, SALT, nonce), signature);
         _checkOpened(id, PAYER, SIGNER, 1000);
     }
 
@@ -111,14 +119,14 @@ contract SessionOpenTest is SessionFixture {
         // With its own nonce for another payee, or the right one for the other: neither opens anything.
         bytes32 other = keccak256(abi.encode(PAYER, STRANGER, address(token), SALT, SIGNER));
         vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.NonceMismatch.selector, other, nonce));
-        _authorized(STRANGER, 1000, SALT, PAYER, nonce, signature);
+        _authorized(Authorized(STRANGER, 1000, SALT, nonce), signature);
         vm.expectRevert(ERC3009.ERC3009InvalidSignature.selector);
-        _authorized(STRANGER, 1000, SALT, PAYER, other, signature);
+        _authorized(Authorized(STRANGER, 1000, SALT, other), signature);
         other = keccak256(abi.encode(PAYER, PAYEE, address(token), bytes32(0), SIGNER));
         vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.NonceMismatch.selector, other, nonce));
-        _authorized(PAYEE, 1000, 0, PAYER, nonce, signature);
+        _authorized(Authorized(PAYEE, 1000, 0, nonce), signature);
         vm.expectRevert(ERC3009.ERC3009InvalidSignature.selector);
-        _authorized(PAYEE, 1001, SALT, PAYER, nonce, signature);
+        _authorized(Authorized(PAYEE, 1001, SALT, nonce), signature);
         vm.assertEq(token.balanceOf(address(escrow)), 0);
     }
 
@@ -148,7 +156,9 @@ contract SessionOpenTest is SessionFixture {
             _openSignature(PAYEE, 0, SIGNER, 1000),
             _openSignature(PAYEE, SALT, address(0), 1000),
             _openSignature(PAYEE, SALT, SIGNER, 999),
-            _permit2("ChannelTopUpWitness", "(bytes32 channelId)", _topUpWitness(_channelId(PAYER, PAYEE, SALT, SIGNER)), 1000, 0, PAYER_KEY)
+            _permit2(
+                "ChannelTopUpWitness", "(bytes32 channelId)", _topUpWitness(_channelId(PAYER, PAYEE, SALT, SIGNER)), 1000, 0, PAYER_KEY
+            )
         ];
         for (uint256 i = 0; i < 5; ++i) {
             vm.expectRevert(DevPermit2.InvalidSigner.selector);

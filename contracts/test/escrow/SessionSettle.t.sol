@@ -221,7 +221,8 @@ contract SessionSettleTest is SessionFixture {
         ISessionEscrow.Settlement[] memory rows = new ISessionEscrow.Settlement[](1);
         rows[0] = _rowOf(_open(bytes32(uint256(1)), 1000, address(new ContractAccount(SIGNER))), 100);
         vm.prank(PAYEE);
-        (bool ok, bytes memory error) = address(escrow).call{gas: 400_000}(abi.encodeCall(ISessionEscrow.settleMany, (address(token), rows)));
+        (bool ok, bytes memory error) =
+            address(escrow).call{gas: 400_000}(abi.encodeCall(ISessionEscrow.settleMany, (address(token), rows)));
         vm.assertFalse(ok);
         vm.assertEq(bytes32(bytes4(error)), bytes32(ISessionEscrow.NotEnoughGas.selector));
         vm.assertEq(_many(rows), 100);

@@ -28,16 +28,24 @@ contract SessionTopUpTest is SessionFixture {
         return keccak256(abi.encode(id, amount, from, salt));
     }
 
-    function _authorized(bytes32 id, uint128 amount, address from, bytes32 nonce, bytes memory signature) private {
+    /// @dev What changes from one relayed top-up to another.
+    struct Authorized {
+        bytes32 id;
+        uint128 amount;
+        address from;
+        bytes32 nonce;
+    }
+
+    function _authorized(Authorized memory a, bytes memory signature) private {
         vm.prank(STRANGER);
-        escrow.topUpWithAuthorization(id, amount, from, TOP_UP_SALT, 0, UNTIL, nonce, signature);
+        escrow.topUpWithAuthorization(a.id, a.amount, a.from, TOP_UP_SALT, 0, UNTIL, a.nonce, signature);
     }
 
     function _topUpByAuthorization(address from, uint256 key, uint128 amount) private {
         token.mint(from, amount);
         bytes32 nonce = _nonce(_channel, amount, from, TOP_UP_SALT);
         bytes memory signature = _receive(from, amount, nonce, key);
-        _authorized(_channel, amount, from, nonce, signature);
+        _authorized(Authorized(_channel, amount, from, nonce), signature);
     }
 
     function _topUpByPermit2(address from, uint256 key, uint128 amount, uint256 nonce) private {
@@ -74,7 +82,7 @@ contract SessionTopUpTest is SessionFixture {
             vm.expectRevert(expected);
             _topUp(PAYER, id, 1);
             vm.expectRevert(expected);
-            _authorized(id, 1, PAYER, nonce, "");
+            _authorized(Authorized(id, 1, PAYER, nonce), "");
             vm.expectRevert(expected);
             escrow.topUpWithPermit2(id, 1, PAYER, 0, UNTIL, "");
             _closeOnce();
@@ -97,7 +105,7 @@ contract SessionTopUpTest is SessionFixture {
         vm.expectRevert(overflow);
         _topUp(PAYER, _channel, type(uint128).max);
         vm.expectRevert(ISessionEscrow.ZeroDeposit.selector);
-        _authorized(_channel, 0, PAYER, _nonce(_channel, 0, PAYER, TOP_UP_SALT), "");
+        _authorized(Authorized(_channel, 0, PAYER, _nonce(_channel, 0, PAYER, TOP_UP_SALT)), "");
         vm.expectRevert(ISessionEscrow.ZeroDeposit.selector);
         escrow.topUpWithPermit2(_channel, 0, PAYER, 0, UNTIL, "");
         _check(_channel, 1000, 0, false);
@@ -111,15 +119,15 @@ contract SessionTopUpTest is SessionFixture {
         bytes memory signature = _receive(PAYER, 100, nonce, PAYER_KEY);
         bytes32 needed = _nonce(other, 100, PAYER, TOP_UP_SALT);
         vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.NonceMismatch.selector, needed, nonce));
-        _authorized(other, 100, PAYER, nonce, signature);
+        _authorized(Authorized(other, 100, PAYER, nonce), signature);
         vm.expectRevert(ERC3009.ERC3009InvalidSignature.selector);
-        _authorized(other, 100, PAYER, needed, signature);
+        _authorized(Authorized(other, 100, PAYER, needed), signature);
         needed = _nonce(_channel, 101, PAYER, TOP_UP_SALT);
         vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.NonceMismatch.selector, needed, nonce));
-        _authorized(_channel, 101, PAYER, nonce, signature);
-        _authorized(_channel, 100, PAYER, nonce, signature);
+        _authorized(Authorized(_channel, 101, PAYER, nonce), signature);
+        _authorized(Authorized(_channel, 100, PAYER, nonce), signature);
         vm.expectRevert(abi.encodeWithSelector(ERC3009.ERC3009UsedAuthorization.selector, PAYER, nonce));
-        _authorized(_channel, 100, PAYER, nonce, signature);
+        _authorized(Authorized(_channel, 100, PAYER, nonce), signature);
         _check(_channel, 1100, 0, false);
     }
 

@@ -159,9 +159,13 @@ contract SessionHandler is SessionParties {
         Known storage k = _known[which % _known.length];
         bool may = false;
         uint256 readyAt = k.closeRequestedAt == 0 ? 0 : k.closeRequestedAt + GRACE;
-        if (k.finalized) vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.ChannelFinalized.selector, k.id));
-        else if (readyAt == 0 || block.timestamp < readyAt) vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.CloseNotReady.selector, k.id, readyAt));
-        else may = true;
+        if (k.finalized) {
+            vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.ChannelFinalized.selector, k.id));
+        } else if (readyAt == 0 || block.timestamp < readyAt) {
+            vm.expectRevert(abi.encodeWithSelector(ISessionEscrow.CloseNotReady.selector, k.id, readyAt));
+        } else {
+            may = true;
+        }
         _withdraw(k.id);
         if (may) _finalized(k);
     }

@@ -122,21 +122,13 @@ abstract contract SessionParties is TestBase {
         return _sign(key, _digest(TestUSDC(address(token)).DOMAIN_SEPARATOR(), message));
     }
 
-    /// @dev `PermitWitnessTransferFrom` to the escrow; `name` and `fields` are the type of the witness, `witness` is its hash.
-    function _permit2(string memory name, string memory fields, bytes32 witness, uint256 amount, uint256 nonce, uint256 key)
-        internal
-        view
-        returns (bytes memory)
-    {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)"),
-                keccak256("Permit2"),
-                block.chainid,
-                address(PERMIT2)
-            )
-        );
-        bytes32 typehash = keccak256(
+    function _permit2Domain() private view returns (bytes32) {
+        bytes32 typehash = keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)");
+        return keccak256(abi.encode(typehash, keccak256("Permit2"), block.chainid, address(PERMIT2)));
+    }
+
+    function _permit2Typehash(string memory name, string memory fields) private pure returns (bytes32) {
+        return keccak256(
             abi.encodePacked(
                 "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,",
                 name,
@@ -146,12 +138,26 @@ abstract contract SessionParties is TestBase {
                 "TokenPermissions(address token,uint256 amount)"
             )
         );
-        bytes32 permitted = keccak256(abi.encode(keccak256("TokenPermissions(address token,uint256 amount)"), address(token), amount));
-        return _sign(key, _digest(domain, keccak256(abi.encode(typehash, permitted, address(escrow), nonce, UNTIL, witness))));
+    }
+
+    function _permitted(uint256 amount) private view returns (bytes32) {
+        return keccak256(abi.encode(keccak256("TokenPermissions(address token,uint256 amount)"), address(token), amount));
+    }
+
+    /// @dev `PermitWitnessTransferFrom` to the escrow; `name` and `fields` are the type of the witness, `witness` is its hash.
+    function _permit2(string memory name, string memory fields, bytes32 witness, uint256 amount, uint256 nonce, uint256 key)
+        internal
+        view
+        returns (bytes memory)
+    {
+        bytes32 typehash = _permit2Typehash(name, fields);
+        bytes32 message = keccak256(abi.encode(typehash, _permitted(amount), address(escrow), nonce, UNTIL, witness));
+        return _sign(key, _digest(_permit2Domain(), message));
     }
 
     function _openWitness(address payee, bytes32 salt, address signer) internal pure returns (bytes32) {
-        return keccak256(abi.encode(keccak256("ChannelOpenWitness(address payee,bytes32 salt,address authorizedSigner)"), payee, salt, signer));
+        return
+            keccak256(abi.encode(keccak256("ChannelOpenWitness(address payee,bytes32 salt,address authorizedSigner)"), payee, salt, signer));
     }
 
     function _topUpWitness(bytes32 id) internal pure returns (bytes32) {

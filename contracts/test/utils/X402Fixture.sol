@@ -108,9 +108,7 @@ abstract contract X402Parties is TestBase {
         );
         return _digest(
             _domain(),
-            keccak256(
-                abi.encode(typehash, c.payer, c.payerAuthorizer, c.receiver, c.receiverAuthorizer, c.token, c.withdrawDelay, c.salt)
-            )
+            keccak256(abi.encode(typehash, c.payer, c.payerAuthorizer, c.receiver, c.receiverAuthorizer, c.token, c.withdrawDelay, c.salt))
         );
     }
 
@@ -119,7 +117,10 @@ abstract contract X402Parties is TestBase {
     }
 
     function _refundDigest(bytes32 id, uint256 nonce, uint128 amount) internal view returns (bytes32) {
-        return _digest(_domain(), keccak256(abi.encode(keccak256("Refund(bytes32 channelId,uint256 nonce,uint128 amount)"), id, nonce, amount)));
+        return
+            _digest(
+                _domain(), keccak256(abi.encode(keccak256("Refund(bytes32 channelId,uint256 nonce,uint128 amount)"), id, nonce, amount))
+            );
     }
 
     function _batchDigest(IX402BatchSettlement.VoucherClaim[] memory rows) internal view returns (bytes32) {
@@ -137,9 +138,8 @@ abstract contract X402Parties is TestBase {
                 )
             );
         }
-        bytes32 typehash = keccak256(
-            "ClaimBatch(ClaimEntry[] claims)ClaimEntry(bytes32 channelId,uint128 maxClaimableAmount,uint128 totalClaimed)"
-        );
+        bytes32 typehash =
+            keccak256("ClaimBatch(ClaimEntry[] claims)ClaimEntry(bytes32 channelId,uint128 maxClaimableAmount,uint128 totalClaimed)");
         return _digest(_domain(), keccak256(abi.encode(typehash, keccak256(entries))));
     }
 
@@ -208,33 +208,39 @@ abstract contract X402Parties is TestBase {
         return vm.sign(PAYER_KEY, _digest(usdc.DOMAIN_SEPARATOR(), message));
     }
 
+    function _permit2Domain() private view returns (bytes32) {
+        bytes32 typehash = keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)");
+        return keccak256(abi.encode(typehash, keccak256("Permit2"), block.chainid, address(PERMIT2)));
+    }
+
+    function _permit2Typehash(string memory name, string memory fields) private pure returns (bytes32) {
+        string memory permissions = "TokenPermissions(address token,uint256 amount)";
+        string memory definition = string.concat(name, fields);
+        // The definitions stand in the order of their names.
+        string memory definitions = bytes(name)[0] < "T" ? string.concat(definition, permissions) : string.concat(permissions, definition);
+        return keccak256(
+            abi.encodePacked(
+                "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,",
+                name,
+                " witness)",
+                definitions
+            )
+        );
+    }
+
+    function _permitted(uint256 amount) private view returns (bytes32) {
+        return keccak256(abi.encode(keccak256("TokenPermissions(address token,uint256 amount)"), address(token), amount));
+    }
+
     /// @dev `PermitWitnessTransferFrom` of the payer; `name` and `fields` are the type of the witness, `witness` is its hash.
     function _permit2(address spender, string memory name, string memory fields, bytes32 witness, uint256 amount, uint256 nonce)
         internal
         view
         returns (bytes memory)
     {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)"),
-                keccak256("Permit2"),
-                block.chainid,
-                address(PERMIT2)
-            )
-        );
-        string memory permissions = "TokenPermissions(address token,uint256 amount)";
-        string memory definition = string.concat(name, fields);
-        bytes32 typehash = keccak256(
-            abi.encodePacked(
-                "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,",
-                name,
-                " witness)",
-                // The definitions stand in the order of their names.
-                bytes(name)[0] < "T" ? string.concat(definition, permissions) : string.concat(permissions, definition)
-            )
-        );
-        bytes32 permitted = keccak256(abi.encode(keccak256(bytes(permissions)), address(token), amount));
-        return _sign(PAYER_KEY, _digest(domain, keccak256(abi.encode(typehash, permitted, spender, nonce, UNTIL, witness))));
+        bytes32 typehash = _permit2Typehash(name, fields);
+        bytes32 message = keccak256(abi.encode(typehash, _permitted(amount), spender, nonce, UNTIL, witness));
+        return _sign(PAYER_KEY, _digest(_permit2Domain(), message));
     }
 }
 
