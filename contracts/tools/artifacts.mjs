@@ -3,7 +3,20 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const NAMES = ["Ledger", "LedgerFactory", "Groth16Verifier", "BookPaths", "DevPermit2", "TestUSDC", "TestUSDT"];
+const NAMES = [
+  "Ledger",
+  "LedgerFactory",
+  "Groth16Verifier",
+  "BookPaths",
+  "SessionEscrow",
+  "X402BatchSettlement",
+  "ERC3009DepositCollector",
+  "Permit2DepositCollector",
+  "X402ExactPermit2Proxy",
+  "DevPermit2",
+  "TestUSDC",
+  "TestUSDT",
+];
 const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
 const read = (file) => {
   try {

@@ -12,6 +12,11 @@ pub(crate) enum Artifact {
     LedgerFactory,
     Groth16Verifier,
     BookPaths,
+    SessionEscrow,
+    X402BatchSettlement,
+    Erc3009DepositCollector,
+    Permit2DepositCollector,
+    X402ExactPermit2Proxy,
     DevPermit2,
     TestUsdc,
     TestUsdt,
@@ -24,8 +29,20 @@ struct Document {
 }
 
 impl Artifact {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Ledger, Self::LedgerFactory, Self::Groth16Verifier, Self::BookPaths, Self::DevPermit2, Self::TestUsdc, Self::TestUsdt];
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Ledger,
+        Self::LedgerFactory,
+        Self::Groth16Verifier,
+        Self::BookPaths,
+        Self::SessionEscrow,
+        Self::X402BatchSettlement,
+        Self::Erc3009DepositCollector,
+        Self::Permit2DepositCollector,
+        Self::X402ExactPermit2Proxy,
+        Self::DevPermit2,
+        Self::TestUsdc,
+        Self::TestUsdt,
+    ];
 
     const fn json(self) -> &'static str {
         match self {
@@ -33,6 +50,19 @@ impl Artifact {
             Self::Groth16Verifier => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/Groth16Verifier.json")),
             Self::LedgerFactory => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/LedgerFactory.json")),
             Self::BookPaths => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/BookPaths.json")),
+            Self::SessionEscrow => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/SessionEscrow.json")),
+            Self::X402BatchSettlement => {
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/X402BatchSettlement.json"))
+            }
+            Self::Erc3009DepositCollector => {
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/ERC3009DepositCollector.json"))
+            }
+            Self::Permit2DepositCollector => {
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/Permit2DepositCollector.json"))
+            }
+            Self::X402ExactPermit2Proxy => {
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/X402ExactPermit2Proxy.json"))
+            }
             Self::DevPermit2 => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/DevPermit2.json")),
             Self::TestUsdc => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/TestUSDC.json")),
             Self::TestUsdt => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/TestUSDT.json")),
@@ -55,7 +85,7 @@ impl Artifact {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use alloy::sol_types::{SolEvent, SolInterface};
@@ -65,6 +95,18 @@ mod tests {
 
     fn selectors(abi: &JsonAbi) -> BTreeSet<[u8; 4]> {
         abi.functions().map(|function| function.selector().0).collect()
+    }
+
+    /// The functions and events of a binding are the contract's, and the contract has every error of it. The contract may have more errors:
+    /// those of its libraries.
+    pub(crate) fn check_binding<C: SolInterface, E: SolInterface>(artifact: Artifact, events: &[[u8; 32]]) {
+        let abi = artifact.abi().expect("an ABI");
+        assert_eq!(C::selectors().collect::<BTreeSet<_>>(), selectors(&abi), "{artifact:?}");
+        let errors: BTreeSet<[u8; 4]> = abi.errors().map(|error| error.selector().0).collect();
+        let missing: Vec<_> = E::selectors().filter(|selector| !errors.contains(selector)).collect();
+        assert!(missing.is_empty(), "{artifact:?}: {missing:?}");
+        let bound: BTreeSet<_> = events.iter().copied().collect();
+        assert_eq!(bound, abi.events().map(|event| event.selector().0).collect(), "{artifact:?}");
     }
 
     #[test]

@@ -23,8 +23,10 @@ mod payer;
 mod relay;
 mod revert;
 mod rpc;
+pub mod session_escrow;
 mod submitter;
 mod token;
+pub mod x402;
 
 pub use at::LedgerAt;
 pub use authorization::OpenAuthorization;
