@@ -96,6 +96,8 @@ pub struct SettlementSection {
     /// Nanos that a book must have to collect for the settlement at an interval to take it; one with a closing channel is taken in any
     /// case, and `millstream settle run` takes all.
     pub book_min_nanos: u64,
+    /// Settlements within which moving channels together must save the gas that it costs; 0 moves nothing.
+    pub compact_within_settlements: u32,
 }
 
 /// `[prover]`.
@@ -140,7 +142,7 @@ impl Default for BillingSection {
 
 impl Default for SettlementSection {
     fn default() -> Self {
-        Self { interval_secs: 0, serve_at_percent: 25, book_min_nanos: 0 }
+        Self { interval_secs: 0, serve_at_percent: 25, book_min_nanos: 0, compact_within_settlements: 24 }
     }
 }
 

@@ -24,6 +24,9 @@ fn each_group_of_rows_has_a_lie_that_it_alone_refuses() {
     let (empty, held) = (Book::empty(size(1)), book(1, &[1_000]));
     let top_up = Operation::TopUp { uid: uid(0), amount_nanos: 5 };
     let close = Operation::Close { uid: uid(0) };
+    let out = Operation::MoveOut { uid: uid(0) };
+    // What is in a slot already comes into it again.
+    let arriving = |slot: &RegisterSlot| RegisterSlot { touched: true, into: true, ..slot.clone() };
     let last = |group: &str| *groups.variables(group).last().expect("has variables");
     let mut refused = BTreeSet::new();
     let mut check =
@@ -46,13 +49,20 @@ fn each_group_of_rows_has_a_lie_that_it_alone_refuses() {
     check("only where touched", &held, &[], &|slot| slot.delta_nanos = 1, &|_| vec![]);
 
     // L-16.
-    check("open on an empty slot", &empty, &[open(0, 9)], &|slot| slot.before.settled_nanos = 1, &|_| vec![]);
+    check("filled when empty", &empty, &[open(0, 9)], &|slot| slot.before.settled_nanos = 1, &|_| vec![]);
     check("key word", &held, &[top_up], &|slot| slot.key_word = key_x(9), &|_| vec![]);
     check("uid word", &held, &[top_up], &|slot| slot.uid_word += Fr::ONE, &|_| vec![]);
 
     // L-17, L-18.
     check("deposit", &held, &[top_up], &|slot| slot.delta_nanos = u64::MAX - 999, &|_| vec![]);
     check("refund", &held, &[close], &|slot| slot.refund_nanos += 1, &|_| vec![]);
+
+    // L-30.
+    check("moved out", &held, &[out], &|slot| slot.refund_nanos += 1, &|_| vec![]);
+    check("moved out", &held, &[out], &|slot| slot.key_word = key_x(9), &|_| vec![]);
+    check("only where touched", &held, &[], &|slot| slot.out = true, &|_| vec![]);
+    check("only where touched", &held, &[out], &|slot| slot.close = true, &|_| vec![]);
+    check("filled when empty", &held, &[], &|slot| *slot = arriving(slot), &|_| vec![]);
     for group in ["slot after", "static leaves", "static trees", "dynamic trees", "roots", "commitment tree", "evaluation"] {
         check(group, &held, &[top_up], &|_| {}, &|z| vec![(last(group), z[last(group)] + Fr::ONE)]);
     }
