@@ -262,22 +262,22 @@ contract MoveTest is LedgerFixture {
 
     function test_RevertWhen_ANumberIsNotCanonical() external {
         (, ILedger.Registration[] memory list) = _one();
-        bytes memory call = abi.encodeCall(ILedger.register, (list, _none));
+        bytes memory sent = abi.encodeCall(ILedger.register, (list, _none));
         // The settled amount of both rows, with a bit above its 64: the same content, but no number.
         uint256 found = 0;
-        for (uint256 at = 4; at < call.length; at += 32) {
+        for (uint256 at = 4; at < sent.length; at += 32) {
             uint256 word;
             assembly ("memory-safe") {
-                word := mload(add(add(call, 32), at))
+                word := mload(add(add(sent, 32), at))
                 if eq(word, 2000000000) {
-                    mstore(add(add(call, 32), at), or(word, shl(64, 1)))
+                    mstore(add(add(sent, 32), at), or(word, shl(64, 1)))
                     found := add(found, 1)
                 }
             }
         }
         vm.assertEq(found, 2);
         vm.prank(OPERATOR);
-        (bool ok,) = address(ledger).call(call);
+        (bool ok,) = address(ledger).call(sent);
         vm.assertFalse(ok);
     }
 

@@ -191,6 +191,7 @@ impl Settler {
         if moves.is_empty() {
             return Ok(());
         }
+        let ends = ends(&view, &moves)?;
         let proved = tokio::select! {
             biased;
             asked = self.request_comes() => {
@@ -198,7 +199,7 @@ impl Settler {
                 info!(channels = moves.len(), "channels are not moved: a request came");
                 return Ok(());
             }
-            proved = self.prove_registrations(&view, ends(&view, &moves)?) => proved?,
+            proved = self.prove_registrations(&view, ends) => proved?,
         };
         // From here on it is one transaction, which delays no other.
         let (registrations, prove_seconds) = proved;
@@ -264,7 +265,7 @@ impl Settler {
                 operations.entry(book).or_default().push(operation(view, served)?);
             }
         }
-        let (registrations, seconds) = self.prove_registrations(view, operations).await?;
+        let (registrations, seconds) = self.prove_registrations(view, operations.into_iter().collect()).await?;
         let mut rows = BTreeMap::new();
         for (index, registration) in registrations.iter().enumerate() {
             for (row_index, row) in registration.rows.iter().enumerate() {
@@ -281,7 +282,7 @@ impl Settler {
     async fn prove_registrations(
         &self,
         view: &View,
-        operations: impl IntoIterator<Item = (BookId, Vec<Operation>)>,
+        operations: Vec<(BookId, Vec<Operation>)>,
     ) -> anyhow::Result<(Vec<BookRegistration>, f64)> {
         let (mut registrations, mut wanted) = (Vec::new(), Vec::new());
         for (book, operations) in operations {
