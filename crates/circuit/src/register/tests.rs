@@ -316,9 +316,10 @@ fn a_move_that_changes_anything_is_refused() {
     });
 
     // One flag beside `touched`.
-    check("out untouched", 1, &|slots| slots[3].out = true);
-    check("in untouched", 1, &|slots| slots[3].into = true);
-    for (what, flag) in [("open", (|slot| slot.open = true) as fn(&mut RegisterSlot)), ("close", |slot| slot.close = true)] {
+    check("out untouched", 2, &|slots| slots[3].out = true);
+    check("in untouched", 2, &|slots| slots[3].into = true);
+    let flags: [(&str, fn(&mut RegisterSlot)); 2] = [("open", |slot| slot.open = true), ("close", |slot| slot.close = true)];
+    for (what, flag) in flags {
         for number in [0, 2] {
             let mut statement = RegisterStatement::new(place(), &start(), &[out(0), into(2, 9)]).expect("can be moved");
             flag(&mut statement.inputs_mut().slots[number]);
