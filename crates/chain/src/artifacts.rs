@@ -137,6 +137,8 @@ pub(crate) mod tests {
             ("CloseRequested", 1),
             ("Included", 2),
             ("Closed", 2),
+            ("MovedOut", 2),
+            ("MovedIn", 2),
             ("Registered", 1),
             ("Settled", 1),
             ("OpenCancelled", 1),

@@ -24,9 +24,9 @@ use tokio::sync::watch;
 use crate::core::{Core, Stopped, stopped, store_table};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
-use crate::plan::{Floor, Served, SettlePlan};
+use crate::plan::Floor;
 use crate::proofs::{self, Bill, ProofFailure};
-use crate::settle::Settler;
+use crate::settle::{MoveView, Plan, Settler};
 
 /// What the handlers need.
 pub(crate) struct Admin {
@@ -276,12 +276,12 @@ fn channels_after(reader: &dyn Read, after: Option<ChannelId>, limit: usize) -> 
 }
 
 async fn settle_plan(State(admin): Shared) -> Result<Json<Value>, Problem> {
-    let (served, plan) = admin.settler.plan().await?;
-    Ok(Json(plan_json(&served, &plan, admin.ledger.id())))
+    Ok(Json(plan_json(&admin.settler.plan().await?, admin.ledger.id())))
 }
 
-fn plan_json(served: &[Served], plan: &SettlePlan, ledger: millstream_types::LedgerId) -> Value {
+fn plan_json(plan: &Plan, ledger: millstream_types::LedgerId) -> Value {
     use millstream_engine::RequestKind;
+    let Plan { served, settle: plan, moves } = plan;
     let mut books = std::collections::BTreeMap::new();
     for served in served {
         // A void request changes no book.
@@ -308,6 +308,7 @@ fn plan_json(served: &[Served], plan: &SettlePlan, ledger: millstream_types::Led
         "register": register.collect::<Vec<_>>(),
         "settle": settle.collect::<Vec<_>>(),
         "epochs": epochs.collect::<Vec<_>>(),
+        "moves": moves.iter().map(MoveView::from).collect::<Vec<_>>(),
         "waiting": plan.waiting,
     })
 }

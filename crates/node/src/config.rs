@@ -102,6 +102,8 @@ pub struct SettlementSection {
     pub gas_percent_max: u8,
     /// Nanos from which a book is settled at an interval whatever gas costs; 0 for no such bound.
     pub book_risk_nanos_max: u64,
+    /// Settlements within which moving channels together must save the gas that it costs; 0 moves nothing.
+    pub compact_within_settlements: u32,
 }
 
 /// `[prover]`.
@@ -146,7 +148,15 @@ impl Default for BillingSection {
 
 impl Default for SettlementSection {
     fn default() -> Self {
-        Self { interval_secs: 0, serve_at_percent: 25, book_min_nanos: 0, coin_nanos: 0, gas_percent_max: 5, book_risk_nanos_max: 0 }
+        Self {
+            interval_secs: 0,
+            serve_at_percent: 25,
+            book_min_nanos: 0,
+            coin_nanos: 0,
+            gas_percent_max: 5,
+            book_risk_nanos_max: 0,
+            compact_within_settlements: 24,
+        }
     }
 }
 

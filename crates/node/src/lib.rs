@@ -1,7 +1,7 @@
 //! The settlement node: QUIC in front, the engine behind one committing thread, the chain beside it.
 //!
 //! A payment goes through these rooms: `session` decodes and verifies, `core` applies and persists, `session` answers. Beside them `follower` reads the chain
-//! into the core, `errands` seals epochs, `plan` and `settle` decide and carry out what goes on-chain, `admin` shows and controls.
+//! into the core, `errands` seals epochs, `plan`, `moves` and `settle` decide and carry out what goes on-chain, `admin` shows and controls.
 
 mod admin;
 #[cfg(test)]
@@ -13,6 +13,7 @@ mod core_tests;
 mod errands;
 mod follower;
 mod metrics;
+mod moves;
 mod plan;
 mod proofs;
 mod prove;
@@ -122,7 +123,8 @@ impl Node {
         let view = Arc::new(view);
         let kept = config.server.data_dir.join("proofs");
         let proofs = Arc::new(Proofs::new(ledger.clone(), keys_dir, kept, service_options(&config.prover), Arc::clone(&metrics)));
-        let settler = Settler::new(core.clone(), ledger.clone(), submitter, proofs, Arc::clone(&metrics), Arc::clone(&view));
+        let within = config.settlement.compact_within_settlements;
+        let settler = Settler::new(core.clone(), ledger.clone(), submitter, proofs, within, Arc::clone(&metrics), Arc::clone(&view));
         let settler = Arc::new(settler);
 
         let options = transport_options(config);

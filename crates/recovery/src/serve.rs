@@ -144,7 +144,7 @@ fn operation(rebuilt: &RebuiltLedger, request: &RebuiltRequest, slot: Option<u16
 
 fn slot_row(row: &Row) -> SlotRow {
     let (flags, key_x) = (row.flags(), field_to_word(row.key_x()));
-    SlotRow { slot: row.slot, flags, delta: row.delta_nanos, refund: row.refund_nanos(), uid: row.uid.to_uid(), key_x }
+    SlotRow { slot: row.slot, flags, delta: row.delta_nanos(), refund: row.refund_nanos(), uid: row.uid.to_uid(), key_x }
 }
 
 /// A request as the ledger is shown it, with the row that serves it.
