@@ -15,6 +15,7 @@ use millstream_types::{ChainId, Hash256};
 
 use crate::circuit_id::CircuitId;
 use crate::error::ProverError;
+use crate::pinned_verifier::VerifierKey;
 use crate::setup::{ToxicWaste, generate, verifying_key};
 use crate::verifying_key::VerifyingKey;
 
@@ -44,15 +45,29 @@ pub fn default_keys_dir() -> Result<PathBuf, ProverError> {
         .ok_or(ProverError::NoKeysDir { variable: KEYS_DIR_VARIABLE })
 }
 
+/// The verifying key of a circuit's development keys, without making the proving key.
+///
+/// # Errors
+/// [`ProverError::Degenerate`]; see [`InsecureDevKeys::generate`].
+pub fn insecure_dev_verifier_key(circuit: CircuitId) -> Result<VerifierKey, ProverError> {
+    let (digest, key) = dev_verifying_key(circuit)?;
+    Ok(VerifierKey { circuit, circuit_digest: Hash256::from_bytes(digest), words: key.words() })
+}
+
 /// The hash of the verifying key of a circuit's development keys, without making the proving key: what to look for in a ledger that should
 /// not have it.
 ///
 /// # Errors
 /// [`ProverError::Degenerate`]; see [`InsecureDevKeys::generate`].
 pub fn insecure_dev_key_hash(circuit: CircuitId) -> Result<Hash256, ProverError> {
+    dev_verifying_key(circuit).map(|(_, key)| key.key_hash())
+}
+
+fn dev_verifying_key(circuit: CircuitId) -> Result<([u8; 32], VerifyingKey), ProverError> {
     let structure = circuit.structure();
-    let key = verifying_key(&structure, &ToxicWaste::insecure_dev(&structure.digest()));
-    VerifyingKey::new(&key).map(|key| key.key_hash()).map_err(|reason| ProverError::Degenerate { circuit, reason })
+    let digest = structure.digest();
+    let key = verifying_key(&structure, &ToxicWaste::insecure_dev(&digest));
+    VerifyingKey::new(&key).map(|key| (digest, key)).map_err(|reason| ProverError::Degenerate { circuit, reason })
 }
 
 /// Keys of one circuit that anyone can forge proofs with. Cheap to clone.
