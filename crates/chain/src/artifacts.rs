@@ -26,6 +26,16 @@ pub(crate) enum Artifact {
 struct Document {
     abi: JsonAbi,
     bytecode: String,
+    runtime: Runtime,
+}
+
+/// Where the code that a creation leaves is in its creation code, in bytes.
+#[derive(Deserialize)]
+struct Runtime {
+    start: usize,
+    length: usize,
+    /// Where each immutable is in the code, 32 bytes each, in the order of their declaration.
+    immutables: Vec<Vec<usize>>,
 }
 
 impl Artifact {
@@ -80,7 +90,30 @@ impl Artifact {
     /// The creation code, without constructor arguments.
     pub(crate) fn creation_code(self) -> Result<Vec<u8>, ChainError> {
         let hex = self.document()?.bytecode;
-        alloy::hex::decode(&hex).map_err(|error| ChainError::Internal { detail: format!("bytecode of {self:?}: {error}") })
+        self.decode(&hex)
+    }
+
+    /// The code that a creation leaves whose immutables, in the order of their declaration, are these words.
+    pub(crate) fn runtime_code(self, immutables: &[[u8; 32]]) -> Result<Vec<u8>, ChainError> {
+        let wrong = |what: &str| ChainError::Internal { detail: format!("artefact {self:?}: {what}") };
+        let Document { bytecode, runtime, .. } = self.document()?;
+        let creation = self.decode(&bytecode)?;
+        let end = runtime.start.saturating_add(runtime.length);
+        let mut code = creation.get(runtime.start..end).ok_or_else(|| wrong("the code is not in its creation code"))?.to_vec();
+        if runtime.immutables.len() != immutables.len() {
+            return Err(wrong(&format!("{} immutables, not {}", runtime.immutables.len(), immutables.len())));
+        }
+        for (places, word) in runtime.immutables.iter().zip(immutables) {
+            for place in places {
+                let room = code.get_mut(*place..place.saturating_add(word.len()));
+                room.ok_or_else(|| wrong("an immutable is outside the code"))?.copy_from_slice(word);
+            }
+        }
+        Ok(code)
+    }
+
+    fn decode(self, hex: &str) -> Result<Vec<u8>, ChainError> {
+        alloy::hex::decode(hex).map_err(|error| ChainError::Internal { detail: format!("bytecode of {self:?}: {error}") })
     }
 }
 
@@ -114,6 +147,17 @@ pub(crate) mod tests {
         for artifact in Artifact::ALL {
             assert!(artifact.creation_code().expect("bytes").len() > 100, "{artifact:?}");
         }
+    }
+
+    #[test]
+    fn every_immutable_gets_its_word() {
+        let words: Vec<[u8; 32]> = (1..=23).map(|byte| [byte; 32]).collect();
+        let code = Artifact::Groth16Verifier.runtime_code(&words).expect("code");
+        for word in &words {
+            assert!(code.windows(32).any(|window| window == word), "{word:?}");
+        }
+        assert!(matches!(Artifact::Groth16Verifier.runtime_code(&words[1..]), Err(ChainError::Internal { .. })));
+        assert!(matches!(Artifact::BookPaths.runtime_code(&[]), Err(ChainError::Internal { .. })));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Validate
 use millstream_types::Hash256;
 
 use crate::circuit_id::CircuitId;
-use crate::dev_keys::insecure_key_hash;
+use crate::dev_keys::dev_verifying_key;
 use crate::error::{KeyMismatch, ProverError};
 use crate::key_pins::{KeyPin, KeyPins};
 use crate::verifying_key::VerifyingKey;
@@ -63,7 +63,7 @@ impl ProductionKeys {
             if expected == found { Ok(()) } else { Err(ProverError::KeyMismatch { circuit, path, what, expected, found }) }
         };
         mismatch(KeyMismatch::Circuit, pin.circuit_digest, Hash256::from_bytes(circuit_digest))?;
-        if pin.key_hash == insecure_key_hash(circuit, &structure)? {
+        if pin.key_hash == dev_verifying_key(circuit, &structure)?.key_hash() {
             return Err(ProverError::InsecurePin { circuit });
         }
         let at = |source| ProverError::KeyFile { path: path.clone(), source };

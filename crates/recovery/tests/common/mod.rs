@@ -74,6 +74,7 @@ pub async fn world_of(tiers: Vec<TierPlan>) -> World {
         halt_window_secs: HALT_WINDOW_SECS,
         deposit_min: Amount::ZERO,
         token: TokenChoice::TestUsdc,
+        salt: [0; 32],
         tiers,
     };
     let deployment = deploy(&deployer, &plan).await.expect("deployed");
