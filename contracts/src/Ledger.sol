@@ -77,6 +77,8 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     uint8 private constant TOUCHED = 1;
     uint8 private constant OPEN = 2;
     uint8 private constant CLOSE = 4;
+    uint8 private constant OUT = 8;
+    uint8 private constant IN = 16;
 
     bytes32 private constant UID_TYPEHASH =
         keccak256("MillstreamChannel(uint256 chainId,address ledger,address payer,uint256 keyX,bytes32 salt)");
@@ -339,10 +341,14 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         // check
         Control memory control = _control;
         if (control.halted) revert LedgerHalted();
-        if (msg.sender != control.operator && !_mayServe(control, requests.length)) revert NotOperator(msg.sender);
-        uint256[][] memory asked = _takeRequests(registrations, requests, control);
-        for (uint256 i = 0; i < registrations.length; ++i) {
-            _checkRows(i, registrations[i], asked[i]);
+        if (requests.length == 0) {
+            _checkMoves(registrations, control);
+        } else {
+            if (msg.sender != control.operator && !_mayServe(control, requests.length)) revert NotOperator(msg.sender);
+            uint256[][] memory asked = _takeRequests(registrations, requests, control);
+            for (uint256 i = 0; i < registrations.length; ++i) {
+                _checkRows(i, registrations[i], asked[i]);
+            }
         }
         // effect; a proof is checked against the root that the registrations before it left
         uint40 head = control.queueHead + uint40(requests.length);
@@ -535,10 +541,10 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         return (block.timestamp > deadline, deadline);
     }
 
-    /// @dev Whether someone who is not the operator may serve the `count` oldest requests: each must be overdue. Times never descend along
-    /// the queue, so the last one answers for all. The oldest answers for a `count` of zero, which is refused later.
+    /// @dev Whether someone who is not the operator may serve the `count` oldest requests, one at least: each must be overdue. Times never
+    /// descend along the queue, so the last one answers for all.
     function _mayServe(Control memory control, uint256 count) private view returns (bool overdue) {
-        (overdue,) = _overdue(control, control.queueHead + Math.saturatingSub(count, 1), RESPONSE_WINDOW);
+        (overdue,) = _overdue(control, control.queueHead + count - 1, RESPONSE_WINDOW);
     }
 
     // ------------------------------------------------------------------------------------------------------------------------ books
@@ -550,7 +556,6 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         returns (uint256[][] memory asked)
     {
         uint256 head = control.queueHead;
-        if (requests.length == 0) revert RequestMismatch(uint64(head));
         if (requests.length > control.queueTail - head) revert QueueExhausted(control.queueTail);
 
         asked = new uint256[][](registrations.length);
@@ -578,20 +583,80 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         }
     }
 
-    /// @dev Each row is exactly what was asked (L-19), the slots ascend and exist. A row that no request asked for has `asked` zero, and zero
-    /// is refused. That the slot holds the uid, or is empty for an `open`, is for the proof.
-    function _checkRows(uint256 i, Registration calldata registration, uint256[] memory asked) private view {
+    /// @dev There are rows; their slots ascend and exist.
+    function _checkOrder(uint256 i, Registration calldata registration) private view {
         uint256 slots = _tierOf(registration.book).slots;
         uint256 next = 0;
         if (registration.rows.length == 0) revert RowMismatch(i, 0);
         for (uint256 j = 0; j < registration.rows.length; ++j) {
+            uint256 slot = registration.rows[j].slot;
+            if (slot < next || slot >= slots) revert RowsOutOfOrder(i, j);
+            next = slot + 1;
+        }
+    }
+
+    /// @dev Each row is exactly what was asked (L-19), the slots ascend and exist. A row that no request asked for, or that moves, is never
+    /// what was asked. That the slot holds the uid, or is empty for an `open`, is for the proof.
+    function _checkRows(uint256 i, Registration calldata registration, uint256[] memory asked) private view {
+        _checkOrder(i, registration);
+        for (uint256 j = 0; j < registration.rows.length; ++j) {
             Row calldata row = registration.rows[j];
-            if (row.slot < next || row.slot >= slots) revert RowsOutOfOrder(i, j);
-            next = uint256(row.slot) + 1;
             if (
                 asked[j] == 0 || asked[j] != (uint256(row.deltaNanos) << 8 | row.flags) || (row.flags & OPEN == 0 && row.keyX != 0)
                     || (row.flags & CLOSE == 0 && row.refundNanos != 0)
             ) revert RowMismatch(i, j);
+        }
+    }
+
+    /// @dev A `register` that serves no request moves channels (L-31): each `in` row takes the oldest `out` row before it that none took, and
+    /// says the same of the channel; none is left. That the slots held, or were empty, is for the proofs.
+    function _checkMoves(Registration[] calldata registrations, Control memory control) private view {
+        if (msg.sender != control.operator) revert NotOperator(msg.sender);
+        if (registrations.length == 0) revert RequestMismatch(control.queueHead);
+        (bool overdue, uint256 deadline) = _overdue(control, control.queueHead, RESPONSE_WINDOW);
+        if (overdue) revert RequestOverdue(control.queueHead, deadline);
+        // The `out` rows, `book << 64 | where in the calldata`. A row is 192 bytes there, so there are no more.
+        uint256[] memory outs = new uint256[](msg.data.length / 192);
+        uint256 count = 0;
+        uint256 taken = 0;
+        for (uint256 i = 0; i < registrations.length; ++i) {
+            uint256 book = registrations[i].book;
+            Row[] calldata rows = registrations[i].rows;
+            _checkOrder(i, registrations[i]);
+            for (uint256 j = 0; j < rows.length; ++j) {
+                Row calldata row = rows[j];
+                if (row.flags == TOUCHED | OUT) {
+                    Channel storage c = _channels[row.uid];
+                    if (!c.included || c.closed) revert ChannelNotIncluded(row.uid);
+                    uint256 at;
+                    assembly ("memory-safe") {
+                        at := row
+                    }
+                    outs[count++] = book << 64 | at;
+                } else {
+                    if (row.flags != TOUCHED | IN) revert RowMismatch(i, j);
+                    if (taken == count) revert MoveUnpaired(row.uid);
+                    uint256 at = outs[taken++];
+                    Row calldata out = _rowAt(at);
+                    if (_content(out) != _content(row) || (at >> 64 == book && out.slot == row.slot)) revert MoveMismatch(row.uid);
+                }
+            }
+        }
+        if (taken != count) revert MoveUnpaired(_rowAt(outs[taken]).uid);
+    }
+
+    function _rowAt(uint256 at) private pure returns (Row calldata row) {
+        assembly ("memory-safe") {
+            row := and(at, 0xffffffffffffffff)
+        }
+    }
+
+    /// @dev The hash of all of a row but slot and flags. Words that are no canonical numbers are refused when the rows are encoded for `r`.
+    function _content(Row calldata row) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let words := mload(64)
+            calldatacopy(words, add(row, 64), 128)
+            hash := keccak256(words, 128)
         }
     }
 
@@ -616,6 +681,8 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         for (uint256 j = 0; j < rows.length; ++j) {
             Row calldata row = rows[j];
             if (row.flags & (OPEN | CLOSE) != 0) _applyRow(book, row);
+            else if (row.flags & OUT != 0) emit MovedOut(row.uid, book);
+            else if (row.flags & IN != 0) emit MovedIn(row.uid, book, row.slot);
         }
         emit Registered(book, newRoot, head);
     }

@@ -256,7 +256,7 @@ contract RegisterTest is LedgerFixture {
         vm.expectRevert(notOperator);
         vm.prank(STRANGER);
         ledger.register(list, new ILedger.Request[](2));
-        vm.expectRevert(_mismatch(0));
+        vm.expectRevert(notOperator);
         vm.prank(STRANGER);
         ledger.register(list, new ILedger.Request[](0));
     }
@@ -281,7 +281,8 @@ contract RegisterTest is LedgerFixture {
         vm.prank(OPERATOR);
         ledger.register(new ILedger.Registration[](0), none);
         uint248 uid = _open(ALICE, 1, 5e6);
-        _expectRevert(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0))), none, _mismatch(0));
+        // Without a request there are moves alone (Move.t.sol).
+        _expectRevert(_registration(BOOK_24, _rows(_row(0, OPENED, uid, 5e9, 0))), none, _rowMismatch(0, 0));
     }
 
     function test_RevertWhen_MoreArePresentedThanWait() external {

@@ -156,6 +156,29 @@ contract SnapshotTest is RelayFixture, PathsFixture {
         _gas("register 1 close");
     }
 
+    /// @dev Of two books of 96 with a few channels each, one is emptied into the other. With stub verifiers, as all of `register` here.
+    function test_Move() external {
+        _move(1, "move 1 channel");
+        _move(12, "move 12 channels");
+    }
+
+    function _move(uint16 count, string memory name) private {
+        (uint32 from, uint32 to) = (BOOK_96 + count, BOOK_96 + count + 100);
+        ILedger.Row[] memory outs = new ILedger.Row[](count);
+        ILedger.Row[] memory ins = new ILedger.Row[](count);
+        for (uint16 i = 0; i < count; ++i) {
+            uint248 uid = _openIn(from, i, ALICE, uint256(count) << 16 | i, 5e6);
+            // Amounts as they are after a while: all bytes of both words count.
+            (outs[i], ins[i]) = (_row(i, OUT, uid, 5_123_456_789, 1_234_567_891), _row(40 + i, IN, uid, 5_123_456_789, 1_234_567_891));
+        }
+        _openIn(to, 0, BOB, count, 5e6);
+        ILedger.Registration[] memory list = _list(_registration(from, outs), _registration(to, ins));
+        ILedger.Request[] memory none = new ILedger.Request[](0);
+        vm.prank(OPERATOR);
+        ledger.register(list, none);
+        _gas(name);
+    }
+
     function test_RegisterAWholeBook() external {
         ILedger.Row[] memory rows = new ILedger.Row[](96);
         for (uint16 i = 0; i < 96; ++i) {

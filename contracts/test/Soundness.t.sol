@@ -304,6 +304,56 @@ contract SoundnessTest is LedgerFixture, TrapdoorProver {
         vm.assertEq(ledger.creditNanos(ALICE), 4e9);
     }
 
+    /// @dev What a move says of a channel is what the proof says that its slot held: neither row alone, nor both, can be changed.
+    function test_RevertWhen_AMoveChangesAnAmount() external {
+        uint248 uid = _open(ALICE, 1, 5e6);
+        _register(_proveRegistration(_registration(BOOK_96, _rows(_row(3, OPENED, uid, 5e9, 0))), _emptyRoot(1)), _oldest(1));
+        uint256 root = ledger.bookRoot(BOOK_96);
+        ILedger.Registration[] memory list = _list(
+            _proveRegistration(_registration(BOOK_96, _rows(_row(3, OUT, uid, 5e9, 1e9))), root),
+            _proveRegistration(_registration(BOOK_24, _rows(_row(7, IN, uid, 5e9, 1e9))), _emptyRoot(0))
+        );
+        ILedger.Request[] memory none = new ILedger.Request[](0);
+        for (uint256 i = 0; i < 6; ++i) {
+            ILedger.Registration[] memory changed = abi.decode(abi.encode(list), (ILedger.Registration[]));
+            for (uint256 j = 0; j < 2; ++j) {
+                if (i < 4 && j != i / 2) continue;
+                if (i % 2 == 0) changed[j].rows[0].deltaNanos += 1;
+                if (i % 2 == 1) changed[j].rows[0].refundNanos -= 1;
+            }
+            // One row alone is not its partner's; both together are not what is proven.
+            vm.expectRevert(
+                i < 4
+                    ? abi.encodeWithSelector(ILedger.MoveMismatch.selector, uid)
+                    : abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_96)
+            );
+            vm.prank(OPERATOR);
+            ledger.register(changed, none);
+        }
+        // The one row proven anew does not help: the other is proven as it was.
+        list[1].rows[0].deltaNanos += 1;
+        list[0].rows[0].deltaNanos += 1;
+        list[1] = _proveRegistration(list[1], _emptyRoot(0));
+        vm.expectRevert(abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_96));
+        vm.prank(OPERATOR);
+        ledger.register(list, none);
+        list[1].rows[0].deltaNanos -= 1;
+        list[0].rows[0].deltaNanos -= 1;
+        list[1] = _proveRegistration(list[1], _emptyRoot(0));
+        // Nor does another slot than the proven one.
+        list[1].rows[0].slot = 8;
+        vm.expectRevert(abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_24));
+        vm.prank(OPERATOR);
+        ledger.register(list, none);
+        list[1].rows[0].slot = 7;
+        vm.prank(OPERATOR);
+        ledger.register(list, none);
+        // A second time: the roots are others now.
+        vm.expectRevert(abi.encodeWithSelector(ILedger.ProofRejected.selector, BOOK_96));
+        vm.prank(OPERATOR);
+        ledger.register(list, none);
+    }
+
     function test_RegistrationsOfManyBooksAreCheckedTogether() external {
         uint248 a = _open(ALICE, 1, 5e6);
         uint248 b = _open(BOB, 1, 5e6);

@@ -3,7 +3,20 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const NAMES = ["Ledger", "LedgerFactory", "Groth16Verifier", "BookPaths", "DevPermit2", "TestUSDC", "TestUSDT"];
+const NAMES = [
+  "Ledger",
+  "LedgerFactory",
+  "Groth16Verifier",
+  "BookPaths",
+  "SessionEscrow",
+  "X402BatchSettlement",
+  "ERC3009DepositCollector",
+  "Permit2DepositCollector",
+  "X402ExactPermit2Proxy",
+  "DevPermit2",
+  "TestUSDC",
+  "TestUSDT",
+];
 const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
 const read = (file) => {
   try {
@@ -20,6 +33,19 @@ const sorted = (value) =>
       ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]))
       : value;
 
+// Where the code that a creation leaves is in its creation code, and where each immutable is in it, in the order of their declaration (the
+// compiler names them by numbers that ascend with it): so that whoever knows the immutables knows the code, without a chain.
+const runtime = (name, bytecode, { object, immutableReferences = {} }) => {
+  const start = bytecode.object.slice(2).indexOf(object.slice(2)) / 2;
+  if (!Number.isInteger(start) || start < 0) {
+    console.error(`artifacts: the code of ${name} is not in its creation code`);
+    process.exit(2);
+  }
+  const ids = Object.keys(immutableReferences).sort((left, right) => Number(left) - Number(right));
+  const immutables = ids.map((id) => immutableReferences[id].map(({ start }) => start));
+  return { immutables, length: object.length / 2 - 1, start };
+};
+
 const check = process.argv.includes("--check");
 const stale = [];
 mkdirSync(path("artifacts"), { recursive: true });
@@ -29,8 +55,9 @@ for (const name of NAMES) {
     console.error(`artifacts: out/${name}.sol/${name}.json is missing; run \`npm run build\` first`);
     process.exit(2);
   }
-  const { abi, bytecode } = JSON.parse(built);
-  const text = `${JSON.stringify({ contractName: name, abi: sorted(abi), bytecode: bytecode.object })}\n`;
+  const { abi, bytecode, deployedBytecode } = JSON.parse(built);
+  const document = { contractName: name, abi: sorted(abi), bytecode: bytecode.object, runtime: runtime(name, bytecode, deployedBytecode) };
+  const text = `${JSON.stringify(document)}\n`;
   const file = path(`artifacts/${name}.json`);
   if (read(file) === text) continue;
   stale.push(name);

@@ -83,13 +83,16 @@ interface ILedger {
         uint16 row;
     }
 
-    /// @notice What happens to one slot (L-16 … L-18). `flags`: 1 touched, 2 open, 4 close.
+    /// @notice What happens to one slot (L-16 … L-18, L-30). `flags`: 1 touched, 2 open, 4 close, 8 out, 16 in.
     struct Row {
         uint16 slot;
         uint8 flags;
+        /// @dev What the deposit grows by; of a move, the deposit.
         uint64 deltaNanos;
+        /// @dev What the payer gets back; of a move, what is settled.
         uint64 refundNanos;
         uint248 uid;
+        /// @dev Zero but for `open` and moves.
         uint256 keyX;
     }
 
@@ -123,6 +126,8 @@ interface ILedger {
     event CloseRequested(uint248 indexed uid, uint64 requestIndex);
     event Included(uint248 indexed uid, uint32 indexed book, uint16 slot);
     event Closed(uint248 indexed uid, uint32 indexed book, uint64 refundNanos);
+    event MovedOut(uint248 indexed uid, uint32 indexed book);
+    event MovedIn(uint248 indexed uid, uint32 indexed book, uint16 slot);
     event Registered(uint32 indexed book, uint256 newRoot, uint64 queueHead);
     event Settled(uint32 indexed book, uint256 newRoot, uint256 totalNanos);
     event EpochAnchored(uint64 indexed epoch, bytes32 root);
@@ -133,7 +138,7 @@ interface ILedger {
     event Withdrawn(address indexed account, address indexed to, uint256 baseUnits);
     event OperatorChanged(address operator);
 
-    /// @notice Not the operator, and for `register` not every presented request is overdue.
+    /// @notice Not the operator, and for `register` no request was presented, or not every presented one is overdue.
     error NotOperator(address caller);
     error NotProvider(address caller);
     error NotPayer(address caller);
@@ -155,7 +160,7 @@ interface ILedger {
     error ChannelClosing(uint248 uid);
     /// @notice The channel is in a book: it is closed by `requestClose`, or `leave` when the ledger is halted.
     error ChannelIncluded(uint248 uid);
-    /// @notice The channel was never put in a book: `cancelOpen` takes its deposit back.
+    /// @notice The channel is in no book: it was never put in one, and `cancelOpen` takes its deposit back; or, of a move, it is closed.
     error ChannelNotIncluded(uint248 uid);
     /// @notice The oldest request waits since before `deadline`; `register` it first (L-6).
     error RequestOverdue(uint64 index, uint256 deadline);
@@ -165,12 +170,18 @@ interface ILedger {
     error NotHalted();
     /// @notice The path leads to another root than the one that the ledger keeps for the book.
     error RootMismatch(uint32 book, uint256 expected, uint256 actual);
-    /// @notice What was presented as request `index` is not what was queued there; or no request was presented, `index` being the oldest.
+    /// @notice What was presented as request `index` is not what was queued there; or nothing was presented, no registration either, `index`
+    /// being the oldest.
     error RequestMismatch(uint64 index);
     /// @notice More requests were presented than wait.
     error QueueExhausted(uint64 tail);
     /// @notice A row is not what its requests say, no request asked for it, a request names a row that is not there, or there are no rows (L-19).
+    /// Where no request is presented: a row that does not move a channel.
     error RowMismatch(uint256 registration, uint256 row);
+    /// @notice An `out` row that no `in` row takes, or an `in` row with no `out` row before it that is left to take (L-31).
+    error MoveUnpaired(uint248 uid);
+    /// @notice An `in` row says something else than the `out` row that it takes, or goes back to the same slot (L-31).
+    error MoveMismatch(uint248 uid);
     /// @notice The slot of a row is not above the one before, or not below the book's number of slots.
     error RowsOutOfOrder(uint256 registration, uint256 row);
     error UnknownTier(uint8 tier);
@@ -306,11 +317,14 @@ interface ILedger {
 
     // ------------------------------------------------------------------------------------------------------------------------ by proof
 
-    /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20), at least one. Operator only, unless the last
-    /// of them, and so each, is overdue: then anyone may serve them (L-6).
+    /// @notice Serves the first `requests.length` requests of the queue (L-16 … L-20). Operator only, unless the last of them, and so each,
+    /// is overdue: then anyone may serve them (L-6). Without requests it moves channels from slot to slot (L-30, L-31): operator only, and
+    /// never while a request is overdue. A move changes nothing of a channel but where it is.
     /// @dev Registrations apply in order, so a book may appear more than once; each proof starts from the root the one before left. Void
     /// requests (L-24) are presented like others and have no row. Proofs for one verifier are checked together.
-    /// Checks, in this order: halted, caller, requests, rows, ranges of each registration, proofs.
+    /// A move is an `out` row and an `in` row. In the order of the calldata, each `in` row takes the oldest `out` row that none took.
+    /// Checks, in this order: halted, caller, requests, rows, ranges of each registration, proofs; of moves: halted, caller, any registration,
+    /// overdue request, rows, ranges of each registration, proofs.
     function register(Registration[] calldata registrations, Request[] calldata requests) external;
 
     /// @notice Settles books by proof and anchors sealed epochs (L-13 … L-15, L-21). Either list may be empty. Operator only,

@@ -10,7 +10,7 @@ import {TestBase} from "../utils/TestBase.sol";
 
 /// @title Payers, a provider and an honest prover who act at random on one ledger with one book, until someone halts it.
 /// @dev Keeps the book in the clear, so that it proves (to a stub) only what the circuits would, and the totals that the invariants compare
-/// with. A slot is freed by a close and taken by the next open, as in operation. What the ledger must refuse is tried too, each time with
+/// with. A slot is freed by a close and taken by the next open, as in operation; channels move between slots. What the ledger must refuse is tried too, each time with
 /// the error that it must answer; so no action passes silently.
 contract BookHandler is TestBase {
     enum Place {
@@ -66,6 +66,7 @@ contract BookHandler is TestBase {
     uint256 public withdrawnBaseUnits;
     mapping(address account => uint256) public withdrawnBy;
     uint256 public served;
+    uint256 public moved;
     bool public halted;
 
     constructor(
@@ -139,6 +140,38 @@ contract BookHandler is TestBase {
         for (uint256 i = 0; i < count && served < _queue.length; ++i) {
             if (!_serveOne() || halted) return;
         }
+    }
+
+    /// @dev Moves a channel to a free slot as it is, or tries to with another amount.
+    function move(uint256 from, uint256 seed) external {
+        from %= SLOTS;
+        uint256 to = _freeSlot(seed % SLOTS);
+        if (_slots[from] == EMPTY || to == SLOTS) return;
+        uint256 known = _slots[from];
+        Known storage k = _known[known];
+        (bool overdue, uint256 deadline) = _waitsLongerThan(LEDGER.RESPONSE_WINDOW());
+        ILedger.Registration[] memory list = new ILedger.Registration[](2);
+        for (uint256 i = 0; i < 2; ++i) {
+            (list[i].book, list[i].rows) = (BOOK, new ILedger.Row[](1));
+            list[i].rows[0] = ILedger.Row(uint16(i == 0 ? from : to), i == 0 ? 9 : 17, k.depositNanos, k.settledNanos, k.uid, _key.x);
+        }
+        if (seed % 8 == 0) list[1].rows[0].deltaNanos ^= 1;
+        if (seed % 8 == 1) list[0].rows[0].refundNanos ^= 1;
+        if (halted) {
+            vm.expectRevert(ILedger.LedgerHalted.selector);
+        } else if (overdue) {
+            vm.expectRevert(abi.encodeWithSelector(ILedger.RequestOverdue.selector, served, deadline));
+        } else if (seed % 8 < 2) {
+            vm.expectRevert(abi.encodeWithSelector(ILedger.MoveMismatch.selector, k.uid));
+        } else {
+            _slots[from] = EMPTY;
+            list[0].newRoot = root();
+            (_slots[to], k.slot) = (known, uint16(to));
+            list[1].newRoot = root();
+            ++moved;
+        }
+        vm.prank(OPERATOR);
+        LEDGER.register(list, new ILedger.Request[](0));
     }
 
     function settle(uint256 seed) external {
@@ -311,9 +344,11 @@ contract BookHandler is TestBase {
         }
     }
 
-    function _freeSlot() private view returns (uint256) {
+    /// @dev The first one from `start` on, the slots in a circle.
+    function _freeSlot(uint256 start) private view returns (uint256) {
         for (uint256 i = 0; i < SLOTS; ++i) {
-            if (_slots[i] == EMPTY) return i;
+            uint256 slot = (start + i) % SLOTS;
+            if (_slots[slot] == EMPTY) return slot;
         }
         return SLOTS;
     }
@@ -328,7 +363,7 @@ contract BookHandler is TestBase {
         bool isVoid = k.place == Place.Gone && !LEDGER.channel(k.uid).included;
         ILedger.Registration[] memory list = new ILedger.Registration[](isVoid ? 0 : 1);
         if (!isVoid && !halted) {
-            uint256 slot = q.kind == ILedger.Kind.Open ? _freeSlot() : k.slot;
+            uint256 slot = q.kind == ILedger.Kind.Open ? _freeSlot(0) : k.slot;
             if (slot == SLOTS) return false;
             ILedger.Row memory row;
             (row.slot, row.flags, row.uid, row.keyX, row.deltaNanos) = (uint16(slot), 1, k.uid, keyX, q.nanos);

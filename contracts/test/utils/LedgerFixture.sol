@@ -33,6 +33,8 @@ abstract contract LedgerFixture is TestBase {
     uint8 internal constant TOUCHED = 1;
     uint8 internal constant OPENED = 3;
     uint8 internal constant CLOSED = 5;
+    uint8 internal constant OUT = 9;
+    uint8 internal constant IN = 17;
 
     address internal immutable PROVIDER = _account("provider");
     address internal immutable OPERATOR = _account("operator");
@@ -177,7 +179,7 @@ abstract contract LedgerFixture is TestBase {
 
     function _row(uint16 slot, uint8 flags, uint248 uid, uint64 deltaNanos, uint64 refundNanos) internal pure returns (ILedger.Row memory) {
         return ILedger.Row({
-            slot: slot, flags: flags, deltaNanos: deltaNanos, refundNanos: refundNanos, uid: uid, keyX: flags & 2 != 0 ? _key(0).x : 0
+            slot: slot, flags: flags, deltaNanos: deltaNanos, refundNanos: refundNanos, uid: uid, keyX: flags & 26 != 0 ? _key(0).x : 0
         });
     }
 

@@ -97,6 +97,8 @@ sol! {
         event CloseRequested(uint248 indexed uid, uint64 requestIndex);
         event Included(uint248 indexed uid, uint32 indexed book, uint16 slot);
         event Closed(uint248 indexed uid, uint32 indexed book, uint64 refundNanos);
+        event MovedOut(uint248 indexed uid, uint32 indexed book);
+        event MovedIn(uint248 indexed uid, uint32 indexed book, uint16 slot);
         event Registered(uint32 indexed book, uint256 newRoot, uint64 queueHead);
         event Settled(uint32 indexed book, uint256 newRoot, uint256 totalNanos);
         event EpochAnchored(uint64 indexed epoch, bytes32 root);
@@ -129,6 +131,8 @@ sol! {
         error RequestMismatch(uint64 index);
         error QueueExhausted(uint64 tail);
         error RowMismatch(uint256 registration, uint256 row);
+        error MoveUnpaired(uint248 uid);
+        error MoveMismatch(uint248 uid);
         error RowsOutOfOrder(uint256 registration, uint256 row);
         error UnknownTier(uint8 tier);
         error FieldOverflow(uint256 value);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_types::{Address, BlockNumber, ChainId, Hash256};
 
-use crate::Revert;
+use crate::{ContractRole, Revert};
 
 /// What a caller may do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,34 @@ pub enum ChainError {
     InsecureKeys {
         /// The chain.
         chain: ChainId,
+    },
+    /// A verifying key under which anyone, or whoever knows a ratio, can forge (spec L-22).
+    #[error("the key for the {role} is degenerate: {reason}")]
+    DegenerateKey {
+        /// Of which verifier.
+        role: ContractRole,
+        /// In which way.
+        reason: &'static str,
+    },
+    /// The chain lacks the contract that deploys by CREATE2.
+    #[error(
+        "chain {chain} has no deterministic deployment proxy at 0x4e59b44847b379578588920ca78fbf26c0b4956c, which everything is deployed through"
+    )]
+    NoCreate2Proxy {
+        /// The chain.
+        chain: ChainId,
+    },
+    /// Other code than what belongs there.
+    #[error("at {address}, the place of the {what}, is other code: keccak-256 {actual}, not {expected}")]
+    ForeignCode {
+        /// What belongs there.
+        what: String,
+        /// Where.
+        address: Address,
+        /// The hash of what belongs there.
+        expected: Hash256,
+        /// The hash of what is there.
+        actual: Hash256,
     },
     /// The transaction needs more gas than is allowed.
     #[error("{operation} needs {needed} gas, more than the limit of {limit}")]
@@ -186,6 +214,9 @@ impl ChainError {
             | Self::WrongChain { .. }
             | Self::NoContract { .. }
             | Self::InsecureKeys { .. }
+            | Self::DegenerateKey { .. }
+            | Self::NoCreate2Proxy { .. }
+            | Self::ForeignCode { .. }
             | Self::GasLimit { .. }
             | Self::InvalidInput { .. } => ErrorKind::Rejection,
             Self::Unavailable { .. }

@@ -24,13 +24,17 @@ mod payer;
 mod relay;
 mod revert;
 mod rpc;
+pub mod session_escrow;
 mod submitter;
 mod token;
+pub mod x402;
 
 pub use at::LedgerAt;
 pub use authorization::OpenAuthorization;
 pub use deploy::{
-    DeployPlan, Deployment, KeyProvenance, PERMIT2, TierPlan, TokenChoice, VerifyingKeyWords, deploy, place_development_permit2,
+    Blueprint, CREATE2_PROXY, Comparison, ContractRole, DeployPlan, Deployment, Difference, Forecast, Inventory, KeyProvenance, KnownPath,
+    LedgerTerms, Located, MinedTransaction, PERMIT2, PlannedContract, Presence, SentStep, Simulation, StepForecast, TierInventory,
+    TierPlan, TokenChoice, VerifierInventory, VerifyingKeyWords, block_hash, deploy, mined_transaction, place_development_permit2,
 };
 pub use error::{ChainError, ErrorKind};
 pub use indexer::{

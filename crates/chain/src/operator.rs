@@ -40,24 +40,24 @@ pub struct EpochRoot {
     pub root: [u8; 32],
 }
 
-/// What happens to one slot in a registration (spec L-16 to L-18).
+/// What happens to one slot in a registration (spec L-16 to L-18, L-30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotRow {
     /// The slot; ascending within a registration.
     pub slot: u16,
-    /// 1 touched, 2 open, 4 close; 2 and 4 imply 1.
+    /// 1 touched, 2 open, 4 close, 8 out, 16 in; the others imply 1.
     pub flags: u8,
-    /// What the deposit grows by, in nanos.
+    /// What the deposit grows by, in nanos; of a move, the deposit.
     pub delta: u64,
-    /// What the payer gets back, in nanos; 0 unless closing.
+    /// What the payer gets back, in nanos; 0 unless closing; of a move, what is settled.
     pub refund: u64,
     /// The channel's uid, 248 bits big-endian.
     pub uid: [u8; 31],
-    /// The channel's key when opening, else zero: a field element.
+    /// The channel's key when opening or moving, else zero: a field element.
     pub key_x: [u8; 32],
 }
 
-/// The change of one book by requests.
+/// The change of one book by requests or moves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookRegistration {
     /// The book.
@@ -136,11 +136,13 @@ impl Operator {
         self.submitter.send(Call::encode("settle", self.ledger.address(), &call).with_intent(intent)).await
     }
 
-    /// Serves the first `requests.len()` requests of the queue. `intent` identifies the work to the caller.
+    /// Serves the first `requests.len()` requests of the queue, or moves channels when there are none (spec L-31). `intent` identifies the
+    /// work to the caller.
     ///
     /// # Errors
     /// Final: `NotOperator`, `RequestMismatch`, `QueueExhausted`, `RowMismatch`, `RowsOutOfOrder`, `UnknownTier`, `FieldOverflow`,
-    /// `ProofRejected`; else as [`Submitter::send`].
+    /// `ProofRejected`; of moves also `RequestOverdue`, `ChannelNotIncluded`, `MoveUnpaired`, `MoveMismatch`; else as
+    /// [`Submitter::send`].
     pub async fn register(
         &self,
         intent: IntentId,

@@ -51,6 +51,8 @@ fn names(events: &[ChainEvent]) -> Vec<&'static str> {
         LedgerEvent::CloseRequested { .. } => "close requested",
         LedgerEvent::Included { .. } => "included",
         LedgerEvent::Closed { .. } => "closed",
+        LedgerEvent::MovedOut { .. } => "moved out",
+        LedgerEvent::MovedIn { .. } => "moved in",
         LedgerEvent::Registered { .. } => "registered",
         LedgerEvent::Settled { .. } => "settled",
         LedgerEvent::EpochAnchored { .. } => "epoch anchored",

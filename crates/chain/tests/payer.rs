@@ -3,7 +3,7 @@
 mod common;
 
 use millstream_chain::{
-    ChainError, ErrorKind, KeyProvenance, Ledger, OpenAuthorization, Payer, QueueBounds, TokenChoice, deploy, token_balance,
+    ChainError, ContractRole, ErrorKind, KeyProvenance, Ledger, OpenAuthorization, Payer, QueueBounds, TokenChoice, deploy, token_balance,
 };
 use millstream_testkit::{AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, Amount, BookId, ChainId, ChannelId, EpochId, Timestamp};
@@ -65,7 +65,8 @@ async fn insecure_and_degenerate_keys_are_refused() {
     degenerate.provenance = KeyProvenance::Ceremony;
     let gamma: [[u8; 32]; 4] = degenerate.tiers[0].settle_key[6..10].try_into().expect("four words");
     degenerate.tiers[0].settle_key[10..14].copy_from_slice(&gamma);
-    refused(deploy(&deployer, &degenerate).await, "DegenerateKey");
+    let role = ContractRole::SettleVerifier { slots: SLOTS };
+    assert_eq!(deploy(&deployer, &degenerate).await, Err(ChainError::DegenerateKey { role, reason: "gamma equals delta" }));
 }
 
 #[tokio::test]

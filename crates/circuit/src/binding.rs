@@ -103,7 +103,7 @@ pub fn encode_rows(rows: &[Row]) -> Vec<u8> {
         words.extend([
             word(&row.slot.to_be_bytes()),
             word(&[row.flags()]),
-            word(&row.delta_nanos.to_be_bytes()),
+            word(&row.delta_nanos().to_be_bytes()),
             word(&row.refund_nanos().to_be_bytes()),
             *row.uid.as_bytes(),
             field_to_word(row.key_x()),

@@ -47,6 +47,12 @@ pub enum CircuitError {
         /// The channel.
         uid: ChannelId,
     },
+    /// A move of a channel that the same batch serves or moves already, or the other way round: a move is a row of its own (L-30).
+    #[error("channel {uid} is moved and served, or moved twice, in the same batch")]
+    AlreadyMoved {
+        /// The channel.
+        uid: ChannelId,
+    },
     /// The uid or the key of a channel is zero, which is how an empty slot looks.
     #[error("a channel's uid and key are not zero (slot {slot})")]
     ZeroIdentity {
@@ -128,7 +134,7 @@ pub enum CircuitError {
         /// The slot.
         slot: u16,
     },
-    /// A row whose fields contradict each other or the book (L-16 … L-18).
+    /// A row whose fields contradict each other or the book (L-16 … L-18, L-30).
     #[error("the row of slot {slot} is wrong in {field}")]
     BadRow {
         /// The slot.
@@ -141,16 +147,19 @@ pub enum CircuitError {
 /// The part of a row that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowField {
-    /// Not touched, or a flag that is none of 1, 2, 4.
+    /// Not touched, a flag that is none of 1, 2, 4, 8, 16, or a move with another flag.
     #[error("its flags")]
     Flags,
     /// Another uid than the slot's.
     #[error("its uid")]
     Uid,
-    /// A key without `open`, or none with it.
+    /// A key without `open` or a move.
     #[error("its key")]
     Key,
     /// A refund without `close`, or another than the balance.
     #[error("its refund")]
     Refund,
+    /// `out` with another key, deposit or settled amount than the slot's.
+    #[error("what it says the slot holds")]
+    Content,
 }

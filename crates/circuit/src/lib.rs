@@ -11,7 +11,7 @@
 //! **Invariants.** A channel is in at most one slot of a book. `settled ≤ deposit < 2^64` in every slot. Native roots and public inputs
 //! equal the circuits'. Every variable of a circuit is determined by the statement or constrained by a row.
 //!
-//! Spec: `docs/spec/ledger.md` (L-3, L-9 … L-18) and `docs/spec/voucher.md` (V-2 … V-7).
+//! Spec: `docs/spec/ledger.md` (L-3, L-9 … L-18, L-30) and `docs/spec/voucher.md` (V-2 … V-7).
 
 mod binding;
 mod book;
@@ -40,6 +40,6 @@ pub use error::{CircuitError, RowField};
 pub use path::SlotPath;
 pub use queue::{Placement, QueuedKind, QueuedRequest, plan_register};
 pub use register::{RegisterStatement, register_structure};
-pub use rows::{Operation, Row};
+pub use rows::{Change, Held, Operation, Row};
 pub use settle::{SettleStatement, settle_structure};
 pub use tree::{field_from_word, field_to_word, uid_to_field};

@@ -65,8 +65,9 @@ pub enum Placement {
 /// Places for the longest prefix of the queue that fits one transaction.
 ///
 /// `sizes` are the slots of a book of each tier; `occupied` the slots in use of each book that was ever written. An opening goes into a book that
-/// the transaction changes anyway, else into any book with room, else into a new one of the smallest tier that holds the openings that are
-/// left. The prefix ends before the first request that cannot be served: of a channel that is in no book, or an opening without a slot.
+/// the transaction changes anyway, else into one that is in use and has room, else into a new one of the smallest tier that holds the openings
+/// that are left. Among several it goes into the fullest that holds all of them, so that few slots idle, and if none does into the one with the
+/// most room, so that few books change. A book without a channel is as good as a new one. The prefix ends before the first request that cannot be served: of a channel that is in no book, or an opening without a slot.
 #[must_use]
 pub fn plan_register(sizes: &[u16], occupied: &BTreeMap<BookId, BTreeSet<u16>>, queue: &[QueuedRequest]) -> Vec<Placement> {
     let mut slots = FreeSlots::new(sizes, occupied);
@@ -112,7 +113,7 @@ struct FreeSlots<'a> {
 impl<'a> FreeSlots<'a> {
     fn new(sizes: &'a [u16], occupied: &BTreeMap<BookId, BTreeSet<u16>>) -> Self {
         let mut free = BTreeMap::new();
-        for (book, taken) in occupied {
+        for (book, taken) in occupied.iter().filter(|(_, taken)| !taken.is_empty()) {
             if let Some(size) = sizes.get(usize::from(book.tier().index())) {
                 free.insert(*book, (0..*size).filter(|slot| !taken.contains(slot)).collect());
             }
@@ -122,8 +123,8 @@ impl<'a> FreeSlots<'a> {
 
     /// A slot for an `open`, `opens_left` of which wait, this one included.
     fn take(&mut self, planned: &BTreeSet<BookId>, opens_left: usize) -> Option<(BookId, u16)> {
-        let has_room = |book: &&BookId| self.free.get(*book).is_some_and(|slots| !slots.is_empty());
-        let book = planned.iter().find(has_room).or_else(|| self.free.keys().find(has_room)).copied();
+        let room = |book: &BookId| self.free.get(book).map(|slots| (*book, slots.len())).filter(|(_, room)| *room > 0);
+        let book = best_fit(planned.iter().filter_map(room), opens_left).or_else(|| best_fit(self.free.keys().filter_map(room), opens_left));
         let book = match book {
             Some(book) => book,
             None => self.new_book(opens_left)?,
@@ -142,6 +143,11 @@ impl<'a> FreeSlots<'a> {
         self.free.insert(book, (0..*size).collect());
         Some(book)
     }
+}
+
+/// The book with the least room that holds so many channels; if there is none, the one with the most. Of equals the first.
+fn best_fit(books: impl Iterator<Item = (BookId, usize)>, channels: usize) -> Option<BookId> {
+    books.min_by_key(|(book, room)| (*room < channels, if *room < channels { usize::MAX - room } else { *room }, *book)).map(|(book, _)| book)
 }
 
 #[cfg(test)]
@@ -188,6 +194,26 @@ mod tests {
         assert_eq!(plan(&[(book(0, 0), &[0, 1])], &opens), filled.map(|(book, slot)| (book.to_owned(), Some(slot))));
         // Six at once go into one book of the size that holds them.
         assert!(plan(&[], &opens).iter().all(|(book, _)| book == "1:0"));
+    }
+
+    #[test]
+    fn openings_go_where_few_slots_idle() {
+        let books: [(BookId, &[u16]); 4] = [(book(1, 0), &[0]), (book(1, 1), &[0, 1, 2, 3, 4]), (book(1, 2), &[0, 1, 3, 4, 5]), (book(0, 0), &[])];
+        let check = |opens: u16, expected: &[(&str, u16)]| {
+            let opens: Vec<_> = (10..10 + opens).map(|number| (Open, number, None)).collect();
+            let expected: Vec<_> = expected.iter().map(|(book, slot)| ((*book).to_owned(), Some(*slot))).collect();
+            assert_eq!(plan(&books, &opens), expected);
+        };
+        // The fullest one that holds all, the first of equals; a book without channels comes last.
+        check(1, &[("1:1", 5)]);
+        check(3, &[("1:1", 5), ("1:1", 6), ("1:1", 7)]);
+        check(4, &[("1:0", 1), ("1:0", 2), ("1:0", 3), ("1:0", 4)]);
+        // None holds eight: as few books as can be.
+        let eight = [("1:0", 1), ("1:0", 2), ("1:0", 3), ("1:0", 4), ("1:0", 5), ("1:0", 6), ("1:0", 7), ("1:1", 5)];
+        check(8, &eight);
+        // A book that the transaction changes anyway is taken before.
+        let queue = [(TopUp, 1, Some(book(1, 0))), (Open, 10, None)];
+        assert_eq!(plan(&books, &queue)[1], ("1:0".to_owned(), Some(1)));
     }
 
     #[test]

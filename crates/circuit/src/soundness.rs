@@ -3,8 +3,8 @@
 use ark_bn254::Fr;
 use ark_ff::{AdditiveGroup, Field};
 
-use crate::testing::{book, open, place, size, uid, voucher};
-use crate::{Book, MatrixName, Operation, RegisterStatement, SettleStatement, Structure, Witness};
+use crate::testing::{book, key_x, open, place, size, uid, voucher};
+use crate::{Book, MatrixName, Operation, RegisterStatement, SettleStatement, Slot, Structure, Witness};
 use crate::{register_structure, settle_structure};
 
 const MATRICES: [MatrixName; 3] = [MatrixName::A, MatrixName::B, MatrixName::C];
@@ -30,13 +30,17 @@ fn registrations() -> Vec<(&'static str, Structure, Witness)> {
     let (empty, one) = (Book::empty(size(1)), book(1, &[1_000]));
     let top_up = Operation::TopUp { uid: uid(0), amount_nanos: 5 };
     let close = Operation::Close { uid: uid(0) };
-    let cases: [(&str, &Book, Vec<Operation>); 6] = [
+    let out = Operation::MoveOut { uid: uid(0) };
+    let into = Operation::MoveIn { slot: 0, channel: Slot::new(0, uid(9), key_x(9), 5_000, 4_999).expect("a channel") };
+    let cases: [(&str, &Book, Vec<Operation>); 8] = [
         ("empty", &empty, vec![]),
         ("untouched", &one, vec![]),
         ("open", &empty, vec![open(0, 9)]),
         ("top up", &one, vec![top_up]),
         ("close", &one, vec![top_up, close]),
         ("open and close", &empty, vec![open(0, 9), close]),
+        ("out", &one, vec![out]),
+        ("in", &empty, vec![into]),
     ];
     cases
         .into_iter()
@@ -133,7 +137,7 @@ fn degrees_of_freedom(structure: &Structure, assignment: &[Fr]) -> usize {
 ///
 /// `settle`: ten inputs `(C, r, y, keyX, uid, deposit, settled, bill, u, v)`; the curve, the deposit, the challenge, `C` and `y` are one
 /// equation each, and the key one more when active. `register`: nine inputs `(C, r, y, keyX, uid, deposit, settled, uidWord, keyWord)`;
-/// `C` and `y` are one equation each, the deposit's bits one, and the words and the old slot what L-16 says.
+/// `C` and `y` are one equation each, the deposit's bits one, and the words and the old slot what L-16 and L-30 say.
 #[test]
 fn nothing_but_the_inputs_can_move() {
     let expected = |name: &str| match name {
@@ -146,8 +150,12 @@ fn nothing_but_the_inputs_can_move() {
     let expected = |name: &str| match name {
         // The old slot is four zeros, the words are free.
         "open" | "open and close" => 9 - 3 + 1 - 4,
+        // As for an opening: the amounts are those of the words, which are bits.
+        "in" => 9 - 3 + 1 - 4,
         // The settled amount is bound by the refund.
         "close" => 9 - 5 - 1,
+        // So is it here, and the key by its word.
+        "out" => 9 - 5 - 1,
         _ => 9 - 5,
     };
     for (name, structure, witness) in registrations() {

@@ -196,7 +196,7 @@ fn row(row: &Row) -> Value {
     json!({
         "slot": row.slot,
         "flags": row.flags(),
-        "deltaNanos": row.delta_nanos.to_string(),
+        "deltaNanos": row.delta_nanos().to_string(),
         "refundNanos": row.refund_nanos().to_string(),
         "uid": row.uid.to_string(),
         "keyX": field(row.key_x()),
@@ -209,9 +209,15 @@ fn registrations() {
     let before = history.book_after;
     let top_up = |slot: u8, amount_nanos: u64| Operation::TopUp { uid: uid(slot), amount_nanos };
     let close = |slot: u8| Operation::Close { uid: uid(slot) };
-    let cases: [(Book, Vec<Operation>); 3] = [
+    let arrives = |slot: u16, number: u8, deposit, settled| {
+        let channel = Slot::new(slot, uid(number), secret(number).public_key().point().x, deposit, settled).expect("a channel");
+        Operation::MoveIn { slot, channel }
+    };
+    let leaves = |slot: u8| Operation::MoveOut { uid: uid(slot) };
+    let cases: [(Book, Vec<Operation>); 4] = [
         (before.clone(), vec![open(3, 5), top_up(2, u64::MAX - 3_000), close(0), open(23, 9), top_up(3, 6), close(1), close(23)]),
         (Book::empty(size(24)), vec![open(0, u64::MAX)]),
+        (before.clone(), vec![leaves(0), leaves(1), arrives(5, 40, u64::MAX, u64::MAX), arrives(22, 41, 7, 0)]),
         (before, vec![]),
     ];
     let instances: Vec<Value> = cases

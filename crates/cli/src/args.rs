@@ -7,6 +7,7 @@ use crate::ceremony::CeremonyCommand;
 use crate::channel::ChannelCommand;
 use crate::context::GlobalArgs;
 use crate::demo::DemoArgs;
+use crate::deploy::DeployArgs;
 use crate::dev::DevArgs;
 use crate::error::EXIT_STATUS_HELP;
 use crate::ledger::LedgerCommand;
@@ -35,6 +36,8 @@ pub enum Command {
     Node(NodeArgs),
     /// Run a development network on this machine: chain, token, ledger, node and a funded payer
     Dev(DevArgs),
+    /// Deploy a ledger with everything that it needs: verifiers, book paths, factory
+    Deploy(DeployArgs),
     /// Measure a node under load: throughput, latency from the intended time of sending, processor, memory and disk
     Bench(BenchArgs),
     /// Stream payments through a development network of its own, settle them, and check everything against the chain
@@ -101,6 +104,12 @@ mod tests {
         assert!(parse("millstream ceremony finish register-96 --powers p.ptau 2.zkey keys"));
         assert!(!parse("millstream ceremony start settle-0 --powers p.ptau 0.zkey"));
         assert!(!parse("millstream ceremony beacon 1.zkey 2.zkey --value 0xbeac --iterations-log2 33"));
+        assert!(parse("millstream deploy --plan p.toml --dry-run --from 0x00000000000000000000000000000000000000aa"));
+        assert!(parse("millstream deploy --token test-usdc --tiers 24,96 --deposit-min 0 --keys insecure-development --yes"));
+        assert!(parse("millstream deploy verify m.json --rpc http://127.0.0.1:1 --node-config node.toml"));
+        assert!(!parse("millstream deploy --plan p.toml --from 0x00000000000000000000000000000000000000aa"));
+        assert!(!parse("millstream deploy --plan p.toml --confirmations 0"));
+        assert!(!parse("millstream deploy --plan p.toml verify m.json"));
         assert!(!parse("millstream bench --lines 1025"));
         assert!(!parse("millstream bench --rate 1000 --in-flight 2"));
         assert!(!parse("millstream"));

@@ -7,6 +7,7 @@ pub mod ceremony;
 pub mod channel;
 pub mod context;
 pub mod demo;
+pub mod deploy;
 pub mod dev;
 pub mod error;
 pub mod ledger;

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
-use millstream_cli::{bench, ceremony, channel, demo, dev, ledger, logging, node, pay, proof, replay, settle, status};
+use millstream_cli::{bench, ceremony, channel, demo, deploy, dev, ledger, logging, node, pay, proof, replay, settle, status};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -39,6 +39,7 @@ const fn default_log_level(command: &Command) -> &'static str {
         Command::Dev(_) => "warn",
         Command::Bench(_)
         | Command::Demo(_)
+        | Command::Deploy(_)
         | Command::Channel(_)
         | Command::Pay(_)
         | Command::Replay(_)
@@ -56,6 +57,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Dev(args) => dev::run(context, args).await,
         Command::Bench(args) => bench::command(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
+        Command::Deploy(args) => deploy::run(context, args).await,
         Command::Channel(command) => channel::run(context, command).await,
         Command::Pay(args) => pay::run(context, args).await,
         Command::Replay(args) => replay::command(context, args).await,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::admin::{Admin, CancelledJob, SettleJob, SettlePlan, SettleRun};
+use crate::admin::{Admin, CancelledJob, ChannelMove, SettleJob, SettlePlan, SettleRun};
 use crate::context::{self, Context};
 use crate::error::CliResult;
 use crate::output::{View, columns};
@@ -100,6 +100,9 @@ impl View for PlanView {
                 .map(|epoch| vec![epoch.id.to_string(), epoch.root.map_or_else(|| "-".to_owned(), |root| root.to_string())]);
             parts.push(columns(&["anchor epoch", "root"], &[], rows));
         }
+        if !plan.moves.is_empty() {
+            parts.push(moves_table(&plan.moves));
+        }
         if !plan.waiting.is_empty() {
             let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
             for waiting in &plan.waiting {
@@ -133,7 +136,9 @@ impl View for RunView {
         });
         let header = ["kind", "books", "channels", "total", "proof s", "gas", "gas/channel", "block", "transaction"];
         let table = columns(&header, &[2, 3, 4, 5, 6, 7], rows);
-        format!("{table}\n\nsettled {} from {} channels", run.settled_total.to_tokens(), run.channels_settled)
+        let moves: Vec<_> = run.transactions.iter().flat_map(|transaction| transaction.moves.clone()).collect();
+        let moved = if moves.is_empty() { String::new() } else { format!("\n\n{}", moves_table(&moves)) };
+        format!("{table}{moved}\n\nsettled {} from {} channels", run.settled_total.to_tokens(), run.channels_settled)
     }
 }
 
@@ -144,10 +149,10 @@ impl View for JobsView {
             return "no proof is under way".to_owned();
         }
         let rows = jobs.iter().map(|job| {
-            let (seconds, steps) = (format!("{:.1}", job.seconds), job.steps.to_string());
-            vec![job.id.to_string(), job.circuit.clone(), job.book.clone(), job.state.clone(), seconds, steps]
+            let step = job.step.as_ref().map_or_else(String::new, |step| format!("{step} ({} of {})", job.step_number, job.steps));
+            vec![job.id.to_string(), job.circuit.clone(), job.book.clone(), job.state.clone(), format!("{:.1}", job.seconds), step]
         });
-        columns(&["job", "circuit", "book", "state", "seconds", "steps"], &[0, 4, 5], rows)
+        columns(&["job", "circuit", "book", "state", "seconds", "step"], &[0, 4], rows)
     }
 }
 
@@ -155,6 +160,11 @@ impl View for CancelView {
     fn table(&self) -> String {
         format!("job {} is taken back", self.0.cancelled)
     }
+}
+
+fn moves_table(moves: &[ChannelMove]) -> String {
+    let rows = moves.iter().map(|moved| vec![moved.from.clone(), moved.to.clone(), moved.channel.to_string()]);
+    columns(&["move from", "to", "channel"], &[], rows)
 }
 
 fn gas_per_channel(gas: u64, channels: u64) -> String {
@@ -172,7 +182,7 @@ mod tests {
         let plan: SettlePlan = serde_json::from_str(answer).expect("the documented answer");
         assert_eq!(render(&PlanView(plan.clone()), Format::Json).expect("text"), answer.trim_end());
         assert_eq!(PlanView(plan).table(), include_str!("../tests/snapshots/settle_plan.txt").trim_end());
-        let nothing = SettlePlan { register: vec![], settle: vec![], epochs: vec![], waiting: vec![] };
+        let nothing = SettlePlan { register: vec![], settle: vec![], epochs: vec![], moves: vec![], waiting: vec![] };
         assert_eq!(PlanView(nothing).table(), "nothing to settle");
     }
 

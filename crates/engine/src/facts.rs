@@ -37,6 +37,8 @@ impl Engine {
                 self.books.entry(book).or_default().insert(slot, id);
                 self.changed(id)
             }
+            ChainFact::MovedOut { channel: id, book } => self.moved_out(id, book),
+            ChainFact::MovedIn { channel: id, book, slot } => self.moved_in(id, Location { book, slot }),
             ChainFact::Closed { channel: id, refund } => self.closed(id, refund),
             ChainFact::QueueServed { head } => self.queue_served(head, effects),
             ChainFact::Settled { book, deltas } => self.settled(book, &deltas),
@@ -60,6 +62,34 @@ impl Engine {
         }
         self.channels.insert(new);
         Ok(())
+    }
+
+    /// The channel is in no slot until [`ChainFact::MovedIn`] says which.
+    fn moved_out(&mut self, id: ChannelId, book: BookId) -> Result<(), Fault> {
+        let mut channel = self.known(id)?;
+        let Some(location) = channel.location.filter(|location| location.book == book) else {
+            return Err(Fault::Moved { channel: id, book });
+        };
+        channel.location = None;
+        drop(channel);
+        if let Some(slots) = self.books.get_mut(&book) {
+            slots.remove(&location.slot);
+        }
+        self.changed(id)
+    }
+
+    fn moved_in(&mut self, id: ChannelId, to: Location) -> Result<(), Fault> {
+        if let Some(held_by) = self.books.get(&to.book).and_then(|slots| slots.get(&to.slot)) {
+            return Err(Fault::SlotTaken { book: to.book, slot: to.slot, held_by: *held_by });
+        }
+        let mut channel = self.known(id)?;
+        if channel.location.is_some() || channel.status == ChannelStatus::Closed {
+            return Err(Fault::Moved { channel: id, book: to.book });
+        }
+        channel.location = Some(to);
+        drop(channel);
+        self.books.entry(to.book).or_default().insert(to.slot, id);
+        self.changed(id)
     }
 
     fn closed(&mut self, id: ChannelId, refund: Amount) -> Result<(), Fault> {

@@ -31,6 +31,24 @@ pub enum Fault {
         /// The slot.
         slot: usize,
     },
+    /// A channel was moved from a book that it is not in, or into one while it is in a book or closed.
+    #[error("the chain moved channel {channel} from or to book {book}, against where it is")]
+    Moved {
+        /// The channel.
+        channel: ChannelId,
+        /// The book.
+        book: BookId,
+    },
+    /// A channel was moved into a slot that another holds.
+    #[error("a channel was moved into slot {slot} of book {book}, which channel {held_by} holds")]
+    SlotTaken {
+        /// The book.
+        book: BookId,
+        /// The slot.
+        slot: u16,
+        /// Who holds it.
+        held_by: ChannelId,
+    },
     /// Paid and refunded are not what was deposited.
     #[error("channel {channel} closed with {settled} settled and {refund} refunded of {deposit}")]
     Refund {

@@ -120,6 +120,22 @@ pub enum ChainFact {
         /// The slot.
         slot: u16,
     },
+    /// A channel lost its slot: it gets another, and is the same there.
+    MovedOut {
+        /// The channel.
+        channel: ChannelId,
+        /// The book that it was in.
+        book: BookId,
+    },
+    /// A channel that had lost its slot got another.
+    MovedIn {
+        /// The channel.
+        channel: ChannelId,
+        /// The book.
+        book: BookId,
+        /// The slot.
+        slot: u16,
+    },
     /// A channel was closed and its payer credited.
     Closed {
         /// The channel.

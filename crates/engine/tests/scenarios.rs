@@ -280,6 +280,69 @@ fn a_channel_lives_through_its_settlements_and_closes_to_the_last_nano() {
     assert_eq!(house.engine.books_after(None).map(|(_, slots)| slots.count()).sum::<usize>(), 0);
 }
 
+fn moved_out(number: u8, from: BookId) -> ChainFact {
+    ChainFact::MovedOut { channel: channel(number), book: from }
+}
+
+fn moved_in(number: u8, to: BookId, slot: u16) -> ChainFact {
+    ChainFact::MovedIn { channel: channel(number), book: to, slot }
+}
+
+#[test]
+fn a_moved_channel_is_the_same_in_another_slot() {
+    let other = BookId::new(Tier::new(0), 1).expect("small");
+    let mut house = House::with_channel(100);
+    let mut payer = Payer::new(channel(1));
+    house.chain(included(1, 0));
+    house.chain(ChainFact::QueueServed { head: 1 });
+    house.pay(payer.pay(&[30])).expect("honest");
+    house.chain(ChainFact::Settled { book: book(), deltas: vec![nanos(30)] });
+
+    house.chain(moved_out(1, book()));
+    assert_eq!(house.the_channel().location(), None);
+    house.restart();
+    assert_eq!(house.pay(payer.pay(&[5])), Ok(2), "paying does not stop for a move");
+    house.chain(moved_in(1, other, 7));
+    house.chain(ChainFact::QueueServed { head: 1 });
+    house.restart();
+    let location = house.the_channel().location().expect("in a book");
+    assert_eq!((location.book, location.slot), (other, 7));
+    assert_eq!((house.the_channel().registered(), house.the_channel().unsettled()), (nanos(100), nanos(5)));
+    let booked: Vec<_> = house.engine.books_after(None).map(|(book, slots)| (book, slots.map(|(slot, _)| slot).collect())).collect();
+    assert_eq!(booked, [(other, vec![7u16])]);
+    let mut deltas = vec![nanos(0); 8];
+    deltas[7] = nanos(5);
+    house.chain(ChainFact::Settled { book: other, deltas });
+    assert_eq!(house.the_channel().unsettled(), nanos(0));
+
+    house.chain(ChainFact::CloseRequested { channel: channel(1), request: 1, at: Timestamp::default() });
+    house.chain(ChainFact::Closed { channel: channel(1), refund: nanos(65) });
+    house.chain(ChainFact::QueueServed { head: 2 });
+    assert_eq!(house.engine.books_after(None).map(|(_, slots)| slots.count()).sum::<usize>(), 0);
+    assert_eq!(house.the_channel().location(), None);
+}
+
+#[test]
+fn a_move_that_cannot_be_stops_the_engine() {
+    let other = BookId::new(Tier::new(0), 1).expect("small");
+    let check = |facts: &[ChainFact], last: ChainFact, expected: Fault| {
+        let mut house = House::with_channel(100);
+        house.chain(opened(2, 100, 1));
+        house.chain(included(1, 0));
+        house.chain(included(2, 1));
+        facts.iter().for_each(|fact| house.chain(fact.clone()));
+        assert_eq!(house.try_apply(Input::Chain(last)).map(|_| ()), Err(expected));
+    };
+    let moved = |number: u8, book: BookId| Fault::Moved { channel: channel(number), book };
+    check(&[], moved_out(1, other), moved(1, other));
+    check(&[moved_out(1, book())], moved_out(1, book()), moved(1, book()));
+    check(&[], moved_in(1, other, 0), moved(1, other));
+    check(&[moved_out(1, book())], moved_in(1, book(), 1), Fault::SlotTaken { book: book(), slot: 1, held_by: channel(2) });
+    check(&[], moved_out(9, book()), Fault::UnknownChannel { channel: channel(9) });
+    let closed = ChainFact::Closed { channel: channel(1), refund: nanos(100) };
+    check(&[moved_out(1, book()), closed], moved_in(1, other, 0), moved(1, other));
+}
+
 #[test]
 fn a_reorganisation_freezes_what_relied_on_it_until_the_chain_tells_it_again() {
     let mut house = House::with_channel(100);

@@ -198,6 +198,8 @@ fn fact(position: EventPosition, event: LedgerEvent) -> anyhow::Result<Option<Ch
         }
         LedgerEvent::CloseRequested { channel, request_index } => ChainFact::CloseRequested { channel, request: request_index, at },
         LedgerEvent::Included { channel, book, slot } => ChainFact::Included { channel, book, slot },
+        LedgerEvent::MovedOut { channel, book } => ChainFact::MovedOut { channel, book },
+        LedgerEvent::MovedIn { channel, book, slot } => ChainFact::MovedIn { channel, book, slot },
         LedgerEvent::Closed { channel, book: _, refund } => ChainFact::Closed { channel, refund },
         LedgerEvent::Registered { book: _, new_root: _, queue_head } => ChainFact::QueueServed { head: queue_head },
         LedgerEvent::Settled { book, new_root: _, total: _, deltas } => {

@@ -12,9 +12,9 @@ use millstream_chain::{
     Asked, BookRegistration, BookSettlement, EpochRoot, IntentId, Ledger, Operator, ServedRequest, SlotRow, Submitter, TxReceipt,
 };
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, Slot, field_from_word, field_to_word};
-use millstream_engine::RequestKind;
+use millstream_engine::{Location, RequestKind};
 use millstream_prover::CircuitKind;
-use millstream_types::{Amount, BookId, Timestamp};
+use millstream_types::{Amount, BookId, ChannelId, Timestamp};
 use millstream_voucher::{PublicKey, SignedVoucher, VerifiedVoucher};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -23,11 +23,15 @@ use tracing::{error, info, warn};
 use crate::core::{Core, now};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
+use crate::moves::{Move, plan_moves};
 use crate::plan::{Floor, PlannedBook, PlannedChannel, RegisterBounds, Served, SettlePlan, View, plan_register, plan_settle};
 use crate::prove::{Finished, Proofs, Statement, Wanted};
 
 /// How long a run waits for the follower to see what is on the chain.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How often the queue is looked at while moves are proved.
+const QUEUE_POLL: Duration = Duration::from_millis(200);
 
 /// One transaction of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +48,31 @@ pub(crate) struct Transaction {
     pub(crate) prove_seconds: f64,
     /// Epochs anchored.
     pub(crate) epochs: Vec<u64>,
+    /// Channels that went to another slot.
+    pub(crate) moves: Vec<MoveView>,
+}
+
+/// A move as it is shown: places are `tier:number/slot`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MoveView {
+    pub(crate) channel: ChannelId,
+    pub(crate) from: String,
+    pub(crate) to: String,
+}
+
+impl From<&Move> for MoveView {
+    fn from(planned: &Move) -> Self {
+        let shown = |at: Location| format!("{}/{}", at.book, at.slot);
+        Self { channel: planned.channel, from: shown(planned.from), to: shown(planned.to) }
+    }
+}
+
+/// What a run would do first.
+pub(crate) struct Plan {
+    pub(crate) served: Vec<Served>,
+    pub(crate) settle: SettlePlan,
+    /// What it would do last, were nothing else to change anything.
+    pub(crate) moves: Vec<Move>,
 }
 
 /// What a run did.
@@ -63,6 +92,8 @@ pub(crate) struct Settler {
     lane_is_free: Mutex<bool>,
     proofs: Arc<Proofs>,
     sizes: Vec<u16>,
+    /// See [`SettlementSection::compact_within_settlements`](crate::SettlementSection).
+    compact_within: u32,
     metrics: Arc<Metrics>,
     view: Arc<ChainView>,
     running: Mutex<()>,
@@ -75,6 +106,7 @@ impl Settler {
         ledger: Ledger,
         submitter: Submitter,
         proofs: Arc<Proofs>,
+        compact_within: u32,
         metrics: Arc<Metrics>,
         view: Arc<ChainView>,
     ) -> Self {
@@ -82,7 +114,7 @@ impl Settler {
         let lane_is_free = Mutex::new(false);
         let sizes = operator.ledger().config().tiers.iter().map(|tier| tier.slots).collect();
         let (running, last) = (Mutex::new(()), std::sync::Mutex::new(None));
-        Self { core, operator, submitter, lane_is_free, proofs, sizes, metrics, view, running, last }
+        Self { core, operator, submitter, lane_is_free, proofs, sizes, compact_within, metrics, view, running, last }
     }
 
     /// The proofs under way.
@@ -101,13 +133,16 @@ impl Settler {
     }
 
     /// What a run would do first.
-    pub(crate) async fn plan(&self) -> anyhow::Result<(Vec<Served>, SettlePlan)> {
+    pub(crate) async fn plan(&self) -> anyhow::Result<Plan> {
         let view = View::read(&self.core).await?;
-        Ok((plan_register(&view, self.bounds(u64::MAX)), plan_settle(&view, &self.sizes, &BTreeSet::new(), Floor::NONE)))
+        let served = plan_register(&view, self.bounds(u64::MAX));
+        let settle = plan_settle(&view, &self.sizes, &BTreeSet::new(), Floor::NONE);
+        Ok(Plan { served, settle, moves: plan_moves(&view, &self.sizes, &unsettled_books(&view), self.compact_within) })
     }
 
     /// One pass: registers what is queued now, settles every book once, and serves the closes that this set free. What comes meanwhile is
-    /// left for the next pass, so that no payer can keep a run from ending.
+    /// left for the next pass, so that no payer can keep a run from ending. When nothing is queued after it, channels are moved together, in one
+    /// transaction, if that makes the settlements to come cheaper.
     ///
     /// Books with less to collect than `floor` are left alone, unless one of their channels is closing.
     pub(crate) async fn run(&self, floor: Floor) -> anyhow::Result<Report> {
@@ -141,7 +176,46 @@ impl Settler {
             let transaction = self.settle(&view, plan, report).await?;
             self.confirmed(transaction, report).await?;
         }
-        self.register_all(end, report).await
+        self.register_all(end, report).await?;
+        // The pass is over: what goes wrong now costs nobody anything, and is tried again after the next one.
+        if let Err(fault) = self.compact(&done, report).await {
+            warn!(fault = format!("{fault:#}"), "channels were not moved together");
+        }
+        Ok(())
+    }
+
+    /// Moves channels so that fewer books are settled, unless a request waits or comes.
+    async fn compact(&self, settled: &BTreeSet<BookId>, report: &mut Report) -> anyhow::Result<()> {
+        let view = View::read(&self.core).await?;
+        let moves = plan_moves(&view, &self.sizes, settled, self.compact_within);
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let ends = ends(&view, &moves)?;
+        let proved = tokio::select! {
+            biased;
+            asked = self.request_comes() => {
+                asked?;
+                info!(channels = moves.len(), "channels are not moved: a request came");
+                return Ok(());
+            }
+            proved = self.prove_registrations(&view, ends) => proved?,
+        };
+        // From here on it is one transaction, which delays no other.
+        let (registrations, prove_seconds) = proved;
+        let receipt = self.send_registrations(b"move", &registrations, &[]).await?;
+        self.metrics.moved_channels.inc_by(moves.len() as u64);
+        let books = registrations.iter().map(|registration| registration.book.to_string()).collect();
+        let (channels, moves) = (moves.len(), moves.iter().map(MoveView::from).collect());
+        self.confirmed(Transaction { books, channels, prove_seconds, moves, ..transaction("move", &receipt) }, report).await
+    }
+
+    /// Waits until a request is queued.
+    async fn request_comes(&self) -> anyhow::Result<()> {
+        while self.core.query(|engine| engine.queue().is_empty()).await? {
+            tokio::time::sleep(QUEUE_POLL).await;
+        }
+        Ok(())
     }
 
     /// Serves requests before position `end` for as long as the next one can be served.
@@ -191,16 +265,32 @@ impl Settler {
                 operations.entry(book).or_default().push(operation(view, served)?);
             }
         }
-        let (mut registrations, mut rows, mut wanted) = (Vec::new(), BTreeMap::new(), Vec::new());
-        for (index, (book, operations)) in operations.into_iter().enumerate() {
+        let (registrations, seconds) = self.prove_registrations(view, operations.into_iter().collect()).await?;
+        let mut rows = BTreeMap::new();
+        for (index, registration) in registrations.iter().enumerate() {
+            for (row_index, row) in registration.rows.iter().enumerate() {
+                rows.insert(ChannelId::from_uid(&row.uid), (u16::try_from(index)?, u16::try_from(row_index)?));
+            }
+        }
+        let requests = served.iter().map(|served| request(view, served, &rows)).collect::<anyhow::Result<Vec<_>>>()?;
+        let receipt = self.send_registrations(b"register", &registrations, &requests).await?;
+        let books = registrations.iter().map(|registration| registration.book.to_string()).collect();
+        Ok(Transaction { books, channels: rows.len(), prove_seconds: seconds, ..transaction("register", &receipt) })
+    }
+
+    /// What is sent of each book, with its proof; and for how long the longest proof took, in seconds.
+    async fn prove_registrations(
+        &self,
+        view: &View,
+        operations: Vec<(BookId, Vec<Operation>)>,
+    ) -> anyhow::Result<(Vec<BookRegistration>, f64)> {
+        let (mut registrations, mut wanted) = (Vec::new(), Vec::new());
+        for (book, operations) in operations {
             let (before, old_root, place) = self.book(view, book).await?;
             let statement = tokio::task::spawn_blocking(move || RegisterStatement::new(place, &before, &operations)).await??;
-            for (row_index, row) in statement.rows.iter().enumerate() {
-                rows.insert(row.uid, (u16::try_from(index)?, u16::try_from(row_index)?));
-            }
             let slot_rows = statement.rows.iter().map(|row| {
                 let (flags, key_x) = (row.flags(), field_to_word(row.key_x()));
-                SlotRow { slot: row.slot, flags, delta: row.delta_nanos, refund: row.refund_nanos(), uid: row.uid.to_uid(), key_x }
+                SlotRow { slot: row.slot, flags, delta: row.delta_nanos(), refund: row.refund_nanos(), uid: row.uid.to_uid(), key_x }
             });
             registrations.push(BookRegistration {
                 book,
@@ -217,14 +307,21 @@ impl Settler {
             registration.proof = proved.words;
         }
         let seconds = proved.iter().map(|proved| proved.seconds).fold(0.0, f64::max);
-        let requests = served.iter().map(|served| request(view, served, &rows)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok((registrations, seconds))
+    }
+
+    async fn send_registrations(
+        &self,
+        kind: &[u8],
+        registrations: &[BookRegistration],
+        requests: &[ServedRequest],
+    ) -> anyhow::Result<TxReceipt> {
         let roots: Vec<_> = registrations.iter().map(|registration| registration.new_root).collect();
         self.free_lane().await?;
-        let receipt = self.operator.register(intent(b"register", &roots), &registrations, &requests).await?;
+        let receipt = self.operator.register(intent(kind, &roots), registrations, requests).await?;
         self.proofs.forget(CircuitKind::Register, registrations.iter().map(|registration| registration.book).collect()).await?;
         self.metrics.registrations.inc_by(registrations.len() as u64);
-        let books = registrations.iter().map(|registration| registration.book.to_string()).collect();
-        Ok(Transaction { books, channels: rows.len(), prove_seconds: seconds, ..transaction("register", &receipt) })
+        Ok(receipt)
     }
 
     /// The vouchers whose signatures the exact check confirms. They were all accepted, but most of them by lanes that are only sampled, and one that does not
@@ -361,12 +458,37 @@ fn warn_of_losses(view: &View, served: &[Served]) {
 fn build_book(view: &View, id: BookId, size: BookSize) -> anyhow::Result<Book> {
     let mut slots = Vec::new();
     for (slot, channel) in view.books.get(&id).into_iter().flatten() {
-        let channel = view.channels.get(channel).context("a book holds a channel that is not known")?;
-        let key_x = field_from_word(&channel.key_x).context("a registered key is no field element")?;
-        let (registered, settled) = (channel.registered.to_u64()?, channel.settled.to_u64()?);
-        slots.push((*slot, Slot::new(*slot, channel.id, key_x, registered, settled)?));
+        slots.push((*slot, slot_of(view, *channel, *slot)?));
     }
     Ok(Book::from_channels(size, slots)?)
+}
+
+/// What a slot with this channel holds.
+fn slot_of(view: &View, channel: ChannelId, slot: u16) -> anyhow::Result<Slot> {
+    let channel = view.channels.get(&channel).context("a book holds a channel that is not known")?;
+    let key_x = field_from_word(&channel.key_x).context("a registered key is no field element")?;
+    let (registered, settled) = (channel.registered.to_u64()?, channel.settled.to_u64()?);
+    Ok(Slot::new(slot, channel.id, key_x, registered, settled)?)
+}
+
+/// The ends of the moves by book, first of the books that are left, then of those that are filled: so each `in` row comes after the `out` row that it
+/// takes, and they are in the same order (L-31).
+fn ends(view: &View, moves: &[Move]) -> anyhow::Result<Vec<(BookId, Vec<Operation>)>> {
+    let (mut left, mut filled) = (BTreeMap::new(), BTreeMap::new());
+    for planned in moves {
+        let channel = slot_of(view, planned.channel, planned.to.slot)?;
+        left.entry(planned.from.book).or_insert_with(Vec::new).push(Operation::MoveOut { uid: planned.channel });
+        filled.entry(planned.to.book).or_insert_with(Vec::new).push(Operation::MoveIn { slot: planned.to.slot, channel });
+    }
+    Ok(left.into_iter().chain(filled).collect())
+}
+
+/// The books that have something to collect: those that a settlement costs gas for.
+fn unsettled_books(view: &View) -> BTreeSet<BookId> {
+    let unsettled = |slots: &BTreeMap<u16, ChannelId>| {
+        slots.values().any(|id| view.channels.get(id).is_some_and(|channel| !channel.unsettled().is_zero()))
+    };
+    view.books.iter().filter(|(_, slots)| unsettled(slots)).map(|(book, _)| *book).collect()
 }
 
 fn operation(view: &View, served: &Served) -> anyhow::Result<Operation> {
@@ -382,7 +504,7 @@ fn operation(view: &View, served: &Served) -> anyhow::Result<Operation> {
     })
 }
 
-fn request(view: &View, served: &Served, rows: &BTreeMap<millstream_types::ChannelId, (u16, u16)>) -> anyhow::Result<ServedRequest> {
+fn request(view: &View, served: &Served, rows: &BTreeMap<ChannelId, (u16, u16)>) -> anyhow::Result<ServedRequest> {
     let (channel, amount) = (served.request.channel, served.request.amount.to_u64()?);
     let (registration, row) = match served.book {
         Some(_) => *rows.get(&channel).context("a served request has no row")?,
@@ -412,6 +534,7 @@ fn transaction(kind: &'static str, receipt: &TxReceipt) -> Transaction {
         total: Amount::ZERO,
         prove_seconds: 0.0,
         epochs: Vec::new(),
+        moves: Vec::new(),
     }
 }
 

@@ -71,6 +71,7 @@ async fn site(url: &str, anvil: Option<Anvil>, prover: &Prover) -> Site {
         halt_window_secs: 7 * 86_400,
         deposit_min: millstream_types::Amount::ZERO,
         token: TokenChoice::TestUsdc,
+        salt: [0; 32],
         tiers: vec![tier],
     };
     let deployment = deploy(&deployer, &plan).await.expect("the ledger deploys");

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use ark_bn254::Bn254;
 use ark_groth16::ProvingKey;
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Validate};
+use millstream_circuit::Structure;
 use millstream_types::{ChainId, Hash256};
 
 use crate::circuit_id::CircuitId;
 use crate::error::ProverError;
+use crate::pinned_verifier::VerifierKey;
 use crate::setup::{ToxicWaste, generate, verifying_key};
 use crate::verifying_key::VerifyingKey;
 
@@ -44,6 +46,16 @@ pub fn default_keys_dir() -> Result<PathBuf, ProverError> {
         .ok_or(ProverError::NoKeysDir { variable: KEYS_DIR_VARIABLE })
 }
 
+/// The verifying key of a circuit's development keys, without making the proving key.
+///
+/// # Errors
+/// [`ProverError::Degenerate`]; see [`InsecureDevKeys::generate`].
+pub fn insecure_dev_verifier_key(circuit: CircuitId) -> Result<VerifierKey, ProverError> {
+    let structure = circuit.structure();
+    let words = dev_verifying_key(circuit, &structure)?.words();
+    Ok(VerifierKey { circuit, circuit_digest: Hash256::from_bytes(structure.digest()), words })
+}
+
 /// The hash of the verifying key of a circuit's development keys, without making the proving key: what to look for in a ledger that should
 /// not have it.
 ///
@@ -51,8 +63,13 @@ pub fn default_keys_dir() -> Result<PathBuf, ProverError> {
 /// [`ProverError::Degenerate`]; see [`InsecureDevKeys::generate`].
 pub fn insecure_dev_key_hash(circuit: CircuitId) -> Result<Hash256, ProverError> {
     let structure = circuit.structure();
-    let key = verifying_key(&structure, &ToxicWaste::insecure_dev(&structure.digest()));
-    VerifyingKey::new(&key).map(|key| key.key_hash()).map_err(|reason| ProverError::Degenerate { circuit, reason })
+    dev_verifying_key(circuit, &structure).map(|key| key.key_hash())
+}
+
+/// The verifying key of a circuit's development keys, with the circuit's structure at hand.
+pub(crate) fn dev_verifying_key(circuit: CircuitId, structure: &Structure) -> Result<VerifyingKey, ProverError> {
+    let key = verifying_key(structure, &ToxicWaste::insecure_dev(&structure.digest()));
+    VerifyingKey::new(&key).map_err(|reason| ProverError::Degenerate { circuit, reason })
 }
 
 /// Keys of one circuit that anyone can forge proofs with. Cheap to clone.

@@ -17,6 +17,7 @@ mod error;
 mod groth16;
 mod key_pins;
 mod lanes;
+mod pinned_verifier;
 mod production_keys;
 mod proof;
 mod prover;
@@ -25,12 +26,15 @@ mod setup;
 pub mod snarkjs;
 mod verifying_key;
 
-pub use arithmetic::Arithmetic;
+pub use arithmetic::{Arithmetic, ProofStep, Wanted};
 pub use circuit_id::{CircuitId, CircuitIdError, CircuitKind};
-pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, insecure_dev_key_hash, refuse_public_chain};
+pub use dev_keys::{
+    InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, insecure_dev_key_hash, insecure_dev_verifier_key, refuse_public_chain,
+};
 pub use error::{DegenerateKey, KeyMismatch, ProofWordsError, ProverError};
 pub use groth16::Blinding;
 pub use key_pins::{KeyPin, KeyPins, KeyPinsError};
+pub use pinned_verifier::VerifierKey;
 pub use production_keys::ProductionKeys;
 pub use proof::Proof;
 pub use prover::Prover;

@@ -7,9 +7,9 @@ use common::proxy::Reply;
 use common::{ALICE, BOB, World, hex, world};
 use millstream_chain::bindings::ILedger;
 use millstream_circuit::field_to_word;
-use millstream_recovery::{Asked, ChannelPlace, Rebuild, RebuildError, RebuildOptions};
+use millstream_recovery::{Asked, ChannelPlace, ExitOutcome, ExitWay, HaltChoice, Rebuild, RebuildError, RebuildOptions};
 use millstream_testkit::DEV_ACCOUNTS;
-use millstream_types::{Amount, BlockNumber, ChannelId, CumulativeAmount};
+use millstream_types::{Amount, BlockNumber, BookId, ChannelId, CumulativeAmount, Tier};
 use serde_json::Value;
 
 /// Openings, top-ups, settlements over two books, closes, a slot used again, withdrawals, and requests that still wait.
@@ -31,6 +31,7 @@ async fn history(world: &World) -> Vec<ChannelId> {
     world.payer(ALICE).request_close(channels[0]).await.expect("asked");
     provider.register_all().await;
     channels.push(world.open(BOB, 7, 3_000_000).await);
+    provider.register_all().await;
     channels.push(world.open(ALICE, 8, 10).await);
     world.payer(ALICE).request_close(channels[7]).await.expect("asked");
     provider.register_all().await;
@@ -93,6 +94,79 @@ async fn a_rebuilt_ledger_is_the_one_on_the_chain() {
     assert_eq!(Some(at.number()), until);
     assert_eq!(earlier.rebuilt().channel(&channels[0]).expect("known").held(), Amount::from_nanos(99_999_877));
     assert!(earlier.rebuilt().channel(&channels[6]).is_none());
+}
+
+/// Two channels in book 0:0 and two in 0:1, each with a deposit of two tokens and something settled; then those of 0:1 go to the other.
+async fn moved(world: &World) -> Vec<ChannelId> {
+    let mut provider = world.provider().await;
+    let mut channels = Vec::new();
+    for round in [1..=3, 4..=6] {
+        for number in round {
+            channels.push(world.open(if number == 5 { BOB } else { ALICE }, number, 2_000_000).await);
+        }
+        provider.register_all().await;
+    }
+    provider.settle(&[(channels[0], 1, 3), (channels[4], 5, 500_000_000), (channels[5], 6, 7)]).await;
+    for closed in &channels[..2] {
+        world.payer(ALICE).request_close(*closed).await.expect("asked");
+    }
+    provider.register_all().await;
+    provider.move_channels(&[(channels[4], 0), (channels[5], 1)], book(0)).await;
+    channels
+}
+
+fn book(number: u32) -> BookId {
+    BookId::new(Tier::new(0), number).expect("small")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moved_channels_are_followed_and_leave_alone() {
+    let world = world().await;
+    let channels = moved(&world).await;
+    let rebuild = world.rebuild().await;
+    let rebuilt = rebuild.rebuilt();
+    for (slot, channel) in (0..).zip(&channels[4..]) {
+        assert_eq!(rebuilt.channel(channel).expect("known").place, ChannelPlace::Booked { book: book(0), slot });
+    }
+    for number in 0..2 {
+        let root = field_to_word(rebuilt.book(book(number)).expect("a book").root());
+        assert_eq!(world.ledger.book_root(book(number)).await.expect("a root"), root);
+    }
+    assert_eq!(rebuilt.book(book(1)), Some(millstream_circuit::Book::empty(common::size(4))));
+    assert_eq!(rebuilt.channel(&channels[4]).expect("known").settled, CumulativeAmount::from_nanos(500_000_000));
+
+    // The provider goes on in the one book that is left, and a payer leaves without it.
+    let mut provider = world.provider().await;
+    provider.settle(&[(channels[4], 5, 600_000_000), (channels[5], 6, 8), (channels[3], 4, 9)]).await;
+    let before = world.balance(BOB).await;
+    let early = world.exit(BOB).await.run(channels[4], &mut |_| {}).await.expect("asked");
+    assert!(matches!(early, ExitOutcome::Waiting { .. }), "{early:?}");
+    world.pass_the_window();
+    let left = world.exit(BOB).await.run(channels[4], &mut |_| {}).await.expect("left");
+    assert!(matches!(left, ExitOutcome::Left(report) if report.way == ExitWay::OwnProof), "{left:?}");
+    assert_eq!(world.balance(BOB).await, before + 1_400_000);
+
+    // Nobody serves the next request: the other moved channel leaves by the paths of its new slot.
+    world.open(BOB, 7, 1_000).await;
+    world.pass_the_halt_window();
+    let left = world.exit(ALICE).await.leave(channels[5], HaltChoice::WhenPossible, &mut |_| {}).await.expect("left");
+    let ExitOutcome::Left(report) = left else { panic!("{left:?}") };
+    assert_eq!(report.refunded, Amount::from_nanos(2_000_000_000 - 8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_move_is_found_out() {
+    use alloy::sol_types::SolEvent;
+    use millstream_chain::bindings::ILedger::{MovedIn, MovedOut};
+    let world = world().await;
+    moved(&world).await;
+    // The slot, and in the topics the channel: neither is what the roots are of.
+    let slot = lie(&world, "eth_getLogs", |logs| edit_log(logs, MovedIn::SIGNATURE_HASH, |logs, at| flip(&mut logs[at], 0))).await;
+    assert!(matches!(slot, RebuildError::Contradiction { .. }), "two channels in one slot: {slot:?}");
+    let gone = lie(&world, "eth_getLogs", |logs| edit_log(logs, MovedIn::SIGNATURE_HASH, |logs, at| drop(logs.remove(at)))).await;
+    assert!(matches!(gone, RebuildError::Contradiction { .. }), "another channel comes in its turn: {gone:?}");
+    let stays = lie(&world, "eth_getLogs", |logs| edit_log(logs, MovedOut::SIGNATURE_HASH, |logs, at| drop(logs.remove(at)))).await;
+    assert!(matches!(stays, RebuildError::Root { .. }), "the channel is still there: {stays:?}");
 }
 
 /// The error of rebuilding through an endpoint that changes the answers of one method.

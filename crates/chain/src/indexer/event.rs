@@ -85,7 +85,23 @@ pub enum LedgerEvent {
         /// What the payer was credited.
         refund: Amount,
     },
-    /// A book was changed by requests.
+    /// A channel was taken out of its slot (spec L-31): what follows in the same call puts it into another.
+    MovedOut {
+        /// The channel.
+        channel: ChannelId,
+        /// The book that it was in.
+        book: BookId,
+    },
+    /// A channel was put into another slot, as it was (spec L-31).
+    MovedIn {
+        /// The channel.
+        channel: ChannelId,
+        /// The book.
+        book: BookId,
+        /// The slot.
+        slot: u16,
+    },
+    /// A book was changed by requests or moves.
     Registered {
         /// The book.
         book: BookId,
@@ -188,6 +204,12 @@ impl LedgerEvent {
                 book: BookId::from_u32(event.book),
                 refund: Amount::from_nanos(event.refundNanos),
             },
+            ILedgerEvents::MovedOut(event) => {
+                Self::MovedOut { channel: convert::channel(event.uid), book: BookId::from_u32(event.book) }
+            }
+            ILedgerEvents::MovedIn(event) => {
+                Self::MovedIn { channel: convert::channel(event.uid), book: BookId::from_u32(event.book), slot: event.slot }
+            }
             ILedgerEvents::Registered(event) => Self::Registered {
                 book: BookId::from_u32(event.book),
                 new_root: convert::bytes(event.newRoot),
@@ -232,6 +254,8 @@ impl LedgerEvent {
             }
             Self::Included { .. }
             | Self::Closed { .. }
+            | Self::MovedOut { .. }
+            | Self::MovedIn { .. }
             | Self::Registered { .. }
             | Self::Settled { .. }
             | Self::EpochAnchored { .. }

@@ -82,6 +82,7 @@ pub fn plan(token: TokenChoice) -> DeployPlan {
         halt_window_secs: HALT_WINDOW_SECS,
         deposit_min: Amount::ZERO,
         token,
+        salt: [0; 32],
         tiers: vec![TierPlan { slots: SLOTS, empty_root: EMPTY_ROOT, settle_key: verifying_key(), register_key: verifying_key() }],
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct RegisterSlot {
     pub(crate) touched: bool,
     pub(crate) open: bool,
     pub(crate) close: bool,
+    pub(crate) out: bool,
+    pub(crate) into: bool,
     pub(crate) delta_nanos: u64,
     pub(crate) refund_nanos: u64,
     pub(crate) uid_word: Fr,
@@ -43,12 +45,15 @@ impl RegisterSlot {
         let untouched = Self { before, ..Self::default() };
         row.map_or(untouched, |row| {
             let [_, uid_word, key_word] = row.words();
+            let has = |flag: u8| row.flags() & flag != 0;
             Self {
                 before,
                 touched: true,
-                open: row.opened_key.is_some(),
-                close: row.closing_refund_nanos.is_some(),
-                delta_nanos: row.delta_nanos,
+                open: has(Row::OPEN),
+                close: has(Row::CLOSE),
+                out: has(Row::OUT),
+                into: has(Row::IN),
+                delta_nanos: row.delta_nanos(),
                 refund_nanos: row.refund_nanos(),
                 uid_word,
                 key_word,
@@ -77,7 +82,7 @@ pub fn register_structure(size: BookSize) -> Structure {
     Structure::record(|cs| register(cs, &inputs))
 }
 
-/// L-9, L-10 and L-16 to L-18.
+/// L-9, L-10, L-16 to L-18 and L-30.
 pub(crate) fn register<C: Cs>(cs: &mut C, inputs: &RegisterInputs) {
     let public = PublicVariables::alloc(cs, &inputs.public);
     let slots = cs.each(&inputs.slots, register_slot);
@@ -100,9 +105,9 @@ where
     hash(cs, Tag::Book, &[static_root, dynamic_root])
 }
 
-/// L-16 to L-18 for one slot.
+/// L-16 to L-18 and L-30 for one slot.
 ///
-/// Words are bound to the calldata as field elements. `packed` is a sum of bits below `2^131`, so it is the one integer that the ledger
+/// Words are bound to the calldata as field elements. `packed` is a sum of bits below `2^133`, so it is the one integer that the ledger
 /// packs from a row; `uid` and `keyX` are below `p` there.
 fn register_slot<C: Cs>(cs: &mut C, input: &RegisterSlot) -> SlotOutput<C::L> {
     let zero = C::L::constant(Fr::ZERO);
@@ -114,7 +119,11 @@ fn register_slot<C: Cs>(cs: &mut C, input: &RegisterSlot) -> SlotOutput<C::L> {
     let settled = cs.alloc(|| Fr::from(before.settled_nanos));
 
     cs.group("flags");
-    let [touched, open, close] = [input.touched, input.open, input.close].map(|flag| Bit::alloc(cs, || flag));
+    let [touched, open, close, out, into] =
+        [input.touched, input.open, input.close, input.out, input.into].map(|flag| Bit::alloc(cs, || flag));
+    let moves = out.linear().plus(into.linear());
+    let fills = open.linear().plus(into.linear());
+    let empties = close.linear().plus(out.linear());
     cs.group("bits of the delta");
     let delta = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(input.delta_nanos));
     cs.group("bits of the refund");
@@ -123,47 +132,65 @@ fn register_slot<C: Cs>(cs: &mut C, input: &RegisterSlot) -> SlotOutput<C::L> {
     let uid_word = cs.alloc(|| input.uid_word);
     let key_word = cs.alloc(|| input.key_word);
 
-    // `open` and `close` only where touched; no delta elsewhere.
-    for only_touched in [open.linear(), close.linear(), &delta.linear] {
-        cs.enforce(only_touched, &touched.negated(), &zero);
+    // A sum of flags that is zero or `touched` is one flag at most, and none where nothing is touched. So `out` and `in` exclude each
+    // other, `open` and `close`; these two may meet. `fills` and `empties` are bits after this.
+    for flag in [open.linear(), close.linear()] {
+        let one_at_most = flag.plus(&moves);
+        cs.enforce(&one_at_most, &touched.linear().minus(&one_at_most), &zero);
     }
+    cs.enforce(&delta.linear, &touched.negated(), &zero);
 
-    // L-16. `open`: the old slot is empty, each field on its own, since fields could cancel in a sum. Then the identity is the words'.
-    cs.group("open on an empty slot");
+    // L-16, L-30. `open`, `in`: the old slot is empty, each field on its own, since fields could cancel in a sum. Then the identity is the
+    // words'.
+    cs.group("filled when empty");
     for field in [&key_x, &uid, &deposit, &settled] {
-        cs.enforce(field, open.linear(), &zero);
+        cs.enforce(field, &fills, &zero);
     }
+    // `out` is here for the row below: its key word is the slot's, which the slot loses.
     cs.group("key word");
-    cs.enforce(&key_word, &open.negated(), &zero);
-    let opened_key = key_x.plus(&key_word);
-    // The uid is that of the slot, or the word's when it opens; touched, the word is the uid, and not touched it is zero.
+    cs.enforce(&key_word, &C::L::constant(Fr::ONE).minus(&fills).minus(out.linear()), &zero);
+    let filled_key = key_x.plus(&key_word);
+    // The uid is that of the slot, or the word's when it is filled; touched, the word is the uid, and not touched it is zero.
     cs.group("uid word");
-    let opened_uid = uid.plus(&cs.product(&uid_word, open.linear()));
-    cs.enforce(&opened_uid, touched.linear(), &uid_word);
+    let filled_uid = uid.plus(&cs.product(&uid_word, &fills));
+    cs.enforce(&filled_uid, touched.linear(), &uid_word);
 
     // L-17. The old deposit is below 2^64 by induction and the delta by its bits, so the sum cannot wrap and its bits are the range check.
+    // `out` adds nothing: its delta only tells the deposit, which may be more than half of 2^64.
     cs.group("bits of the deposit");
-    let deposit_sum = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(before.deposit_nanos.wrapping_add(input.delta_nanos)));
+    let deposit_hint = || if input.out { before.deposit_nanos } else { before.deposit_nanos.wrapping_add(input.delta_nanos) };
+    let deposit_sum = Unsigned::alloc(cs, AMOUNT_BITS, || u128::from(deposit_hint()));
     cs.group("deposit");
-    cs.equal(&deposit_sum.linear, &deposit.plus(&delta.linear));
+    cs.enforce(&delta.linear, &out.negated(), &deposit_sum.linear.minus(&deposit));
 
-    // L-18. The refund has 64 bits, so `settled ≤ deposit'` follows from the equation; it is zero where the channel stays.
+    // L-18. The refund has 64 bits, so `settled ≤ deposit'` follows from the equation; it is zero where the channel stays. Of a move it is
+    // what is settled.
     cs.group("refund");
-    cs.enforce(&deposit_sum.linear.minus(&settled), close.linear(), &refund.linear);
-    let stays = close.negated();
+    let moved_settled = cs.product(&refund.linear, &moves);
+    cs.enforce(&deposit_sum.linear.minus(&settled), close.linear(), &refund.linear.minus(&moved_settled));
+    // L-30. `out`: the words are the slot's. Four amounts below 2^64, the old ones by induction, so two are compared in one row.
+    cs.group("moved out");
+    let shift = Fr::from(1u128 << 64);
+    cs.enforce(&key_word.minus(&key_x), out.linear(), &zero);
+    let content = delta.linear.minus(&deposit).scaled(shift).plus(&refund.linear.minus(&settled));
+    cs.enforce(&content, out.linear(), &zero);
+
+    // Where `out` is set, what would fill the slot goes away with what is in it.
+    let stays = C::L::constant(Fr::ONE).minus(&empties);
     cs.group("slot after");
-    let after = [&opened_key, &opened_uid, &deposit_sum.linear, &settled].map(|field| cs.product(field, &stays));
+    let after = [&filled_key, &filled_uid, &deposit_sum.linear, &settled.plus(&moved_settled)].map(|field| cs.product(field, &stays));
 
     let [new_key_x, new_uid, new_deposit, new_settled] = after;
     cs.group("static leaves");
     let old = Leaf { static_leaf: hash(cs, Tag::StaticLeaf, &[key_x, uid, deposit]), settled };
     let new = Leaf { static_leaf: hash(cs, Tag::StaticLeaf, &[new_key_x, new_uid, new_deposit]), settled: new_settled };
-    let shift = Fr::from(1u128 << 64);
     let flag = |value: u8| Fr::from(value) * shift.square();
     let packed = C::L::weighted([
         (flag(Row::TOUCHED), touched.linear()),
         (flag(Row::OPEN), open.linear()),
         (flag(Row::CLOSE), close.linear()),
+        (flag(Row::OUT), out.linear()),
+        (flag(Row::IN), into.linear()),
         (shift, &delta.linear),
         (Fr::ONE, &refund.linear),
     ]);

@@ -9,7 +9,7 @@ use super::circuit::{RegisterInputs, RegisterSlot, register};
 use super::{RegisterStatement, register_structure};
 use crate::cs::Tampered;
 use crate::testing::{Choice, Groups, book, key_x, open, place, same_sum, size, uid};
-use crate::{Book, Operation, Witness};
+use crate::{Book, Operation, Slot, Witness};
 
 fn witness(inputs: &RegisterInputs, chosen: BTreeMap<usize, Fr>) -> Witness {
     let mut cs = Tampered::new(chosen);
@@ -24,6 +24,8 @@ fn each_group_of_rows_has_a_lie_that_it_alone_refuses() {
     let (empty, held) = (Book::empty(size(1)), book(1, &[1_000]));
     let top_up = Operation::TopUp { uid: uid(0), amount_nanos: 5 };
     let close = Operation::Close { uid: uid(0) };
+    let out = Operation::MoveOut { uid: uid(0) };
+    let into = Operation::MoveIn { slot: 0, channel: Slot::new(0, uid(9), key_x(9), 5_000, 4_999).expect("a channel") };
     let last = |group: &str| *groups.variables(group).last().expect("has variables");
     let mut refused = BTreeSet::new();
     let mut check =
@@ -46,13 +48,26 @@ fn each_group_of_rows_has_a_lie_that_it_alone_refuses() {
     check("only where touched", &held, &[], &|slot| slot.delta_nanos = 1, &|_| vec![]);
 
     // L-16.
-    check("open on an empty slot", &empty, &[open(0, 9)], &|slot| slot.before.settled_nanos = 1, &|_| vec![]);
+    check("filled when empty", &empty, &[open(0, 9)], &|slot| slot.before.settled_nanos = 1, &|_| vec![]);
     check("key word", &held, &[top_up], &|slot| slot.key_word = key_x(9), &|_| vec![]);
     check("uid word", &held, &[top_up], &|slot| slot.uid_word += Fr::ONE, &|_| vec![]);
 
     // L-17, L-18.
     check("deposit", &held, &[top_up], &|slot| slot.delta_nanos = u64::MAX - 999, &|_| vec![]);
     check("refund", &held, &[close], &|slot| slot.refund_nanos += 1, &|_| vec![]);
+
+    // L-30.
+    check("moved out", &held, &[out], &|slot| slot.refund_nanos += 1, &|_| vec![]);
+    check("moved out", &held, &[out], &|slot| slot.key_word = key_x(9), &|_| vec![]);
+    check("refund", &empty, &[into], &|_| {}, &|z| vec![(last("refund"), z[last("refund")] + Fr::ONE)]);
+    check("filled when empty", &empty, &[into], &|slot| slot.before.settled_nanos = 1, &|_| vec![]);
+    check("only where touched", &empty, &[], &|slot| slot.out = true, &|_| vec![]);
+    check("only where touched", &empty, &[], &|slot| slot.into = true, &|_| vec![]);
+    // All is settled, so that a close would refund nothing, and as much as `out` says.
+    let close_too = |slot: &mut RegisterSlot| {
+        (slot.before.settled_nanos, slot.refund_nanos, slot.close) = (1_000, 1_000, true);
+    };
+    check("only where touched", &held, &[out], &close_too, &|_| vec![]);
     for group in ["slot after", "static leaves", "static trees", "dynamic trees", "roots", "commitment tree", "evaluation"] {
         check(group, &held, &[top_up], &|_| {}, &|z| vec![(last(group), z[last(group)] + Fr::ONE)]);
     }

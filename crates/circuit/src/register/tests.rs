@@ -7,7 +7,7 @@ use super::circuit::{RegisterInputs, RegisterSlot};
 use super::{RegisterStatement, register_structure};
 use crate::error::RowField;
 use crate::testing::{book, broken, key_x, open, place, rebound, size, uid, voucher};
-use crate::{Book, CircuitError, Operation, Row, SettleStatement, Structure, field_to_word, uid_to_field};
+use crate::{Book, Change, CircuitError, Held, Operation, Row, SettleStatement, Slot, Structure, field_to_word, uid_to_field};
 
 fn top_up(slot: u16, amount_nanos: u64) -> Operation {
     Operation::TopUp { uid: uid(slot), amount_nanos }
@@ -15,6 +15,23 @@ fn top_up(slot: u16, amount_nanos: u64) -> Operation {
 
 fn close(slot: u16) -> Operation {
     Operation::Close { uid: uid(slot) }
+}
+
+fn out(slot: u16) -> Operation {
+    Operation::MoveOut { uid: uid(slot) }
+}
+
+/// A channel with a deposit of 5,000 of which 4,999 are settled, out of another book.
+fn moved(number: u16) -> Slot {
+    Slot::new(0, uid(number), key_x(number), 5_000, 4_999).expect("a channel")
+}
+
+fn into(slot: u16, number: u16) -> Operation {
+    Operation::MoveIn { slot, channel: moved(number) }
+}
+
+fn served(slot: u16, number: u16, opened_key: Option<Fr>, delta_nanos: u64, closing_refund_nanos: Option<u64>) -> Row {
+    Row { slot, uid: uid(number), change: Change::Served { opened_key, delta_nanos, closing_refund_nanos } }
 }
 
 /// Slots 0 and 1 have deposits of 1,000 and 2,000, and 300 of slot 0 are settled; 2 and 3 are empty.
@@ -104,13 +121,7 @@ fn requests_of_one_channel_meet_in_one_row() {
     let statement =
         RegisterStatement::new(place(), &start(), &[top_up(1, 5), open(3, 1), top_up(1, 6), top_up(3, 2), close(1), open(2, 8), close(2)])
             .expect("can be served");
-    let row = |slot: u16, opened: bool, delta_nanos, closing_refund_nanos| Row {
-        slot,
-        uid: uid(slot),
-        opened_key: opened.then(|| key_x(slot)),
-        delta_nanos,
-        closing_refund_nanos,
-    };
+    let row = |slot: u16, opened: bool, delta_nanos, refund| served(slot, slot, opened.then(|| key_x(slot)), delta_nanos, refund);
     assert_eq!(statement.rows, [row(1, false, 11, Some(2_011)), row(2, true, 8, Some(8)), row(3, true, 3, None)]);
     assert_eq!(broken(&register_structure(size(4)), &statement.witness()), [0usize; 0]);
     let mut replayed = start();
@@ -159,6 +170,18 @@ fn the_builder_refuses_what_cannot_be_served() {
     check(&[close(3)], CircuitError::UnknownUid { uid: uid(3) });
     check(&[close(1), top_up(1, 1)], CircuitError::AlreadyClosed { uid: uid(1) });
     check(&[close(1), close(1)], CircuitError::AlreadyClosed { uid: uid(1) });
+    check(&[top_up(0, 1), out(0)], CircuitError::AlreadyMoved { uid: uid(0) });
+    check(&[out(0), top_up(0, 1)], CircuitError::UnknownUid { uid: uid(0) });
+    check(&[out(0), out(0)], CircuitError::UnknownUid { uid: uid(0) });
+    check(&[close(0), out(0)], CircuitError::AlreadyClosed { uid: uid(0) });
+    check(&[out(3)], CircuitError::UnknownUid { uid: uid(3) });
+    check(&[into(1, 9)], CircuitError::SlotOccupied { slot: 1, held_by: uid(1) });
+    check(&[out(1), into(1, 9)], CircuitError::SlotOccupied { slot: 1, held_by: uid(1) });
+    check(&[into(2, 1)], CircuitError::AlreadyOpen { uid: uid(1), slot: 1 });
+    check(&[into(4, 9)], CircuitError::NoSuchSlot { slot: 4, slots: 4 });
+    check(&[into(2, 9), top_up(9, 1)], CircuitError::AlreadyMoved { uid: uid(9) });
+    check(&[into(2, 9), close(9)], CircuitError::AlreadyMoved { uid: uid(9) });
+    check(&[into(2, 9), out(9)], CircuitError::AlreadyMoved { uid: uid(9) });
     check(&[top_up(1, u64::MAX - 1_999)], CircuitError::DepositOverflow { slot: 1, deposit_nanos: 2_000, delta_nanos: u64::MAX - 1_999 });
 }
 
@@ -170,21 +193,148 @@ fn replayed_rows_are_checked() {
         assert_eq!(copy.apply_rows(rows), Err(expected));
         assert_eq!(copy, book, "unchanged on an error");
     };
-    let row = |slot: u16, number: u16| Row { slot, uid: uid(number), opened_key: None, delta_nanos: 1, closing_refund_nanos: None };
+    let row = |slot: u16, number: u16| served(slot, number, None, 1, None);
     check(&[row(1, 1), row(0, 0)], CircuitError::RowsOutOfOrder { slot: 0 });
     check(&[row(1, 1), row(1, 1)], CircuitError::RowsOutOfOrder { slot: 1 });
     check(&[row(0, 1)], CircuitError::BadRow { slot: 0, field: RowField::Uid });
     check(&[row(2, 1)], CircuitError::EmptySlot { slot: 2 });
     check(&[row(4, 1)], CircuitError::NoSuchSlot { slot: 4, slots: 4 });
-    let refund = |nanos| Row { closing_refund_nanos: Some(nanos), ..row(0, 0) };
+    let refund = |nanos| served(0, 0, None, 1, Some(nanos));
     check(&[refund(702)], CircuitError::BadRow { slot: 0, field: RowField::Refund });
     assert_eq!(book.clone().apply_rows(&[refund(701)]), Ok(()));
+
+    // Moves.
+    let held = Held { key_x: key_x(0), deposit_nanos: 1_000, settled_nanos: 300 };
+    let move_of = |slot: u16, number: u16, change: Change| Row { slot, uid: uid(number), change };
+    assert_eq!(book.clone().apply_rows(&[move_of(0, 0, Change::Out(held))]), Ok(()));
+    for changed in [
+        Held { key_x: key_x(9), ..held },
+        Held { deposit_nanos: 999, ..held },
+        Held { deposit_nanos: 1_001, settled_nanos: 301, ..held },
+        Held { settled_nanos: 0, ..held },
+    ] {
+        check(&[move_of(0, 0, Change::Out(changed))], CircuitError::BadRow { slot: 0, field: RowField::Content });
+    }
+    check(&[move_of(0, 9, Change::Out(held))], CircuitError::BadRow { slot: 0, field: RowField::Uid });
+    check(&[move_of(2, 0, Change::Out(held))], CircuitError::EmptySlot { slot: 2 });
+    check(&[move_of(1, 9, Change::In(held))], CircuitError::SlotOccupied { slot: 1, held_by: uid(1) });
+    check(&[move_of(2, 0, Change::In(held))], CircuitError::AlreadyOpen { uid: uid(0), slot: 0 });
+    check(&[move_of(4, 9, Change::In(held))], CircuitError::NoSuchSlot { slot: 4, slots: 4 });
+    let above = Held { settled_nanos: 1_001, ..held };
+    let expected = CircuitError::AboveDeposit { slot: 2, deposit_nanos: 1_000, cumulative_nanos: 1_001 };
+    check(&[move_of(2, 9, Change::In(above))], expected);
+    check(&[move_of(2, 9, Change::In(Held { key_x: Fr::ZERO, ..held }))], CircuitError::ZeroIdentity { slot: 2 });
+}
+
+#[test]
+fn a_channel_is_moved_as_it_is() {
+    let structure = register_structure(size(4));
+    let source = RegisterStatement::new(place(), &start(), &[out(0), out(1)]).expect("both are there");
+    assert_eq!(broken(&structure, &source.witness()), [0usize; 0]);
+    assert_eq!(source.book_after, Book::empty(size(4)));
+    let row = |slot: u16, deposit_nanos, settled_nanos| Row {
+        slot,
+        uid: uid(slot),
+        change: Change::Out(Held { key_x: key_x(slot), deposit_nanos, settled_nanos }),
+    };
+    assert_eq!(source.rows, [row(0, 1_000, 300), row(1, 2_000, 0)]);
+
+    let target_before = book(4, &[7]);
+    let arrive = |(slot, row): (u16, &Row)| {
+        let (deposit, settled) = (row.delta_nanos(), row.refund_nanos());
+        Operation::MoveIn { slot, channel: Slot::new(slot, row.uid, row.key_x(), deposit, settled).expect("a slot") }
+    };
+    // Slot 0 of the target holds a channel of the same number as the source's first one, so only the second can come.
+    let check = |operations: &[Operation], expected: CircuitError| {
+        assert_eq!(RegisterStatement::new(place(), &target_before, operations).map(|_| ()), Err(expected));
+    };
+    check(&[arrive((3, &source.rows[0]))], CircuitError::AlreadyOpen { uid: uid(0), slot: 0 });
+    let target = RegisterStatement::new(place(), &target_before, &[arrive((3, &source.rows[1]))]).expect("an empty slot");
+    assert_eq!(broken(&structure, &target.witness()), [0usize; 0]);
+    assert_eq!(target.book_after.slot(3), start().slot(1));
+    let mut replayed = target_before.clone();
+    replayed.apply_rows(&target.rows).expect("the same rows");
+    assert_eq!(replayed.root(), target.new_root);
+}
+
+#[test]
+fn the_largest_amounts_move() {
+    let structure = register_structure(size(1));
+    let full = Slot::new(0, uid(0), key_x(0), u64::MAX, u64::MAX).expect("a channel");
+    let arrived = RegisterStatement::new(place(), &Book::empty(size(1)), &[Operation::MoveIn { slot: 0, channel: full }]).expect("room");
+    assert_eq!(broken(&structure, &arrived.witness()), [0usize; 0]);
+    let left = RegisterStatement::new(place(), &arrived.book_after, &[out(0)]).expect("it is there");
+    assert_eq!(broken(&structure, &left.witness()), [0usize; 0]);
+    assert_eq!(left.new_root, arrived.old_root);
+}
+
+/// Slot 0 leaves, 2 arrives, 1 and 3 are left alone.
+#[test]
+fn a_move_that_changes_anything_is_refused() {
+    let structure = register_structure(size(4));
+    let check = |what: &str, rows: usize, change: &dyn Fn(&mut [RegisterSlot])| {
+        let mut statement = RegisterStatement::new(place(), &start(), &[out(0), into(2, 9)]).expect("can be moved");
+        change(&mut statement.inputs_mut().slots);
+        let public = rebound(&structure, &statement.witness(), statement.data().len());
+        statement.inputs_mut().public = public;
+        assert_eq!(broken(&structure, &statement.witness()).len(), rows, "{what}");
+    };
+    check("nothing", 0, &|_| {});
+
+    // Out: every word is the slot's.
+    check("another deposit", 1, &|slots| slots[0].delta_nanos += 1);
+    check("another settled amount", 1, &|slots| slots[0].refund_nanos -= 1);
+    check("a deposit for a settled amount", 1, &|slots| {
+        slots[0].delta_nanos += 1;
+        slots[0].refund_nanos += 1;
+    });
+    check("another key", 1, &|slots| slots[0].key_word = key_x(9));
+    check("no key", 1, &|slots| slots[0].key_word = Fr::ZERO);
+    check("another uid", 1, &|slots| slots[0].uid_word = uid_to_field(&uid(9)));
+    // The uid, the key and the amounts of the words, each where there is nothing.
+    check("out of an empty slot", 3, &|slots| {
+        slots[3] = RegisterSlot { before: slots[3].before, ..slots[0].clone() };
+    });
+    check("out of an empty slot, saying so", 0, &|slots| {
+        slots[3].touched = true;
+        slots[3].out = true;
+    });
+
+    // In: the slot was empty, and the words are what it holds now. That they are another slot's is for the ledger.
+    check("into a key", 1, &|slots| slots[2].before.key_x = Fr::ONE);
+    check("into a deposit", 1, &|slots| slots[2].before.deposit_nanos = 1);
+    check("into a settled amount", 1, &|slots| slots[2].before.settled_nanos = 1);
+    check("into a uid", 2, &|slots| slots[2].before.uid = Fr::ONE);
+    check("into a held slot", 4, &|slots| {
+        slots[1] = RegisterSlot { before: slots[1].before, ..slots[2].clone() };
+    });
+    check("another content", 0, &|slots| {
+        slots[2].delta_nanos = u64::MAX;
+        slots[2].refund_nanos = 7;
+        slots[2].key_word = key_x(8);
+        slots[2].uid_word = uid_to_field(&uid(8));
+    });
+
+    // One flag beside `touched`.
+    check("out untouched", 2, &|slots| slots[3].out = true);
+    check("in untouched", 2, &|slots| slots[3].into = true);
+    let flags: [(&str, fn(&mut RegisterSlot)); 2] = [("open", |slot| slot.open = true), ("close", |slot| slot.close = true)];
+    for (what, flag) in flags {
+        for number in [0, 2] {
+            let mut statement = RegisterStatement::new(place(), &start(), &[out(0), into(2, 9)]).expect("can be moved");
+            flag(&mut statement.inputs_mut().slots[number]);
+            let public = rebound(&structure, &statement.witness(), statement.data().len());
+            statement.inputs_mut().public = public;
+            assert!(!broken(&structure, &statement.witness()).is_empty(), "{what} in slot {number}");
+        }
+    }
 }
 
 #[test]
 fn rows_of_the_abi_are_read_back_or_refused() {
-    for row in statement().rows {
-        let read = Row::from_abi(row.slot, row.flags(), row.delta_nanos, row.refund_nanos(), row.uid, row.key_x());
+    let moves = RegisterStatement::new(place(), &start(), &[out(0), into(2, 9)]).expect("can be moved");
+    for row in [statement().rows, moves.rows].concat() {
+        let read = Row::from_abi(row.slot, row.flags(), row.delta_nanos(), row.refund_nanos(), row.uid, row.key_x());
         assert_eq!(read, Ok(row));
     }
     let check = |flags: u8, refund: u64, key: Fr, field: RowField| {
@@ -192,14 +342,16 @@ fn rows_of_the_abi_are_read_back_or_refused() {
     };
     check(0, 0, Fr::ZERO, RowField::Flags);
     check(2, 0, Fr::ONE, RowField::Flags);
-    check(9, 0, Fr::ZERO, RowField::Flags);
+    for flags in [8, 10, 11, 13, 16, 19, 21, 25, 33] {
+        check(flags, 0, Fr::ZERO, RowField::Flags);
+    }
     check(1, 0, Fr::ONE, RowField::Key);
     check(1, 1, Fr::ZERO, RowField::Refund);
 }
 
 #[test]
 fn rows_are_encoded_as_solidity_does() {
-    let row = Row { slot: 3, uid: uid(7), opened_key: Some(Fr::from(0xabcu64)), delta_nanos: 5, closing_refund_nanos: Some(6) };
+    let row = served(3, 7, Some(Fr::from(0xabcu64)), 5, Some(6));
     let words: Vec<[u8; 32]> = crate::encode_rows(&[row]).chunks_exact(32).map(|word| word.try_into().expect("32 bytes")).collect();
     let number = |value: u64| field_to_word(Fr::from(value));
     assert_eq!(words, [number(0x20), number(1), number(3), number(7), number(5), number(6), *uid(7).as_bytes(), number(0xabc)]);

@@ -148,6 +148,8 @@ pub struct SettlePlan {
     pub settle: Vec<PlannedSettle>,
     /// Epochs whose roots would be anchored.
     pub epochs: Vec<PlannedEpoch>,
+    /// Channels that would go to another slot after it, so that fewer books are settled.
+    pub moves: Vec<ChannelMove>,
     /// Channels that cannot be settled or closed yet.
     pub waiting: Vec<WaitingChannel>,
 }
@@ -185,6 +187,17 @@ pub struct PlannedEpoch {
     pub root: Option<Hash256>,
 }
 
+/// A channel that goes to another slot; places are `tier:number/slot`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelMove {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Where it is.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
+}
+
 /// A channel that cannot be settled or closed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingChannel {
@@ -208,7 +221,7 @@ pub struct SettleRun {
 /// One mined transaction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettleTransaction {
-    /// `register` or `settle`.
+    /// `register`, `settle` or `move`.
     pub kind: String,
     /// Its hash.
     pub hash: Hash256,
@@ -226,6 +239,8 @@ pub struct SettleTransaction {
     pub prove_seconds: f64,
     /// Epochs it anchored.
     pub epochs: Vec<u64>,
+    /// Channels that it took to another slot.
+    pub moves: Vec<ChannelMove>,
 }
 
 /// One of `GET /settle/jobs`: a proof under way.
@@ -241,7 +256,11 @@ pub struct SettleJob {
     pub state: String,
     /// For how long it has been proved.
     pub seconds: f64,
-    /// Long steps that were begun, of about six.
+    /// The step that runs, such as `quotient`; none while it waits.
+    pub step: Option<String>,
+    /// Its number, from 1; 0 while it waits.
+    pub step_number: u32,
+    /// How many steps there are.
     pub steps: u32,
 }
 

@@ -136,6 +136,7 @@ impl Dev {
             halt_window_secs: options.response_window_secs.saturating_mul(HALT_WINDOWS),
             deposit_min: DEPOSIT_MIN,
             token: TokenChoice::TestUsdc,
+            salt: [0; 32],
             tiers,
         };
         let deployment = deploy(&deployer, &plan).await?;

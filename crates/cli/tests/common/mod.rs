@@ -25,8 +25,13 @@ pub struct Net {
 
 impl Net {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut DevOptions)) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let mut options = DevOptions::new(directory.path().to_owned()).expect("options");
+        change(&mut options);
         options.binary = PathBuf::from(env!("CARGO_BIN_EXE_millstream"));
         let dev = Dev::start(options, |_| {}).await.expect("a development network");
         let admin = Admin::new(&dev.info().admin_url).expect("an admin address");

@@ -222,6 +222,8 @@ impl RebuiltLedger {
             let taken = match &first.event {
                 LedgerEvent::Included { .. }
                 | LedgerEvent::Closed { .. }
+                | LedgerEvent::MovedOut { .. }
+                | LedgerEvent::MovedIn { .. }
                 | LedgerEvent::RequestVoided { .. }
                 | LedgerEvent::Registered { .. } => self.register(rest)?,
                 LedgerEvent::OpenCancelled { channel, refund } => {

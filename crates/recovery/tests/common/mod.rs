@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_chain::{
-    BookSettlement, ChainKey, DeployPlan, Deployment, EpochRoot, IntentId, KeyProvenance, Ledger, OpenRequest, Operator, Payer, Rpc,
-    RpcOptions, Submitter, SubmitterOptions, TierPlan, TokenChoice, VoucherKeyWitness, deploy, mint, token_balance,
+    BookRegistration, BookSettlement, ChainKey, DeployPlan, Deployment, EpochRoot, IntentId, KeyProvenance, Ledger, OpenRequest, Operator, Payer, Rpc,
+    RpcOptions, SlotRow, Submitter, SubmitterOptions, TierPlan, TokenChoice, VoucherKeyWitness, deploy, mint, token_balance,
 };
-use millstream_circuit::{Book, BookSize, Place, SettleStatement, field_to_word};
+use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, field_to_word};
 use millstream_prover::{Blinding, CircuitId, InsecureDevKeys, Prover};
 use millstream_recovery::{ChannelPlace, EarlyExit, Exit, ExitOptions, Rebuild, RebuildOptions, Server, plan_requests};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
@@ -74,6 +74,7 @@ pub async fn world_of(tiers: Vec<TierPlan>) -> World {
         halt_window_secs: HALT_WINDOW_SECS,
         deposit_min: Amount::ZERO,
         token: TokenChoice::TestUsdc,
+        salt: [0; 32],
         tiers,
     };
     let deployment = deploy(&deployer, &plan).await.expect("deployed");
@@ -127,7 +128,7 @@ impl World {
 
     pub async fn provider(&self) -> Provider {
         let submitter = lane(self.ledger.rpc(), OPERATOR);
-        let keys = SIZES.map(|slots| keys(CircuitId::settle(size(slots))));
+        let keys = SIZES.iter().flat_map(|slots| CircuitId::of_tier(size(*slots))).map(keys).collect::<Vec<_>>();
         let rebuild = self.rebuild().await;
         Provider {
             epochs: u64::try_from(rebuild.rebuilt().epochs().len()).expect("few"),
@@ -212,6 +213,38 @@ impl Provider {
         self.epochs += 1;
         let intent = IntentId::from_bytes(settlements[0].new_root);
         self.operator.settle(intent, &settlements, &[epoch]).await.expect("settled");
+    }
+
+    /// Moves channels of one book into slots of another, in one transaction.
+    pub async fn move_channels(&mut self, moves: &[(ChannelId, u16)], to: BookId) {
+        self.rebuild.catch_up(&mut |_| {}).await.expect("the chain agrees with itself");
+        let rebuilt = self.rebuild.rebuilt();
+        let ChannelPlace::Booked { book: from, .. } = rebuilt.channel(&moves[0].0).expect("known").place else { panic!("in no book") };
+        let source = rebuilt.book(from).expect("a book");
+        let held = |channel: &ChannelId| *source.find(channel).and_then(|slot| source.slot(slot)).expect("in the same book");
+        let outs: Vec<_> = moves.iter().map(|(channel, _)| Operation::MoveOut { uid: *channel }).collect();
+        let ins: Vec<_> = moves.iter().map(|(channel, slot)| Operation::MoveIn { slot: *slot, channel: held(channel) }).collect();
+        let registrations = [self.registration(from, &outs), self.registration(to, &ins)];
+        let intent = IntentId::from_bytes(registrations[1].new_root);
+        self.operator.register(intent, &registrations, &[]).await.expect("moved");
+    }
+
+    fn registration(&self, id: BookId, operations: &[Operation]) -> BookRegistration {
+        let book = self.rebuild.rebuilt().book(id).expect("a book");
+        let place = Place { ledger: self.operator.ledger().id(), book: id };
+        let statement = RegisterStatement::new(place, &book, operations).expect("a statement");
+        let proof = self.prover.prove_register(&statement, &Blinding::from_os().expect("randomness")).expect("a proof");
+        let row = |row: &millstream_circuit::Row| {
+            let (flags, key_x) = (row.flags(), field_to_word(row.key_x()));
+            SlotRow { slot: row.slot, flags, delta: row.delta_nanos(), refund: row.refund_nanos(), uid: row.uid.to_uid(), key_x }
+        };
+        BookRegistration {
+            book: id,
+            new_root: field_to_word(statement.new_root),
+            commitment: field_to_word(statement.public.commitment),
+            proof: proof.words(),
+            rows: statement.rows.iter().map(row).collect(),
+        }
     }
 
     fn settlement(&self, id: BookId, vouchers: &BTreeMap<u16, VerifiedVoucher>) -> BookSettlement {
