@@ -13,11 +13,7 @@ pub(crate) enum Step {
     /// The chain no longer has the block read last.
     Reorg(Reorg),
     /// The blocks from `from` to `deep` can be read.
-    Forward {
-        head: Head,
-        from: u64,
-        deep: u64,
-    },
+    Forward { head: Head, from: u64, deep: u64 },
 }
 
 /// Compares a cursor with the chain.

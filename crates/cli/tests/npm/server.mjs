@@ -14,7 +14,7 @@ const [facilitatorUrl, network, token, payTo, amount] = process.argv.slice(2);
 const facilitator = new HTTPFacilitatorClient({ url: facilitatorUrl });
 const scheme = new BatchSettlementEvmScheme(payTo, {});
 const server = new x402ResourceServer(facilitator).register(network, scheme);
-const price = { asset: token, amount, extra: { name: "USDC", version: "2" } };
+const price = { asset: token, amount, extra: { name: "USD Coin", version: "2" } };
 const accepts = { scheme: "batch-settlement", network, payTo, price };
 const routes = { "GET /paid": { accepts }, "GET /partial": { accepts } };
 

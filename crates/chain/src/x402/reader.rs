@@ -116,12 +116,7 @@ impl EscrowReader {
     }
 
     /// The followed channels that have a log in a range.
-    async fn touched(
-        &self,
-        from: u64,
-        to: u64,
-        followed: &BTreeSet<EscrowChannelId>,
-    ) -> Result<BTreeSet<EscrowChannelId>, ChainError> {
+    async fn touched(&self, from: u64, to: u64, followed: &BTreeSet<EscrowChannelId>) -> Result<BTreeSet<EscrowChannelId>, ChainError> {
         let mut touched = BTreeSet::new();
         let ids: Vec<B256> = followed.iter().map(|channel| (*channel.as_bytes()).into()).collect();
         for some in ids.chunks(CHANNELS_PER_FILTER_MAX) {

@@ -3,10 +3,11 @@
 use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::{SolCall, SolEvent, SolValue};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
-use millstream_voucher::evm::{ChannelConfig, ERC3009_DEPOSIT_COLLECTOR, EvmSignature, PERMIT2_DEPOSIT_COLLECTOR};
+use millstream_voucher::evm::{ChannelConfig, EvmSignature};
 
-use super::bindings::IBatchSettlement;
+use super::bindings::IX402BatchSettlement;
 use super::contract::{BatchSettlement, config};
+use super::{ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
 use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert};
 
 /// Rows of one claim, at most: 482 bytes and some 24,000 gas each.
@@ -135,12 +136,7 @@ impl BatchOperator {
     ///
     /// # Errors
     /// As [`Self::deposit`]; nothing is sent.
-    pub async fn try_deposit(
-        &self,
-        terms: &ChannelConfig,
-        amount: Amount,
-        authorization: &DepositAuthorization,
-    ) -> Result<(), ChainError> {
+    pub async fn try_deposit(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<(), ChainError> {
         self.submitter.simulate(&self.deposit_call(terms, amount, authorization)?).await.map(|_| ())
     }
 
@@ -157,7 +153,7 @@ impl BatchOperator {
                 (PERMIT2_DEPOSIT_COLLECTOR, data)
             }
         };
-        let call = IBatchSettlement::depositCall {
+        let call = IX402BatchSettlement::depositCall {
             config: config(terms)?,
             amount: amount.units(),
             collector: convert::evm_address(collector),
@@ -207,20 +203,20 @@ impl BatchOperator {
     /// As [`Self::claim`]; `InvalidSignature` also of the authorizer's.
     pub async fn claim_signed(&self, intent: IntentId, rows: &[ClaimRow], signature: &EvmSignature) -> Result<Claimed, ChainError> {
         let signature = Bytes::copy_from_slice(signature.as_bytes());
-        let call = IBatchSettlement::claimWithSignatureCall { voucherClaims: voucher_claims(rows)?, signature };
+        let call = IX402BatchSettlement::claimWithSignatureCall { voucherClaims: voucher_claims(rows)?, authorizerSignature: signature };
         let call = Call::encode("x402 claim", self.contract.address(), &call);
         let receipt = self.submitter.send(call.with_intent(intent)).await?;
         Ok(self.claimed(receipt))
     }
 
     fn claim_call(&self, rows: &[ClaimRow]) -> Result<Call, ChainError> {
-        let call = IBatchSettlement::claimCall { voucherClaims: voucher_claims(rows)? };
+        let call = IX402BatchSettlement::claimCall { voucherClaims: voucher_claims(rows)? };
         Ok(Call::encode("x402 claim", self.contract.address(), &call))
     }
 
     fn claimed(&self, receipt: TxReceipt) -> Claimed {
-        let events = receipt.events::<IBatchSettlement::Claimed>(self.contract.address());
-        let total = |event: IBatchSettlement::Claimed| {
+        let events = receipt.events::<IX402BatchSettlement::Claimed>(self.contract.address());
+        let total = |event: IX402BatchSettlement::Claimed| {
             (EscrowChannelId::from_bytes(event.channelId.0), CumulativeAmount::from_units(event.newTotalClaimed))
         };
         Claimed { totals: events.map(total).collect(), receipt }
@@ -236,10 +232,10 @@ impl BatchOperator {
         if self.contract.receiver(receiver, token).await?.due().is_zero() {
             return Ok(None);
         }
-        let call = IBatchSettlement::settleCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
+        let call = IX402BatchSettlement::settleCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
         let call = Call::encode("x402 settle", self.contract.address(), &call);
         let receipt = self.submitter.send(call.with_intent(intent)).await?;
-        let event = receipt.event::<IBatchSettlement::Settled>(self.contract.address());
+        let event = receipt.event::<IX402BatchSettlement::Settled>(self.contract.address());
         // Somebody else may have swept meanwhile: then there is no event, and nothing was moved by this one.
         let amount = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
         Ok(Some(Sweep { receipt, amount }))
@@ -257,7 +253,7 @@ impl BatchOperator {
         amount: Amount,
         claim: Option<&ClaimRow>,
     ) -> Result<(TxReceipt, Amount), ChainError> {
-        let refund = IBatchSettlement::refundCall { config: config(terms)?, amount: amount.units() }.abi_encode();
+        let refund = IX402BatchSettlement::refundCall { config: config(terms)?, amount: amount.units() }.abi_encode();
         self.send_refund(intent, refund, claim).await
     }
 
@@ -274,16 +270,16 @@ impl BatchOperator {
         signature: &EvmSignature,
         claim: Option<(&ClaimRow, &EvmSignature)>,
     ) -> Result<(TxReceipt, Amount), ChainError> {
-        let refund = IBatchSettlement::refundWithSignatureCall {
+        let refund = IX402BatchSettlement::refundWithSignatureCall {
             config: config(terms)?,
             amount: amount.units(),
             nonce: U256::from_be_bytes(nonce.to_be_bytes()),
-            signature: Bytes::copy_from_slice(signature.as_bytes()),
+            receiverAuthorizerSignature: Bytes::copy_from_slice(signature.as_bytes()),
         };
         let Some((row, signature)) = claim else { return self.send_refund(intent, refund.abi_encode(), None).await };
-        let claim = IBatchSettlement::claimWithSignatureCall {
+        let claim = IX402BatchSettlement::claimWithSignatureCall {
             voucherClaims: voucher_claims(core::slice::from_ref(row))?,
-            signature: Bytes::copy_from_slice(signature.as_bytes()),
+            authorizerSignature: Bytes::copy_from_slice(signature.as_bytes()),
         };
         self.send_all(intent, vec![claim.abi_encode(), refund.abi_encode()]).await
     }
@@ -291,17 +287,17 @@ impl BatchOperator {
     async fn send_refund(&self, intent: IntentId, refund: Vec<u8>, claim: Option<&ClaimRow>) -> Result<(TxReceipt, Amount), ChainError> {
         let mut calls = Vec::new();
         if let Some(row) = claim {
-            calls.push(IBatchSettlement::claimCall { voucherClaims: voucher_claims(core::slice::from_ref(row))? }.abi_encode());
+            calls.push(IX402BatchSettlement::claimCall { voucherClaims: voucher_claims(core::slice::from_ref(row))? }.abi_encode());
         }
         calls.push(refund);
         self.send_all(intent, calls).await
     }
 
     async fn send_all(&self, intent: IntentId, calls: Vec<Vec<u8>>) -> Result<(TxReceipt, Amount), ChainError> {
-        let call = IBatchSettlement::multicallCall { data: calls.into_iter().map(Bytes::from).collect() };
+        let call = IX402BatchSettlement::multicallCall { data: calls.into_iter().map(Bytes::from).collect() };
         let call = Call::encode("x402 refund", self.contract.address(), &call);
         let receipt = self.submitter.send(call.with_intent(intent)).await?;
-        let event = receipt.event::<IBatchSettlement::Refunded>(self.contract.address());
+        let event = receipt.event::<IX402BatchSettlement::Refunded>(self.contract.address());
         let refunded = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
         Ok((receipt, refunded))
     }
@@ -311,7 +307,7 @@ impl BatchOperator {
     /// # Errors
     /// Final: `WithdrawalAlreadyPending`, `NothingToWithdraw`, `WithdrawAmountExceedsAvailable`; else as [`Submitter::send`].
     pub async fn begin_withdrawal(&self, terms: &ChannelConfig, amount: Amount) -> Result<TxReceipt, ChainError> {
-        let call = IBatchSettlement::initiateWithdrawCall { config: config(terms)?, amount: amount.units() };
+        let call = IX402BatchSettlement::initiateWithdrawCall { config: config(terms)?, amount: amount.units() };
         self.submitter.send(Call::encode("x402 initiateWithdraw", self.contract.address(), &call)).await
     }
 
@@ -320,15 +316,15 @@ impl BatchOperator {
     /// # Errors
     /// Final: `WithdrawalNotPending`, `WithdrawDelayNotElapsed`; else as [`Submitter::send`].
     pub async fn finish_withdrawal(&self, terms: &ChannelConfig) -> Result<TxReceipt, ChainError> {
-        let call = IBatchSettlement::finalizeWithdrawCall { config: config(terms)? };
+        let call = IX402BatchSettlement::finalizeWithdrawCall { config: config(terms)? };
         self.submitter.send(Call::encode("x402 finalizeWithdraw", self.contract.address(), &call)).await
     }
 }
 
-fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IBatchSettlement::VoucherClaim>, ChainError> {
+fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
     let claim = |row: &ClaimRow| {
-        Ok(IBatchSettlement::VoucherClaim {
-            voucher: IBatchSettlement::Voucher { channel: config(&row.config)?, maxClaimableAmount: row.ceiling.units() },
+        Ok(IX402BatchSettlement::VoucherClaim {
+            voucher: IX402BatchSettlement::Voucher { channel: config(&row.config)?, maxClaimableAmount: row.ceiling.units() },
             signature: Bytes::copy_from_slice(row.signature.as_bytes()),
             totalClaimed: row.total.units(),
         })

@@ -7,8 +7,14 @@ use alloy::sol_types::SolCall;
 use millstream_types::{Address, BlockNumber, Hash256};
 use millstream_voucher::evm::{ContractAnswer, EvmSignature};
 
-use super::bindings::IContractSigner;
 use crate::{ChainError, Rpc, convert};
+
+alloy::sol! {
+    /// ERC-1271.
+    interface IContractSigner {
+        function isValidSignature(bytes32 hash, bytes calldata signature) external view returns (bytes4);
+    }
+}
 
 /// Asks `isValidSignature(digest, signature)` of an account in the newest block. An account without code, one that reverts and one that
 /// answers something else have not signed.
@@ -25,14 +31,7 @@ pub async fn ask_contract(rpc: &Rpc, account: Address, digest: Hash256, signatur
         Ok(_) | Err(ChainError::Reverted { .. }) => None,
         Err(error) => return Err(error),
     };
-    Ok(ContractAnswer {
-        chain: rpc.chain(),
-        account,
-        digest,
-        signature: signature.clone(),
-        at: BlockNumber::new(newest.number),
-        returned,
-    })
+    Ok(ContractAnswer { chain: rpc.chain(), account, digest, signature: signature.clone(), at: BlockNumber::new(newest.number), returned })
 }
 
 /// Whether an account has code in the newest block: then contracts ask it, and do not look for a key.

@@ -6,11 +6,10 @@ use alloy::primitives::{Bytes, U256};
 use alloy::rpc::types::BlockId;
 use alloy::sol_types::SolCall;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp, Uint256};
-use millstream_voucher::evm::{
-    ChannelConfig, ERC3009_DEPOSIT_COLLECTOR, EscrowDomain, EscrowScheme, PERMIT2_DEPOSIT_COLLECTOR, X402_BATCH_SETTLEMENT,
-};
+use millstream_voucher::evm::{ChannelConfig, EscrowDomain, EscrowScheme};
 
-use super::bindings::IBatchSettlement;
+use super::bindings::IX402BatchSettlement;
+use super::{BATCH_SETTLEMENT, ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
 use crate::{ChainError, Rpc, convert};
 
 /// Channels that are asked about in one call.
@@ -80,12 +79,12 @@ impl BatchSettlement {
     /// # Errors
     /// [`ChainError::NoContract`] with the address that has none; or the endpoint is unavailable.
     pub async fn attach(rpc: Rpc) -> Result<Self, ChainError> {
-        for address in [X402_BATCH_SETTLEMENT, ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR] {
+        for address in [BATCH_SETTLEMENT, ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR] {
             if !rpc.has_code(address).await? {
                 return Err(ChainError::NoContract { address, chain: rpc.chain() });
             }
         }
-        let domain = EscrowDomain::new(EscrowScheme::X402Batch, rpc.chain(), X402_BATCH_SETTLEMENT);
+        let domain = EscrowDomain::new(EscrowScheme::X402Batch, rpc.chain(), BATCH_SETTLEMENT);
         Ok(Self { rpc, domain })
     }
 
@@ -113,7 +112,7 @@ impl BatchSettlement {
         let mut states = Vec::with_capacity(channels.len());
         for some in channels.chunks(CHANNELS_PER_CALL_MAX) {
             let data = some.iter().flat_map(views).collect();
-            let call = IBatchSettlement::multicallCall { data };
+            let call = IX402BatchSettlement::multicallCall { data };
             let at = BlockId::hash(convert::evm_hash(block));
             let answers: Vec<Bytes> = self.rpc.view_at("multicall", self.address(), &call, at).await?;
             let (answers, rest) = answers.as_chunks::<VIEWS>();
@@ -142,7 +141,7 @@ impl BatchSettlement {
     /// # Errors
     /// The endpoint is unavailable.
     pub async fn receiver(&self, receiver: Address, token: Address) -> Result<ReceiverTotals, ChainError> {
-        let call = IBatchSettlement::receiversCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
+        let call = IX402BatchSettlement::receiversCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
         let totals = self.rpc.view("receivers", self.address(), &call).await?;
         Ok(ReceiverTotals {
             claimed: CumulativeAmount::from_units(totals.totalClaimed),
@@ -154,33 +153,31 @@ impl BatchSettlement {
 fn views(channel: &EscrowChannelId) -> [Bytes; VIEWS] {
     let id = (*channel.as_bytes()).into();
     [
-        IBatchSettlement::channelsCall { channelId: id }.abi_encode().into(),
-        IBatchSettlement::pendingWithdrawalsCall { channelId: id }.abi_encode().into(),
-        IBatchSettlement::refundNonceCall { channelId: id }.abi_encode().into(),
+        IX402BatchSettlement::channelsCall { channelId: id }.abi_encode().into(),
+        IX402BatchSettlement::pendingWithdrawalsCall { channelId: id }.abi_encode().into(),
+        IX402BatchSettlement::refundNonceCall { channelId: id }.abi_encode().into(),
     ]
 }
 
 fn state(channel: EscrowChannelId, [totals, withdrawal, nonce]: &[Bytes; VIEWS]) -> Result<ChannelState, ChainError> {
     let bad = |error: alloy::sol_types::Error| ChainError::unrepresentable("channel state", error);
-    let totals = IBatchSettlement::channelsCall::abi_decode_returns(totals).map_err(bad)?;
-    let withdrawal = IBatchSettlement::pendingWithdrawalsCall::abi_decode_returns(withdrawal).map_err(bad)?;
-    let nonce: U256 = IBatchSettlement::refundNonceCall::abi_decode_returns(nonce).map_err(bad)?;
+    let totals = IX402BatchSettlement::channelsCall::abi_decode_returns(totals).map_err(bad)?;
+    let withdrawal = IX402BatchSettlement::pendingWithdrawalsCall::abi_decode_returns(withdrawal).map_err(bad)?;
+    let nonce: U256 = IX402BatchSettlement::refundNonceCall::abi_decode_returns(nonce).map_err(bad)?;
     let initiated_at = withdrawal.initiatedAt.to::<u64>();
     Ok(ChannelState {
         channel,
         balance: Amount::from_units(totals.balance),
         claimed: CumulativeAmount::from_units(totals.totalClaimed),
-        withdrawal: (initiated_at != 0).then(|| PendingWithdrawal {
-            amount: Amount::from_units(withdrawal.amount),
-            initiated_at: convert::timestamp(initiated_at),
-        }),
+        withdrawal: (initiated_at != 0)
+            .then(|| PendingWithdrawal { amount: Amount::from_units(withdrawal.amount), initiated_at: convert::timestamp(initiated_at) }),
         refund_nonce: Uint256::from_be_bytes(nonce.to_be_bytes()),
     })
 }
 
 /// The terms as the ABI has them.
-pub(super) fn config(config: &ChannelConfig) -> Result<IBatchSettlement::ChannelConfig, ChainError> {
-    Ok(IBatchSettlement::ChannelConfig {
+pub(super) fn config(config: &ChannelConfig) -> Result<IX402BatchSettlement::ChannelConfig, ChainError> {
+    Ok(IX402BatchSettlement::ChannelConfig {
         payer: convert::evm_address(config.payer),
         payerAuthorizer: convert::evm_address(config.payer_authorizer),
         receiver: convert::evm_address(config.receiver),
