@@ -1,5 +1,5 @@
-//! MPP: offers, credentials, receipts, requests and payloads (spec H-20 to H-34). What other implementations write is in `oracle.rs`'s terms
-//! in `benches/peers/dialect`; here are the rules.
+//! MPP: offers, credentials, receipts, requests and payloads (spec H-20 to H-34). `benches/peers/dialect` compares them with what another
+//! implementation writes and reads.
 
 use millstream_dialect::limits::{CREDENTIAL_BYTES_MAX, OFFERS_MAX};
 use millstream_dialect::mpp::*;

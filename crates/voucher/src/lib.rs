@@ -3,6 +3,8 @@
 //! Source: `docs/spec/voucher.md`; `V-n` in item docs are its requirements. This crate knows nothing of a channel's state and does no
 //! I/O, reads no clock and draws no randomness: entropy is an argument.
 //!
+//! Module [`evm`] is apart: the vouchers of escrow contracts, by EIP-712 and secp256k1 (`docs/spec/evm-vouchers.md`, `E-n`).
+//!
 //! **Invariants.** A [`VerifiedVoucher`] comes from a check, from signing, or from [`VerifiedVoucher::assume_verified`], and from nowhere
 //! else. What is accepted here is exactly what the settlement circuit can prove. No branch and no memory address depends on a secret.
 

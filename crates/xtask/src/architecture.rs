@@ -240,6 +240,7 @@ mod tests {
             (&[("node", "testkit")], "a library uses a development crate: node -> testkit"),
             (&[("chain", "anyhow")], "errors of a library are typed: chain -> anyhow"),
             (&[("voucher", "types"), ("billing", "voucher")], "a crate of its level may not know the other: billing -> voucher"),
+            (&[("voucher", "types"), ("recovery", "dialect")], "only gateway, client, node speak it: recovery -> dialect"),
             (&[("ledgerd", "types")], "the crate ledgerd is in no group: say in the architecture rules what it may know"),
         ] {
             assert_eq!(problems(&graph(edges)), [expected]);
