@@ -144,7 +144,13 @@ pub fn recover(store: &impl millstream_store::Read) -> Engine {
 }
 
 fn config() -> EngineConfig {
-    EngineConfig { ledger: ledger(), epoch_frames_max: 1 << 20, epoch_millis_max: 3_600_000, retention_millis: None, escrow: EscrowConfig::default() }
+    EngineConfig {
+        ledger: ledger(),
+        epoch_frames_max: 1 << 20,
+        epoch_millis_max: 3_600_000,
+        retention_millis: None,
+        escrow: EscrowConfig::default(),
+    }
 }
 
 fn open(engine: &mut Engine, number: u32) {

@@ -220,7 +220,9 @@ impl Record {
             Table::Epochs => EpochRecord::decode(EpochId::new(number("epoch")?), value).map(Self::Epoch),
             Table::Requests => Ok(Self::Request(number("request")?, Request::decode(value)?)),
             Table::Escrows => EscrowRecord::decode(key, value).map(Self::Escrow),
-            Table::Meta | Table::Frames | Table::Leaves | Table::Index | Table::Charges | Table::Outcomes => Err(RecordError::Value { what: "unexpected" }),
+            Table::Meta | Table::Frames | Table::Leaves | Table::Index | Table::Charges | Table::Outcomes => {
+                Err(RecordError::Value { what: "unexpected" })
+            }
         }
     }
 }

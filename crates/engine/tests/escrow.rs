@@ -287,6 +287,8 @@ fn deposits_that_are_not_confirmed_count_within_the_limit_only() {
          capture r2 200               => charged 200 =200
          lost x2                      => accepted 200
          totals x2                    => 0 200+0 200 0 Uncovered
+         announce x3 1000             => accepted 0
+         reserve x3 r4 301 v301       => !deposit 300
          deposit x2 500
          totals x2                    => 0 200+0 200 500 open",
     );

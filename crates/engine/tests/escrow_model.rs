@@ -10,7 +10,9 @@ use millstream_engine::escrow::{ClaimRow, EscrowAnswer, EscrowFact, EscrowId, Es
 use millstream_types::{Amount, CumulativeAmount, Timestamp};
 use proptest::prelude::*;
 
-use world::{CLAIM_MILLIS, EXACT, MIN_DELTA, MONOTONE, OUTCOME_MILLIS, RESERVATION_MILLIS, World, channel, escrow_of, request, short, terms, voucher};
+use world::{
+    CLAIM_MILLIS, EXACT, MIN_DELTA, MONOTONE, OUTCOME_MILLIS, RESERVATION_MILLIS, World, channel, escrow_of, request, short, terms, voucher,
+};
 
 const NAMES: [&str; 4] = ["x", "x2", "m", "m2"];
 const REQUESTS: u8 = 6;
@@ -24,23 +26,63 @@ enum Signed {
 
 #[derive(Clone, Copy, Debug)]
 enum Action {
-    Deposit { channel: usize, amount: u8 },
-    Reserve { channel: usize, request: u8, ceiling: u8, signed: Signed },
-    Extend { request: u8, by: u8, signed: Signed },
-    Mark { request: u8, part: u8 },
-    Capture { request: u8, part: u8 },
-    Void { request: u8 },
-    Voucher { channel: usize, cumulative: u8 },
-    Exit { channel: usize, part: u8, millis: u16 },
-    Stay { channel: usize },
+    Deposit {
+        channel: usize,
+        amount: u8,
+    },
+    Reserve {
+        channel: usize,
+        request: u8,
+        ceiling: u8,
+        signed: Signed,
+    },
+    Extend {
+        request: u8,
+        by: u8,
+        signed: Signed,
+    },
+    Mark {
+        request: u8,
+        part: u8,
+    },
+    Capture {
+        request: u8,
+        part: u8,
+    },
+    Void {
+        request: u8,
+    },
+    Voucher {
+        channel: usize,
+        cumulative: u8,
+    },
+    Exit {
+        channel: usize,
+        part: u8,
+        millis: u16,
+    },
+    Stay {
+        channel: usize,
+    },
     /// The payer takes what it asked for, as much of it as is there.
-    Withdraw { channel: usize },
+    Withdraw {
+        channel: usize,
+    },
     /// The provider gives back what is not charged or reserved.
-    Refund { channel: usize },
+    Refund {
+        channel: usize,
+    },
     /// Everything claimable is claimed in one transaction, which lands, or fails with its first row to blame.
-    Claim { escrow: EscrowId, lands: bool },
-    Release { channel: usize },
-    Wait { millis: u8 },
+    Claim {
+        escrow: EscrowId,
+        lands: bool,
+    },
+    Release {
+        channel: usize,
+    },
+    Wait {
+        millis: u8,
+    },
     Crash,
 }
 
@@ -263,7 +305,8 @@ impl Ledger {
                 let Some(Known::Open { channel, ceiling, delivered, expires_at }) = self.requests.get(&id).copied() else { return };
                 let mark = part_of(ceiling, part);
                 let delivered_now = Amount::from_units(mark);
-                let answer = self.world.input(EscrowInput::Mark { request: request(&id_of(id)), delivered: delivered_now, meter: Meter::default() });
+                let answer =
+                    self.world.input(EscrowInput::Mark { request: request(&id_of(id)), delivered: delivered_now, meter: Meter::default() });
                 if mark > ceiling {
                     assert_eq!(short(&answer), "!BeyondReserved");
                 } else {

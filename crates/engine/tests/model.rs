@@ -116,7 +116,13 @@ fn id(channel: u8) -> ChannelId {
 
 fn config() -> EngineConfig {
     let ledger = LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([1; 20]) };
-    EngineConfig { ledger, epoch_frames_max: 4, epoch_millis_max: 1_000, retention_millis: Some(RETENTION_MILLIS), escrow: EscrowConfig::default() }
+    EngineConfig {
+        ledger,
+        epoch_frames_max: 4,
+        epoch_millis_max: 1_000,
+        retention_millis: Some(RETENTION_MILLIS),
+        escrow: EscrowConfig::default(),
+    }
 }
 
 fn book() -> BookId {

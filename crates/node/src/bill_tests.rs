@@ -26,7 +26,13 @@ fn ledger() -> LedgerId {
 
 /// Bills are deleted as soon as they are anchored and a tick comes.
 pub(crate) fn config() -> EngineConfig {
-    EngineConfig { ledger: ledger(), epoch_frames_max: 1_000, epoch_millis_max: 3_600_000, retention_millis: Some(0), escrow: EscrowConfig::default() }
+    EngineConfig {
+        ledger: ledger(),
+        epoch_frames_max: 1_000,
+        epoch_millis_max: 3_600_000,
+        retention_millis: Some(0),
+        escrow: EscrowConfig::default(),
+    }
 }
 
 pub(crate) fn channel(number: u8) -> ChannelId {

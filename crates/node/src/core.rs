@@ -309,7 +309,8 @@ pub(crate) fn bill_through(epoch: EpochId) -> impl Iterator<Item = (millstream_s
     Key::BILL_TABLES.into_iter().map(move |table| (store_table(table), KeyRange::between(&from, &to)))
 }
 
-/// The engine from everything that it keeps in memory: proportional to channels and to what is under way, not to payments. Each record is decoded as it is read.
+/// The engine from everything that it keeps in memory: proportional to channels and to what is under way, not to payments. Each record is
+/// decoded as it is read.
 pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec<Effect>) -> anyhow::Result<Engine> {
     let mut restoring = Restoring::new(config);
     for key in [Key::Cursor, Key::Retelling, Key::OpenEpoch] {

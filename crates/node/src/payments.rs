@@ -66,7 +66,12 @@ impl Payments {
     ///
     /// # Errors
     /// As [`Payments::apply`].
-    pub async fn extend(&self, request: RequestId, ceiling: Amount, voucher: Option<VerifiedEscrowVoucher>) -> Result<EscrowAnswer, Stopped> {
+    pub async fn extend(
+        &self,
+        request: RequestId,
+        ceiling: Amount,
+        voucher: Option<VerifiedEscrowVoucher>,
+    ) -> Result<EscrowAnswer, Stopped> {
         self.apply(EscrowInput::Extend { request, ceiling, voucher }).await
     }
 

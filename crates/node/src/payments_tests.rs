@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::escrow::{
-    AuthorizationId, Charge, ChargesRecord, ClaimRow, ClaimRule, Escrow, EscrowAnswer, EscrowFact, EscrowId, EscrowInput, EscrowTerms, Fingerprint,
-    Meter, OptimisticLimit, RequestId, Reserve, ReserveOnce, StepRule, Subject,
+    AuthorizationId, Charge, ChargesRecord, ClaimRow, ClaimRule, Escrow, EscrowAnswer, EscrowFact, EscrowId, EscrowInput, EscrowTerms,
+    Fingerprint, Meter, OptimisticLimit, RequestId, Reserve, ReserveOnce, StepRule, Subject,
 };
 use millstream_engine::{Input, Table};
 use millstream_store::{CrashDisk, Fault, KeyRange};
@@ -93,7 +93,9 @@ impl<'a> Life<'a> {
     }
 
     async fn charged(&self, escrow: u32) -> u128 {
-        let read = self.payments.read(move |engine| engine.escrow_channel(&channel(escrow)).map(|channel| channel.totals().charged.units()));
+        let read = self
+            .payments
+            .read(move |engine| engine.escrow_channel(&channel(escrow)).map(|channel| channel.totals().charged.units()));
         read.await.ok().flatten().unwrap_or(0)
     }
 
@@ -223,7 +225,11 @@ impl<'a> Life<'a> {
             .payments
             .read(|engine| {
                 let totals = engine.escrow_channel(&channel(EXACT)).map(|channel| channel.totals());
-                (engine.escrow_summary().reservations, engine.escrow_summary().claims, totals.map(|totals| totals.settled == totals.charged))
+                (
+                    engine.escrow_summary().reservations,
+                    engine.escrow_summary().claims,
+                    totals.map(|totals| totals.settled == totals.charged),
+                )
             })
             .await
             .expect("runs");

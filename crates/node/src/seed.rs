@@ -68,7 +68,13 @@ fn open(config: &NodeConfig) -> anyhow::Result<RocksStore> {
 
 /// The records that an engine writes for channels which the chain opened and, every other one, payers paid on.
 fn channel_records(ledger: LedgerId, numbers: std::ops::Range<u32>) -> anyhow::Result<Vec<Record>> {
-    let config = EngineConfig { ledger, epoch_frames_max: u32::MAX, epoch_millis_max: u64::MAX, retention_millis: None, escrow: EscrowConfig::default() };
+    let config = EngineConfig {
+        ledger,
+        epoch_frames_max: u32::MAX,
+        epoch_millis_max: u64::MAX,
+        retention_millis: None,
+        escrow: EscrowConfig::default(),
+    };
     let (mut effects, mut unbilled) = (Vec::new(), Vec::new());
     let mut engine = Restoring::new(config).finish(&mut unbilled);
     let now = Timestamp::default();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millstream_types::{Amount, BlockNumber, CumulativeAmount, Timestamp};
-use millstream_voucher::evm::{EscrowVoucher, EvmSignature, Evidence, Signed, VerifiedEscrowVoucher};
+use millstream_voucher::evm::{EscrowVoucher, Evidence, EvmSignature, Signed, VerifiedEscrowVoucher};
 
 use super::id::ClaimId;
 use super::rejection::EscrowRejection;
@@ -153,11 +153,12 @@ impl EscrowState {
         self.deposit.max(self.announced)
     }
 
-    /// What of the accepted total rests on a deposit that is not confirmed.
+    /// What rests on a deposit that is not confirmed. A loss counts for as long as it stands, so that the same trust is not lost again.
     pub(crate) fn exposed(&self) -> u128 {
         match self.status {
             EscrowStatus::Open => self.accepted.saturating_sub(self.deposit),
-            EscrowStatus::Frozen(_) | EscrowStatus::Closed => 0,
+            EscrowStatus::Frozen(_) => self.owed().saturating_sub(self.deposit),
+            EscrowStatus::Closed => 0,
         }
     }
 

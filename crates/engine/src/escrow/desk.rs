@@ -239,7 +239,13 @@ impl Escrows {
     }
 
     /// A single payment.
-    pub(crate) fn reserve_once(&mut self, now: Timestamp, config: &EscrowConfig, reserve: ReserveOnce, effects: &mut Vec<Effect>) -> Judged {
+    pub(crate) fn reserve_once(
+        &mut self,
+        now: Timestamp,
+        config: &EscrowConfig,
+        reserve: ReserveOnce,
+        effects: &mut Vec<Effect>,
+    ) -> Judged {
         let ReserveOnce { authorization, escrow, payer, receiver, amount, valid_until, transfer, request, fingerprint, stored } = reserve;
         let subject = Subject::Once(authorization);
         within(&transfer, TRANSFER_BYTES_MAX)?;
@@ -386,9 +392,11 @@ impl Escrows {
         effects: &mut Vec<Effect>,
     ) -> Result<EscrowAnswer, Fault> {
         let reservation = self.reservations.get(request);
-        let ending = reservation
-            .filter(|reservation| !reservation.delivered.is_zero())
-            .map(|reservation| Ending { amount: reservation.delivered, cause, meter: reservation.meter.clone() });
+        let ending = reservation.filter(|reservation| !reservation.delivered.is_zero()).map(|reservation| Ending {
+            amount: reservation.delivered,
+            cause,
+            meter: reservation.meter.clone(),
+        });
         self.end(now, config, request, ending, effects)
     }
 
@@ -427,7 +435,8 @@ impl Escrows {
         let sequence = self.counters.charge;
         self.counters.charge = sequence.checked_add(1).ok_or(Fault::EscrowTables)?;
         self.counters_changed = true;
-        self.new_charges.push(Charge { sequence, escrow, subject, request: *request, amount, charged_after, at: now, cause, meter });
+        self.new_charges
+            .push(Charge { sequence, escrow, subject, request: *request, amount, charged_after, at: now, cause, meter });
         if self.new_charges.len() >= CHARGES_PER_RECORD_MAX {
             self.put_charges(effects);
         }
@@ -495,12 +504,7 @@ impl Escrows {
     }
 
     /// Moves a payment that was delivered on.
-    pub(crate) fn payment_step(
-        &mut self,
-        authorization: AuthorizationId,
-        state: PaymentState,
-        effects: &mut Vec<Effect>,
-    ) -> Judged {
+    pub(crate) fn payment_step(&mut self, authorization: AuthorizationId, state: PaymentState, effects: &mut Vec<Effect>) -> Judged {
         if let PaymentState::Submitted { transaction } = &state {
             within(transaction, TRANSFER_BYTES_MAX)?;
         }

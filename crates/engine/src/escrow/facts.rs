@@ -54,11 +54,7 @@ impl Escrows {
     }
 
     /// Changes a channel by what the chain says, and judges it unless the chain is still telling again what it took back.
-    fn change(
-        &mut self,
-        id: &EscrowChannelId,
-        change: impl FnOnce(&mut EscrowState) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    fn change(&mut self, id: &EscrowChannelId, change: impl FnOnce(&mut EscrowState) -> Result<(), Fault>) -> Result<(), Fault> {
         let channel = self.get(id).ok_or(Fault::UnknownEscrowChannel { channel: *id })?;
         let told = self.is_told(channel);
         self.update(id, |state| {

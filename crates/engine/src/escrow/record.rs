@@ -177,9 +177,7 @@ impl EscrowRecord {
             Self::Payment(payment) => payment.encode(),
             Self::Claim(claim) => claim.encode(),
             Self::Sweep(_, _, sweep) => sweep.encode(),
-            Self::Counters(counters) => {
-                [&[1], counters.charge.to_be_bytes().as_slice(), counters.claim.to_be_bytes().as_slice()].concat()
-            }
+            Self::Counters(counters) => [&[1], counters.charge.to_be_bytes().as_slice(), counters.claim.to_be_bytes().as_slice()].concat(),
             Self::Generation(generation) => generation.encode(),
             Self::Archived(channel) => channel.encode_archived(),
             Self::Charges(record) => record.encode(),

@@ -527,7 +527,9 @@ impl Escrows {
         };
         match input {
             EscrowInput::Announce { terms, .. } => Some(terms.channel),
-            EscrowInput::AnnouncementFailed { channel } | EscrowInput::Show { channel } | EscrowInput::Release { channel } => Some(*channel),
+            EscrowInput::AnnouncementFailed { channel } | EscrowInput::Show { channel } | EscrowInput::Release { channel } => {
+                Some(*channel)
+            }
             EscrowInput::Voucher { voucher } => Some(voucher.statement().channel),
             EscrowInput::Reserve(reserve) => Some(reserve.channel),
             EscrowInput::Extend { request, .. }

@@ -60,10 +60,8 @@ pub struct OptimisticLimit {
 impl Escrow {
     /// Whether `other` is the same escrow: what may not change was not changed.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let same_step = matches!(
-            (self.step, other.step),
-            (StepRule::Exact, StepRule::Exact) | (StepRule::Monotone { .. }, StepRule::Monotone { .. })
-        );
+        let same_step =
+            matches!((self.step, other.step), (StepRule::Exact, StepRule::Exact) | (StepRule::Monotone { .. }, StepRule::Monotone { .. }));
         same_step && self.id == other.id && self.separator == other.separator && self.token == other.token && self.claim == other.claim
     }
 

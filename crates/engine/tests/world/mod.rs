@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_engine::escrow::{
-    AuthorizationId, ClaimId, ClaimRow, ClaimRule, ChargesRecord, Escrow, EscrowAnswer, EscrowConfig, EscrowFact, EscrowId, EscrowInput,
-    EscrowRejection, EscrowStatus, EscrowTerms, Exit, Fingerprint, Meter, OptimisticLimit, Outcome, RequestId, Reserve, ReserveOnce, StepRule,
-    Subject,
+    AuthorizationId, ChargesRecord, ClaimId, ClaimRow, ClaimRule, Escrow, EscrowAnswer, EscrowConfig, EscrowFact, EscrowId, EscrowInput,
+    EscrowRejection, EscrowStatus, EscrowTerms, Exit, Fingerprint, Meter, OptimisticLimit, Outcome, RequestId, Reserve, ReserveOnce,
+    StepRule, Subject,
 };
 use millstream_engine::{ChainCursor, Effect, Engine, EngineConfig, Fault, Input, Key, Record, ReplyId, Table};
 use millstream_types::{Address, Amount, BlockNumber, ChainId, CumulativeAmount, EscrowChannelId, Hash256, LedgerId, Timestamp};
@@ -363,7 +363,12 @@ impl World {
     fn claimable(&self, escrow: EscrowId) -> String {
         let row = |row: millstream_engine::escrow::Claimable<'_>| {
             let deadline = row.deadline.map_or(String::new(), |at| format!("@{}", at.as_millis()));
-            format!("{}:{}/{}{deadline}", name_of(row.terms.channel.as_bytes()), row.total.units(), row.voucher.statement().cumulative.units())
+            format!(
+                "{}:{}/{}{deadline}",
+                name_of(row.terms.channel.as_bytes()),
+                row.total.units(),
+                row.voucher.statement().cumulative.units()
+            )
         };
         self.engine.claimable(escrow, None).map(row).collect::<Vec<_>>().join(" ")
     }
