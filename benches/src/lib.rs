@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use millstream_billing::{FrameLeaf, genesis_head, next_head};
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, field_from_word};
+use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{ChainFact, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring};
 use millstream_load::Workload;
 use millstream_load::workload::LINE_NANOS;
@@ -146,7 +147,13 @@ pub fn recover(store: &impl millstream_store::Read) -> Engine {
 }
 
 fn config() -> EngineConfig {
-    EngineConfig { ledger: ledger(), epoch_frames_max: 1 << 20, epoch_millis_max: 3_600_000, retention_millis: None }
+    EngineConfig {
+        ledger: ledger(),
+        epoch_frames_max: 1 << 20,
+        epoch_millis_max: 3_600_000,
+        retention_millis: None,
+        escrow: EscrowConfig::default(),
+    }
 }
 
 fn open(engine: &mut Engine, number: u32) {
@@ -212,8 +219,13 @@ pub fn batch(effects: &[Effect]) -> Batch {
                 batch.put(table(&key), &key.to_bytes(), bytes);
             }
             Effect::Delete(key) => batch.delete(table(key), &key.to_bytes()),
-            Effect::DeleteThrough(_) | Effect::ReclaimThrough(_) | Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::WakeAt(_) => {
-            }
+            Effect::DeleteThrough(_)
+            | Effect::ReclaimThrough(_)
+            | Effect::ForgetOutcomesBefore(_)
+            | Effect::Answer { .. }
+            | Effect::EscrowAnswer { .. }
+            | Effect::SealEpoch { .. }
+            | Effect::WakeAt(_) => {}
         }
     }
     batch
@@ -228,6 +240,9 @@ const fn table(key: &Key) -> millstream_store::Table {
         millstream_engine::Table::Epochs => millstream_store::Table::Epochs,
         millstream_engine::Table::Requests => millstream_store::Table::Chain,
         millstream_engine::Table::Index => millstream_store::Table::Index,
+        millstream_engine::Table::Escrows => millstream_store::Table::Escrows,
+        millstream_engine::Table::Charges => millstream_store::Table::Charges,
+        millstream_engine::Table::Outcomes => millstream_store::Table::Outcomes,
     }
 }
 

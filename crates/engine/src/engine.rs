@@ -7,6 +7,7 @@ use millstream_billing::{EPOCH_FRAMES_MAX, EpochHeader, FrameLeaf};
 use millstream_types::{Amount, BlockNumber, BookId, ChannelId, EpochId, LedgerId, Timestamp};
 
 use crate::channels::Channels;
+use crate::escrow::{EscrowConfig, Escrows};
 use crate::input::{Ack, Answer, ChainCursor, Effect, FrameInput, Input, ReplyId, Snapshot};
 use crate::queue::RequestQueue;
 use crate::record::{LEAVES_PER_RECORD_MAX, LeavesRecord, Record};
@@ -23,6 +24,8 @@ pub struct EngineConfig {
     pub epoch_millis_max: u64,
     /// The bill of an epoch is deleted when the epoch was anchored for so long; `None` keeps it for ever.
     pub retention_millis: Option<u64>,
+    /// What is decided about escrows.
+    pub escrow: EscrowConfig,
 }
 
 /// Figures over all channels. Amounts in nanos.
@@ -71,6 +74,7 @@ pub struct Engine {
     pub(crate) open_epoch_changed: bool,
     /// Leaves of the open epoch that no effect has carried out yet; the last one is at its last position.
     new_leaves: Vec<FrameLeaf>,
+    pub(crate) escrows: Escrows,
 }
 
 /// An engine that is given its records one by one; see [`Engine::restore`].
@@ -97,6 +101,7 @@ impl Restoring {
             changed_channels: BTreeSet::new(),
             open_epoch_changed: false,
             new_leaves: Vec::new(),
+            escrows: Escrows::default(),
         })
     }
 
@@ -124,6 +129,7 @@ impl Restoring {
                 engine.queue.requests.insert(index, request);
             }
             Record::Leaves(_) | Record::Index(_) => {}
+            Record::Escrow(record) => engine.escrows.restore(record),
         }
     }
 
@@ -135,11 +141,15 @@ impl Restoring {
         effects.extend(unsealed.map(|epoch| Effect::SealEpoch { epoch: epoch.id, frames: epoch.frames }));
         effects.extend(engine.pruned.map(Effect::ReclaimThrough));
         // Nothing is waited for yet, whatever the time is.
-        let beginning = Timestamp::from_millis(0);
+        let (beginning, config) = (Timestamp::from_millis(0), engine.config.escrow);
         if let Some(at) = engine.open_epoch.first_frame_at {
             engine.wake(beginning, at.plus_millis(engine.config.epoch_millis_max), effects);
         }
         engine.wake_to_prune(beginning, effects);
+        engine.escrows.finish_restoring(&config);
+        if let Some(at) = engine.escrows.wanted.take() {
+            engine.wake(beginning, at, effects);
+        }
         engine
     }
 }
@@ -181,15 +191,18 @@ impl Engine {
                     }
                 }
                 self.prune(now, chain_time, effects);
+                self.escrow_tick(now, chain_time, effects)?;
             }
             Input::CutEpoch => self.cut_epoch(effects),
             Input::EpochIndexed { epoch, records } => return self.epoch_indexed(epoch, records, effects),
             Input::EpochSealed(header) => return self.epoch_sealed(now, &header, effects),
+            Input::Escrow { reply, input } => return self.escrow_input(now, reply, *input, effects),
+            Input::EscrowFact(fact) => return self.escrow_fact(now, fact, effects),
         }
         Ok(())
     }
 
-    /// Ends a tick: emits one record for each channel that changed, however many frames changed it, and one for the leaves of its frames.
+    /// Ends a tick: emits one record for each channel that changed, however many frames changed it, one for the leaves of its frames, and one for the charges.
     pub fn end_tick(&mut self, effects: &mut Vec<Effect>) {
         self.put_leaves(effects);
         for id in core::mem::take(&mut self.changed_channels) {
@@ -200,6 +213,7 @@ impl Engine {
         if core::mem::take(&mut self.open_epoch_changed) {
             effects.push(Effect::Put(Record::OpenEpoch(self.open_epoch)));
         }
+        self.escrows.end_tick(effects);
     }
 
     /// What the operator decided.

@@ -1,6 +1,8 @@
 //! What cannot be.
 
-use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, EpochId, Hash256};
+use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, EpochId, EscrowChannelId, Hash256};
+
+use crate::escrow::EscrowId;
 
 /// The engine's own invariant broke, or the chain told a story that cannot be: the caller stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,5 +82,44 @@ pub enum Fault {
         epoch: EpochId,
         /// The root on the chain.
         anchored: Hash256,
+    },
+    /// The totals of a channel on an escrow are out of order.
+    #[error("escrow channel {channel}: charged + reserved <= accepted, or settled <= charged, or accepted <= deposit does not hold")]
+    EscrowTotals {
+        /// The channel.
+        channel: EscrowChannelId,
+    },
+    /// What the engine knows of escrows does not fit together.
+    #[error("a reservation, a channel or a number of an escrow is missing")]
+    EscrowTables,
+    /// The chain speaks of an escrow that is not served.
+    #[error("the chain speaks of the escrow {escrow}, which is not served")]
+    UnknownEscrow {
+        /// The escrow.
+        escrow: EscrowId,
+    },
+    /// The chain speaks of a channel that it never opened.
+    #[error("the chain speaks of the escrow channel {channel}, which it never opened")]
+    UnknownEscrowChannel {
+        /// The channel.
+        channel: EscrowChannelId,
+    },
+    /// The chain tells other terms of a channel than before.
+    #[error("the chain tells other terms of the escrow channel {channel} than before")]
+    EscrowTerms {
+        /// The channel.
+        channel: EscrowChannelId,
+    },
+    /// What was claimed, or is deposited, fell where it cannot.
+    #[error("the chain claimed less of the escrow channel {channel} than before, or paid back more than its deposit")]
+    EscrowFell {
+        /// The channel.
+        channel: EscrowChannelId,
+    },
+    /// What was claimed or paid out does not fit.
+    #[error("what was claimed or paid out on the escrow {escrow} does not fit")]
+    EscrowSweep {
+        /// The escrow.
+        escrow: EscrowId,
     },
 }

@@ -5,6 +5,7 @@ use millstream_billing::{EpochHeader, FrameLeaf};
 use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, CumulativeAmount, EpochId, Hash256, Timestamp};
 use millstream_voucher::{SignedVoucher, VerifiedVoucher};
 
+use crate::escrow::{EscrowAnswer, EscrowFact, EscrowInput};
 use crate::{ChannelStatus, IndexRecord, Key, Record, Rejection};
 
 /// The caller's name for who waits for an answer.
@@ -62,6 +63,15 @@ pub enum Input {
     },
     /// The tree of an epoch that was cut has been built, and its index is stored.
     EpochSealed(EpochHeader),
+    /// Something happened to an escrow.
+    Escrow {
+        /// Who waits, if anybody does.
+        reply: Option<ReplyId>,
+        /// What happened.
+        input: Box<EscrowInput>,
+    },
+    /// The chain confirmed something about an escrow.
+    EscrowFact(EscrowFact),
 }
 
 /// How far the chain was read.
@@ -206,6 +216,15 @@ pub enum Effect {
     },
     /// Send [`Input::Tick`] at this moment.
     WakeAt(Timestamp),
+    /// Tell who asked about an escrow.
+    EscrowAnswer {
+        /// Who waits.
+        reply: ReplyId,
+        /// What to tell.
+        answer: EscrowAnswer,
+    },
+    /// Delete the outcomes of the generations before this one: the range [`Key::outcomes_before`].
+    ForgetOutcomesBefore(u32),
 }
 
 /// The answer to an [`Input::Attach`] or [`Input::Frame`].

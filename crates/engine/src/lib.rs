@@ -14,6 +14,7 @@ mod channels;
 mod codec;
 mod engine;
 mod epoch;
+pub mod escrow;
 mod facts;
 mod fault;
 mod index;

@@ -5,6 +5,7 @@ use millstream_billing::FrameLeaf;
 use millstream_types::{BillHead, BlockNumber, ChannelId, EpochId, Hash256};
 
 use crate::codec::Reader;
+use crate::escrow::{EscrowKey, EscrowRecord};
 use crate::{ChainCursor, Channel, EpochRecord, IndexRecord, OpenEpoch, Request};
 
 /// Why stored bytes are not a record: a fault, since we wrote them.
@@ -49,6 +50,12 @@ pub enum Table {
     Requests,
     /// Where a channel's frames are, by epoch, channel and first line.
     Index,
+    /// Escrows, their channels, and what is under way on them.
+    Escrows,
+    /// Charges by first number.
+    Charges,
+    /// Outcomes of requests by generation and request.
+    Outcomes,
 }
 
 /// The key of a record.
@@ -72,6 +79,8 @@ pub enum Key {
     Request(u64),
     /// A channel's frames in an epoch, from the one that starts after so many lines on.
     Index(EpochId, ChannelId, u64),
+    /// Something about escrows.
+    Escrow(EscrowKey),
 }
 
 impl Key {
@@ -86,6 +95,7 @@ impl Key {
             Self::Epoch(_) => Table::Epochs,
             Self::Request(_) => Table::Requests,
             Self::Index(..) => Table::Index,
+            Self::Escrow(key) => key.table(),
         }
     }
 
@@ -105,6 +115,7 @@ impl Key {
             Self::Index(epoch, channel, lines_before) => {
                 [epoch.number().to_be_bytes().as_slice(), channel.as_bytes(), &lines_before.to_be_bytes()].concat()
             }
+            Self::Escrow(key) => key.to_bytes(),
         }
     }
 
@@ -116,6 +127,13 @@ impl Key {
     #[must_use]
     pub const fn through(epoch: EpochId) -> ([u8; 8], [u8; 8]) {
         ([0; 8], epoch.next().number().to_be_bytes())
+    }
+
+    /// The range of [`Table::Outcomes`] that [`crate::Effect::ForgetOutcomesBefore`] deletes: from the first key, included, to the second,
+    /// excluded.
+    #[must_use]
+    pub const fn outcomes_before(generation: u32) -> ([u8; 4], [u8; 4]) {
+        ([0; 4], generation.to_be_bytes())
     }
 }
 
@@ -138,6 +156,8 @@ pub enum Record {
     Request(u64, Request),
     /// Where a channel's frames are in an epoch.
     Index(IndexRecord),
+    /// Something about escrows.
+    Escrow(EscrowRecord),
 }
 
 impl Record {
@@ -153,6 +173,7 @@ impl Record {
             Self::Epoch(epoch) => Key::Epoch(epoch.id),
             Self::Request(index, _) => Key::Request(*index),
             Self::Index(record) => record.key(),
+            Self::Escrow(record) => Key::Escrow(record.key()),
         }
     }
 
@@ -168,10 +189,11 @@ impl Record {
             Self::Epoch(epoch) => epoch.encode(),
             Self::Request(_, request) => request.encode(),
             Self::Index(record) => record.encode(),
+            Self::Escrow(record) => record.encode(),
         }
     }
 
-    /// A record of a table that is read whole at start-up: everything but frames, leaves and index.
+    /// A record of a table that is read whole at start-up: everything but frames, leaves, index, charges and outcomes.
     ///
     /// # Errors
     /// [`RecordError`]: the bytes are not what this program wrote.
@@ -197,7 +219,10 @@ impl Record {
             }
             Table::Epochs => EpochRecord::decode(EpochId::new(number("epoch")?), value).map(Self::Epoch),
             Table::Requests => Ok(Self::Request(number("request")?, Request::decode(value)?)),
-            Table::Meta | Table::Frames | Table::Leaves | Table::Index => Err(RecordError::Value { what: "unexpected" }),
+            Table::Escrows => EscrowRecord::decode(key, value).map(Self::Escrow),
+            Table::Meta | Table::Frames | Table::Leaves | Table::Index | Table::Charges | Table::Outcomes => {
+                Err(RecordError::Value { what: "unexpected" })
+            }
         }
     }
 }

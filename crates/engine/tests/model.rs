@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_billing::{EpochTree, FrameLeaf, FrameTree, Line, genesis_head, next_head};
+use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{
     Answer, ChainFact, ChannelStatus, Effect, Engine, EngineConfig, EpochRecord, FrameInput, Input, Key, LeavesRecord, Record, ReplyId,
     Summary, index_records,
@@ -115,7 +116,13 @@ fn id(channel: u8) -> ChannelId {
 
 fn config() -> EngineConfig {
     let ledger = LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([1; 20]) };
-    EngineConfig { ledger, epoch_frames_max: 4, epoch_millis_max: 1_000, retention_millis: Some(RETENTION_MILLIS) }
+    EngineConfig {
+        ledger,
+        epoch_frames_max: 4,
+        epoch_millis_max: 1_000,
+        retention_millis: Some(RETENTION_MILLIS),
+        escrow: EscrowConfig::default(),
+    }
 }
 
 fn book() -> BookId {
@@ -165,6 +172,7 @@ impl World {
                 Effect::Answer { answer: given, .. } => answer = Some(given),
                 Effect::WakeAt(at) => self.timer = Some(self.timer.map_or(at, |timer| timer.min(at))),
                 Effect::SealEpoch { .. } | Effect::ReclaimThrough(_) => {}
+                Effect::EscrowAnswer { .. } | Effect::ForgetOutcomesBefore(_) => panic!("there are no escrows here"),
             }
         }
         answer

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_billing::{EpochTree, FrameLeaf, FrameTree, Line, genesis_head, next_head};
+use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{
     Answer, ChainCursor, ChainFact, Channel, ChannelStatus, Effect, Engine, EngineConfig, Fault, FrameInput, INDEX_ENTRIES_MAX,
     IndexRecord, Input, Key, LEAVES_PER_RECORD_MAX, LeavesRecord, Record, RecordError, Rejection, ReplyId, RequestKind, index_records,
@@ -16,7 +17,7 @@ use millstream_voucher::{SecretKey, VoucherBody};
 
 fn config() -> EngineConfig {
     let ledger = LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([0x11; 20]) };
-    EngineConfig { ledger, epoch_frames_max: 3, epoch_millis_max: 1_000, retention_millis: Some(10_000) }
+    EngineConfig { ledger, epoch_frames_max: 3, epoch_millis_max: 1_000, retention_millis: Some(10_000), escrow: EscrowConfig::default() }
 }
 
 fn channel(number: u8) -> ChannelId {
@@ -123,7 +124,9 @@ impl House {
                 | Effect::Answer { .. }
                 | Effect::SealEpoch { .. }
                 | Effect::ReclaimThrough(_)
-                | Effect::WakeAt(_) => {}
+                | Effect::WakeAt(_)
+                | Effect::EscrowAnswer { .. }
+                | Effect::ForgetOutcomesBefore(_) => {}
             }
         }
         Ok(effects)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use millstream_billing::{Line, frame_root, genesis_head, next_head};
+use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{ChainFact, EngineConfig, FrameInput, Input, ReplyId, Table};
 use millstream_store::{CrashDisk, Fault, KeyRange, Read, RocksStore, StoreOptions};
 use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, LedgerId, Reference, Timestamp};
@@ -25,7 +26,13 @@ fn ledger() -> LedgerId {
 
 /// Bills are deleted as soon as they are anchored and a tick comes.
 pub(crate) fn config() -> EngineConfig {
-    EngineConfig { ledger: ledger(), epoch_frames_max: 1_000, epoch_millis_max: 3_600_000, retention_millis: Some(0) }
+    EngineConfig {
+        ledger: ledger(),
+        epoch_frames_max: 1_000,
+        epoch_millis_max: 3_600_000,
+        retention_millis: Some(0),
+        escrow: EscrowConfig::default(),
+    }
 }
 
 pub(crate) fn channel(number: u8) -> ChannelId {

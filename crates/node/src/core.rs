@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use millstream_engine::escrow::{ARCHIVED_KEYS, EscrowAnswer, EscrowInput, Outcome};
 use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Table};
 use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
 use millstream_types::{ChannelId, EpochId, LedgerId, Timestamp};
@@ -71,6 +72,7 @@ enum Command {
     Attach { channel: ChannelId, reply: oneshot::Sender<Answer> },
     Frames(FrameGroup),
     Inputs(Vec<Input>, oneshot::Sender<()>),
+    Escrow(Box<EscrowInput>, oneshot::Sender<EscrowAnswer>),
     Query(Query),
     Stop,
 }
@@ -86,6 +88,7 @@ struct FrameGroup {
 /// Who waits for a tick's answers; a [`ReplyId`] is the position among them.
 enum Waiting {
     Attach(oneshot::Sender<Answer>, Option<Answer>),
+    Escrow(oneshot::Sender<EscrowAnswer>, Option<EscrowAnswer>),
     Frames { reply: mpsc::UnboundedSender<Box<Release>>, frames: u16, answers: Vec<Answer>, _place: OwnedSemaphorePermit },
 }
 
@@ -93,6 +96,7 @@ impl Waiting {
     fn take(&mut self, answer: Answer) {
         match self {
             Self::Attach(_, slot) => *slot = Some(answer),
+            Self::Escrow(..) => {}
             Self::Frames { answers, .. } => match (answers.last_mut(), answer) {
                 (Some(Answer::Ack(last)), Answer::Ack(ack)) if last.epoch == ack.epoch => *last = ack,
                 (_, answer) => answers.push(answer),
@@ -104,7 +108,8 @@ impl Waiting {
     fn release(self, commit: u64) {
         match self {
             Self::Attach(reply, Some(answer)) => drop(reply.send(answer)),
-            Self::Attach(_, None) => {}
+            Self::Escrow(reply, Some(answer)) => drop(reply.send(answer)),
+            Self::Attach(_, None) | Self::Escrow(_, None) => {}
             Self::Frames { reply, frames, answers, .. } => drop(reply.send(Box::new(Release { frames, answers, commit }))),
         }
     }
@@ -176,6 +181,7 @@ impl Core {
             queries: Vec::new(),
         };
         ticker.run_errands(effects);
+        ticker.resume()?;
         let watched = Arc::clone(&alive);
         let handle = std::thread::Builder::new().name("core".into()).spawn(move || {
             // On Linux this is the calling thread's alone. Without the privilege the node works the same, with longer tails under full load.
@@ -228,6 +234,13 @@ impl Core {
         durable.await.map_err(|_| Stopped)
     }
 
+    /// Applies an input about an escrow; the answer comes once everything that it says is durable. Waits while the queue is full.
+    pub(crate) async fn escrow(&self, input: EscrowInput) -> Result<EscrowAnswer, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Escrow(Box::new(input), reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
     /// Runs `query` on the durable state, between two ticks.
     pub(crate) async fn query<T: Send + 'static>(&self, query: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Stopped> {
         let (answer, result) = oneshot::channel();
@@ -267,6 +280,9 @@ pub(crate) const fn store_table(table: Table) -> millstream_store::Table {
         Table::Epochs => millstream_store::Table::Epochs,
         Table::Requests => millstream_store::Table::Chain,
         Table::Index => millstream_store::Table::Index,
+        Table::Escrows => millstream_store::Table::Escrows,
+        Table::Charges => millstream_store::Table::Charges,
+        Table::Outcomes => millstream_store::Table::Outcomes,
     }
 }
 
@@ -293,7 +309,8 @@ pub(crate) fn bill_through(epoch: EpochId) -> impl Iterator<Item = (millstream_s
     Key::BILL_TABLES.into_iter().map(move |table| (store_table(table), KeyRange::between(&from, &to)))
 }
 
-/// The engine from everything that it keeps in memory: proportional to channels, not to payments. Each record is decoded as it is read.
+/// The engine from everything that it keeps in memory: proportional to channels and to what is under way, not to payments. Each record is
+/// decoded as it is read.
 pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec<Effect>) -> anyhow::Result<Engine> {
     let mut restoring = Restoring::new(config);
     for key in [Key::Cursor, Key::Retelling, Key::OpenEpoch] {
@@ -301,9 +318,10 @@ pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec
             restoring.record(Record::decode(key.table(), &key.to_bytes(), &value)?);
         }
     }
-    for table in [Table::Channels, Table::Epochs, Table::Requests] {
+    let all = [Table::Channels, Table::Epochs, Table::Requests].map(|table| (table, KeyRange::all()));
+    for (table, range) in all.into_iter().chain([(Table::Escrows, KeyRange::between(&[], &[ARCHIVED_KEYS]))]) {
         let mut decoded = Ok(());
-        store.scan(store_table(table), &KeyRange::all(), &mut |key, value| match Record::decode(table, key, value) {
+        store.scan(store_table(table), &range, &mut |key, value| match Record::decode(table, key, value) {
             Ok(record) => {
                 restoring.record(record);
                 ControlFlow::Continue(())
@@ -366,6 +384,12 @@ impl<S: Backend> Ticker<S> {
                         }
                         durable.push(done);
                     }
+                    Command::Escrow(mut input, reply) => {
+                        frames_before += 1;
+                        self.look_up(&mut input)?;
+                        let reply = Some(self.wait(Waiting::Escrow(reply, None)));
+                        self.engine.apply(now, Input::Escrow { reply, input }, &mut effects)?;
+                    }
                     Command::Query(query) => self.queries.push(query),
                     Command::Stop => {
                         stop = true;
@@ -389,6 +413,26 @@ impl<S: Backend> Ticker<S> {
             }
         }
         Ok(())
+    }
+
+    /// Puts what the store knows of a request into its input: the engine keeps no history.
+    fn look_up(&self, input: &mut EscrowInput) -> anyhow::Result<()> {
+        for key in self.engine.needs_outcome(input).into_iter().flatten() {
+            if let Some(value) = self.store.get(store_table(key.table()), &key.to_bytes())? {
+                input.found(Outcome::decode(&value)?);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves what the last process left open, durably, before anything else is taken.
+    fn resume(&mut self) -> anyhow::Result<()> {
+        let mut effects = Vec::new();
+        let input = Box::new(EscrowInput::Resume);
+        self.engine.apply(now(), Input::Escrow { reply: None, input }, &mut effects)?;
+        self.engine.end_tick(&mut effects);
+        self.finish_tick(effects)
     }
 
     fn wait(&mut self, waiting: Waiting) -> ReplyId {
@@ -415,7 +459,15 @@ impl<S: Backend> Ticker<S> {
                         self.batch.delete_range(table, &range);
                     }
                 }
-                Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::ReclaimThrough(_) | Effect::WakeAt(_) => rest.push(effect),
+                Effect::ForgetOutcomesBefore(generation) => {
+                    let (from, to) = Key::outcomes_before(generation);
+                    self.batch.delete_range(store_table(Table::Outcomes), &KeyRange::between(&from, &to));
+                }
+                Effect::Answer { .. }
+                | Effect::EscrowAnswer { .. }
+                | Effect::SealEpoch { .. }
+                | Effect::ReclaimThrough(_)
+                | Effect::WakeAt(_) => rest.push(effect),
             }
         }
         if !self.batch.is_empty() {
@@ -427,12 +479,19 @@ impl<S: Backend> Ticker<S> {
         self.commit.store(commit, Ordering::Release);
         let mut errands = Vec::new();
         for effect in rest {
-            if let Effect::Answer { reply, answer } = effect {
-                if let Some(waiting) = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index)) {
-                    waiting.take(answer);
+            match effect {
+                Effect::Answer { reply, answer } => {
+                    if let Some(waiting) = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index)) {
+                        waiting.take(answer);
+                    }
                 }
-            } else {
-                errands.push(effect);
+                Effect::EscrowAnswer { reply, answer } => {
+                    let waiting = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index));
+                    if let Some(Waiting::Escrow(_, slot)) = waiting {
+                        *slot = Some(answer);
+                    }
+                }
+                effect => errands.push(effect),
             }
         }
         for waiting in self.waiting.drain(..) {
@@ -452,7 +511,13 @@ impl<S: Backend> Ticker<S> {
                 Effect::SealEpoch { epoch, frames } => Errand::SealEpoch { epoch, frames },
                 Effect::ReclaimThrough(epoch) => Errand::ReclaimThrough(epoch),
                 Effect::WakeAt(at) => Errand::WakeAt(at),
-                Effect::Put(_) | Effect::Delete(_) | Effect::PutFrame { .. } | Effect::DeleteThrough(_) | Effect::Answer { .. } => continue,
+                Effect::Put(_)
+                | Effect::Delete(_)
+                | Effect::PutFrame { .. }
+                | Effect::DeleteThrough(_)
+                | Effect::ForgetOutcomesBefore(_)
+                | Effect::Answer { .. }
+                | Effect::EscrowAnswer { .. } => continue,
             };
             // The runner goes only when the node does.
             let _ = self.errands.send(errand);

@@ -14,6 +14,9 @@ mod errands;
 mod follower;
 mod metrics;
 mod moves;
+mod payments;
+#[cfg(test)]
+mod payments_tests;
 mod plan;
 mod proofs;
 mod prove;
@@ -31,6 +34,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use millstream_chain::{ChainError, ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
+use millstream_engine::escrow::EscrowConfig;
 use millstream_prover::ServiceOptions;
 use millstream_store::{Backend, RocksStore, StoreOptions};
 use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
@@ -43,6 +47,7 @@ use tracing::{error, info, warn};
 
 pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, ServerSection, SettlementSection};
 pub use core::Stopped;
+pub use payments::Payments;
 pub use seed::{compact, seed_channels};
 
 use crate::admin::Admin;
@@ -108,6 +113,7 @@ impl Node {
             epoch_frames_max: config.billing.epoch_frames_max,
             epoch_millis_max: config.billing.epoch_secs_max.saturating_mul(1_000),
             retention_millis: retention_millis(config),
+            escrow: EscrowConfig::default(),
         };
         let (errands, errands_queue) = mpsc::unbounded_channel();
         let (core, core_thread) = Core::start(engine, store, Arc::clone(&metrics), errands)?;
@@ -208,6 +214,12 @@ impl Node {
     #[must_use]
     pub const fn admin_listen(&self) -> SocketAddr {
         self.admin_listen
+    }
+
+    /// A handle for payments of HTTP 402.
+    #[must_use]
+    pub fn payments(&self) -> Payments {
+        Payments::new(self.core.clone())
     }
 
     /// What payers pin: SHA-256 of the certificate, hexadecimal.

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use bytes::Bytes;
 use millstream_billing::{genesis_head, next_head};
+use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{ChainFact, Effect, EngineConfig, FrameInput, Input, Record, ReplyId, Restoring, Table};
 use millstream_store::{Backend, Batch, KeyRange, Read, RocksStore, StoreOptions};
 use millstream_types::{Address, Amount, ChainId, ChannelId, CumulativeAmount, Hash256, LedgerId, Timestamp};
@@ -67,7 +68,13 @@ fn open(config: &NodeConfig) -> anyhow::Result<RocksStore> {
 
 /// The records that an engine writes for channels which the chain opened and, every other one, payers paid on.
 fn channel_records(ledger: LedgerId, numbers: std::ops::Range<u32>) -> anyhow::Result<Vec<Record>> {
-    let config = EngineConfig { ledger, epoch_frames_max: u32::MAX, epoch_millis_max: u64::MAX, retention_millis: None };
+    let config = EngineConfig {
+        ledger,
+        epoch_frames_max: u32::MAX,
+        epoch_millis_max: u64::MAX,
+        retention_millis: None,
+        escrow: EscrowConfig::default(),
+    };
     let (mut effects, mut unbilled) = (Vec::new(), Vec::new());
     let mut engine = Restoring::new(config).finish(&mut unbilled);
     let now = Timestamp::default();

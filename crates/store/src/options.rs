@@ -97,8 +97,15 @@ impl StoreOptions {
                 // A blob file goes when its last value was deleted; moving live values out of half-dead ones is not worth a rewrite.
                 options.set_enable_blob_gc(false);
             }
+            // As hot as channels, and fewer of them.
+            Table::Escrows => options.set_write_buffer_size(self.frames_buffer_bytes),
+            // Nearly every request is new, and looked for before it is taken.
+            Table::Outcomes => {
+                options.set_write_buffer_size(self.frames_buffer_bytes);
+                blocks.set_bloom_filter(10.0, false);
+            }
             // Growing keys too, and small values: 2.6 bytes written per payload byte, most of it the log.
-            Table::Leaves | Table::Index => options.set_write_buffer_size(self.frames_buffer_bytes),
+            Table::Leaves | Table::Index | Table::Charges => options.set_write_buffer_size(self.frames_buffer_bytes),
             Table::Meta | Table::Epochs | Table::Books | Table::Chain => options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES),
         }
         options.set_block_based_table_factory(&blocks);

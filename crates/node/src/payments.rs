@@ -1,0 +1,109 @@
+//! Payments of HTTP 402, for whoever speaks its dialects: a handle to the core that answers what is durable.
+
+use millstream_engine::Engine;
+use millstream_engine::escrow::{EscrowAnswer, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use millstream_types::{Amount, EscrowChannelId};
+use millstream_voucher::evm::VerifiedEscrowVoucher;
+
+use crate::core::{Core, Stopped};
+
+/// A handle to the node's core. Cheap to clone. Every answer leaves after the batch that it rests on is synced; callers wait while the
+/// core's queue is full.
+///
+/// Who reserves owes an end: capture or void. A reservation that is dropped ends by the rule for crashes when it expires: what was marked
+/// is captured, the rest released.
+#[derive(Clone)]
+pub struct Payments {
+    core: Core,
+}
+
+impl Payments {
+    pub(crate) const fn new(core: Core) -> Self {
+        Self { core }
+    }
+
+    /// Any input about an escrow.
+    ///
+    /// # Errors
+    /// [`Stopped`]: whether it was applied is not known; asked again after the restart, a request has the outcome that it had.
+    pub async fn apply(&self, input: EscrowInput) -> Result<EscrowAnswer, Stopped> {
+        self.core.escrow(input).await
+    }
+
+    /// A channel, as its payer may see it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn channel(&self, channel: EscrowChannelId) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Show { channel }).await
+    }
+
+    /// Takes a voucher without a request.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn voucher(&self, voucher: VerifiedEscrowVoucher) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Voucher { voucher }).await
+    }
+
+    /// Holds a part of what is accepted on a channel for a delivery.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn reserve(&self, reserve: Reserve) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Reserve(reserve)).await
+    }
+
+    /// Holds a single payment for a delivery.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn reserve_once(&self, reserve: ReserveOnce) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::ReserveOnce(reserve)).await
+    }
+
+    /// Raises what a delivery under way may cost.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn extend(
+        &self,
+        request: RequestId,
+        ceiling: Amount,
+        voucher: Option<VerifiedEscrowVoucher>,
+    ) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Extend { request, ceiling, voucher }).await
+    }
+
+    /// Says what a delivery costs so far, before that is delivered.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn mark(&self, request: RequestId, delivered: Amount, meter: Meter) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Mark { request, delivered, meter }).await
+    }
+
+    /// Ends a delivery.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn capture(&self, request: RequestId, amount: Amount, meter: Meter) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Capture { request, amount, meter, stored: None }).await
+    }
+
+    /// Ends a delivery that failed.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn void(&self, request: RequestId) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Void { request, stored: None }).await
+    }
+
+    /// Reads the durable state between two ticks: claims, sweeps, payments to send. Long reads hold payments up, so read a part at a time.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Stopped> {
+        self.core.query(read).await
+    }
+}
