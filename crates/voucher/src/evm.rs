@@ -1,7 +1,7 @@
 //! What payers and providers sign on EVM chains: EIP-712 statements, secp256k1 signatures, and their check.
 //!
 //! Sources: EIP-712, ERC-1271, ERC-3009, Permit2, the x402 `batch-settlement`, `exact` and `upto` schemes, and the MPP `evm` drafts; the
-//! numbers `E-n` are requirements of `docs/spec/evm-vouchers.md`. The way is the crate's own: a statement is [`Signed`] when it comes in,
+//! numbers `S-n` are requirements of `docs/spec/evm-vouchers.md`. The way is the crate's own: a statement is [`Signed`] when it comes in,
 //! and only a check makes it [`Verified`].
 //!
 //! A key's signature is checked here, from the bytes alone. A contract's is not: only the contract says whether it signed. The check then

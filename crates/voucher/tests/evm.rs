@@ -1,4 +1,4 @@
-//! Statements and signatures of EVM escrows against those of other implementations: published golden vectors of x402 (spec E-4, E-5), and
+//! Statements and signatures of EVM escrows against those of other implementations: published golden vectors of x402 (spec S-4, S-5), and
 //! `contracts/vectors/evm-vouchers.json`, which viem wrote.
 
 use millstream_types::{Address, Amount, BlockNumber, ChainId, CumulativeAmount, EscrowChannelId, Hash256, Uint256};

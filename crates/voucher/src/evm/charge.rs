@@ -3,7 +3,7 @@
 use millstream_types::Hash256;
 use sha3::{Digest, Keccak256};
 
-/// As every EIP-712 signer writes it. The draft prints a space after the comma, which no wallet can be made to sign (spec E-10).
+/// As every EIP-712 signer writes it. The draft prints a space after the comma, which no wallet can be made to sign (spec S-10).
 pub(super) const PAYMENT_WITNESS_TYPE: &str = "PaymentWitness(bytes32 challengeHash,string externalId)";
 
 /// The witness of a charge by Permit2.

@@ -68,7 +68,7 @@ pub enum TransferWitness {
 /// A `PermitWitnessTransferFrom` of one token, or a `PermitBatchWitnessTransferFrom` of several transfers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Permit2Transfer {
-    /// What may be taken: one entry makes the single form, any other number the batch form (spec E-9).
+    /// What may be taken: one entry makes the single form, any other number the batch form (spec S-9).
     pub permitted: Vec<TokenPermissions>,
     /// The contract that calls Permit2; it alone can use the signature.
     pub spender: Address,

@@ -68,7 +68,7 @@ pub struct TempoCloseAuthorization {
 }
 
 impl SessionTerms {
-    /// The channel's id: `keccak256(abi.encode(payer, payee, token, salt, authorizedSigner, escrow, chainId))` (spec E-7). The escrow's kind
+    /// The channel's id: `keccak256(abi.encode(payer, payee, token, salt, authorizedSigner, escrow, chainId))` (spec S-7). The escrow's kind
     /// does not enter it.
     #[must_use]
     pub fn channel_id(&self, escrow: &EscrowDomain) -> EscrowChannelId {

@@ -28,7 +28,7 @@ const HALF_ORDER: [u8; 32] = [
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EvmSignature(Box<[u8]>);
 
-/// A key's signature in the one form that contracts accept: 65 bytes, `s` in the lower half, `v` 27 or 28 (spec E-3). Which key made it
+/// A key's signature in the one form that contracts accept: 65 bytes, `s` in the lower half, `v` 27 or 28 (spec S-3). Which key made it
 /// is not known before [`KeySignature::signer_of`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeySignature([u8; KEY_SIGNATURE_BYTES]);

@@ -81,7 +81,7 @@ pub struct ClaimBatch {
 }
 
 impl ChannelConfig {
-    /// The channel's id: the whole EIP-712 digest of the terms (spec E-4), so it binds the contract and the chain.
+    /// The channel's id: the whole EIP-712 digest of the terms (spec S-4), so it binds the contract and the chain.
     ///
     /// # Errors
     /// [`EvmError::DelayWidth`] from 2^40 seconds up.
