@@ -23,6 +23,7 @@ mod payer;
 mod relay;
 mod revert;
 mod rpc;
+mod settlements;
 mod submitter;
 mod token;
 
@@ -42,5 +43,6 @@ pub use payer::{OpenRequest, Opening, Payer, Refund, SlotPath, VoucherKeyWitness
 pub use relay::{DepositPurpose, Relayed, RelayedDeposit, SignedDeposit};
 pub use revert::Revert;
 pub use rpc::{Rpc, RpcOptions};
+pub use settlements::{pack_settlements, unpack_settlements};
 pub use submitter::{Call, IntentId, Submitter, SubmitterOptions, TxReceipt};
 pub use token::{approve, coin_balance, mint, token_balance};
