@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {ILedger} from "./interfaces/ILedger.sol";
 
 /// @title How calldata is bound to a proof (L-9 … L-12): the point `r` and the value `y` of the polynomial there.
-/// @dev Every coefficient must be below `P`: the caller checks roots, commitment and total; words of deltas and rows are narrow by type.
+/// @dev Every coefficient must be below `P`: the caller checks roots and commitment; totals and words of deltas and rows are narrow by their bytes.
 library Binding {
     uint256 internal constant P = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
     bytes32 internal constant SETTLE_TYPEHASH = keccak256("MillstreamSettle/1");
@@ -26,23 +26,20 @@ library Binding {
         return uint256(digest) % P;
     }
 
-    /// @notice The length of `deltas` for a book of `slots` slots: 8 bytes a slot, filled to a multiple of 31.
-    function deltasLength(uint256 slots) internal pure returns (uint256) {
-        return (8 * slots + 30) / 31 * 31;
-    }
-
-    /// @notice Whether the bytes of `deltas` beyond 8 a slot are zero.
-    /// @dev `deltas` must have its exact length.
-    function isZeroFilled(bytes calldata deltas, uint256 slots) internal pure returns (bool) {
-        unchecked {
-            uint256 fill = deltas.length - 8 * slots;
-            uint256 lastWord = uint256(uint248(bytes31(deltas[deltas.length - 31:])));
-            return lastWord & ((1 << (8 * fill)) - 1) == 0;
+    /// @notice The hash of the words of `deltas`, end to end: of `deltas` filled with zeros to a multiple of 31.
+    function deltasHash(bytes calldata deltas) internal pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            // Beyond the free memory, which stays free. The fill is shorter than the word of zeros.
+            let words := mload(0x40)
+            let length := deltas.length
+            calldatacopy(words, deltas.offset, length)
+            mstore(add(words, length), 0)
+            hash := keccak256(words, mul(div(add(length, 30), 31), 31))
         }
     }
 
     /// @notice `y` of settle-N: Horner's rule over `[oldRoot, newRoot, totalNanos, 31-byte words of deltas]`.
-    /// @dev `deltas` must have its exact length, or the last word would hold foreign bytes.
+    /// @dev The last word is filled with zeros, whatever stands behind `deltas` in the calldata.
     function evaluateDeltas(uint256 r, uint256 oldRoot, uint256 newRoot, uint256 totalNanos, bytes calldata deltas)
         internal
         pure
@@ -51,10 +48,12 @@ library Binding {
         y = addmod(mulmod(addmod(mulmod(oldRoot, r, P), newRoot, P), r, P), totalNanos, P);
         assembly ("memory-safe") {
             let at := deltas.offset
-            let end := add(at, deltas.length)
+            let rest := mod(deltas.length, 31)
+            let whole := sub(deltas.length, rest)
+            let end := add(at, whole)
             // A word is below 2^248 and a product below P, so the sum fits without reduction and `mulmod` takes it as it is.
             // Four words a turn, then what is left: the counting would cost as much as the evaluation.
-            for { let turns := sub(end, mod(deltas.length, 124)) } lt(at, turns) { at := add(at, 124) } {
+            for { let turns := sub(end, mod(whole, 124)) } lt(at, turns) { at := add(at, 124) } {
                 y := add(mulmod(y, r, P), shr(8, calldataload(at)))
                 y := add(mulmod(y, r, P), shr(8, calldataload(add(at, 31))))
                 y := add(mulmod(y, r, P), shr(8, calldataload(add(at, 62))))
@@ -62,6 +61,11 @@ library Binding {
             }
             for {} lt(at, end) { at := add(at, 31) } {
                 y := add(mulmod(y, r, P), shr(8, calldataload(at)))
+            }
+            if rest {
+                // What is not of the deltas leaves on the right, and zeros take its place.
+                let fill := shl(3, sub(31, rest))
+                y := add(mulmod(y, r, P), shl(fill, shr(add(fill, 8), calldataload(at))))
             }
             y := mod(y, P)
         }

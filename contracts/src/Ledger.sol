@@ -17,6 +17,7 @@ import {ILedger} from "./interfaces/ILedger.sol";
 import {IPermit2} from "./interfaces/IPermit2.sol";
 import {IReceiveWithAuthorization} from "./interfaces/IReceiveWithAuthorization.sol";
 import {IVerifier} from "./interfaces/IVerifier.sol";
+import {Settlements} from "./Settlements.sol";
 
 /// @title The Millstream ledger. See `ILedger` for what each function promises and `docs/spec/ledger.md` for the rules (`L-n`).
 /// @dev No owner, no upgrade, no pause; a halt is for good and nobody's to choose. Every function that moves state is guarded against
@@ -70,7 +71,6 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
 
     uint40 private constant RESPONSE_WINDOW_MAX = 30 days;
     uint40 private constant HALT_WINDOW_MAX = 365 days;
-    uint256 private constant TOTAL_LIMIT = 1 << 96;
     uint8 private constant NANO_DECIMALS = 9;
     uint8 private constant DECIMALS_MAX = 27;
 
@@ -362,7 +362,7 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ILedger
-    function settle(Settlement[] calldata settlements, EpochAnchor[] calldata epochs) external nonReentrant {
+    function settle(bytes calldata settlements, EpochAnchor[] calldata epochs) external nonReentrant {
         // check
         Control memory control = _control;
         if (control.halted) revert LedgerHalted();
@@ -371,11 +371,17 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         if (overdue) revert RequestOverdue(control.queueHead, deadline);
         // effect; a proof is checked against the root that the settlements before it left
         uint256 paidNanos = 0;
-        Claim[] memory claims = new Claim[](settlements.length);
-        for (uint256 i = 0; i < settlements.length; ++i) {
-            Settlement calldata settlement = settlements[i];
-            claims[i] = _settleBook(settlement);
-            paidNanos += settlement.totalNanos;
+        uint256 count = 0;
+        Claim[] memory claims = _placesForClaims(settlements.length / Settlements.length(1));
+        while (settlements.length != 0) {
+            (bytes calldata settlement, StoredTier storage t) = _nextSettlement(settlements);
+            settlements = settlements[settlement.length:];
+            uint256 totalNanos;
+            (claims[count++], totalNanos) = _settleBook(settlement, t);
+            paidNanos += totalNanos;
+        }
+        assembly ("memory-safe") {
+            mstore(claims, count)
         }
         // check: nothing above stands unless every proof holds
         _checkProofs(claims);
@@ -701,28 +707,39 @@ contract Ledger is ILedger, ReentrancyGuardTransient {
         _channels[row.uid] = c;
     }
 
-    function _settleBook(Settlement calldata settlement) private returns (Claim memory claim) {
-        uint32 book = settlement.book;
-        uint256 newRoot = settlement.newRoot;
-        bytes calldata deltas = settlement.deltas;
-        uint256 totalNanos = settlement.totalNanos;
+    /// @dev The first of `settlements`, exactly as long as its tier makes it. So they end where one of them does, or the rest is refused.
+    function _nextSettlement(bytes calldata settlements) private view returns (bytes calldata settlement, StoredTier storage t) {
+        if (settlements.length < Settlements.BOOK_BYTES) revert SettlementLength(Settlements.BOOK_BYTES, settlements.length);
+        t = _tierOf(Settlements.book(settlements));
+        uint256 length = Settlements.length(t.slots);
+        if (settlements.length < length) revert SettlementLength(length, settlements.length);
+        settlement = settlements[:length];
+    }
+
+    function _settleBook(bytes calldata settlement, StoredTier storage t) private returns (Claim memory claim, uint256) {
+        uint32 book = Settlements.book(settlement);
+        (uint256 newRoot, uint256 totalNanos, uint256 commitment, uint256 proofAt, bytes calldata deltas) = Settlements.read(settlement);
         // check: every coefficient of the polynomial is canonical, or another number with the same remainder would pass
-        StoredTier storage t = _tierOf(book);
         _checkField(newRoot);
-        _checkField(settlement.commitment);
-        if (totalNanos >= TOTAL_LIMIT) revert TotalTooLarge(totalNanos);
-        uint256 slots = t.slots;
-        if (deltas.length != Binding.deltasLength(slots)) revert DeltasLength(Binding.deltasLength(slots), deltas.length);
-        if (!Binding.isZeroFilled(deltas, slots)) revert DeltasLength(8 * slots, deltas.length);
+        _checkField(commitment);
         {
             uint256 oldRoot = _root(book, t);
-            uint256 r = Binding.point(Binding.SETTLE_TYPEHASH, book, oldRoot, newRoot, totalNanos, settlement.commitment, keccak256(deltas));
+            uint256 r = Binding.point(Binding.SETTLE_TYPEHASH, book, oldRoot, newRoot, totalNanos, commitment, Binding.deltasHash(deltas));
             uint256 y = Binding.evaluateDeltas(r, oldRoot, newRoot, totalNanos, deltas);
-            claim = Claim(t.settleVerifier, book, [settlement.commitment, r, y], _offset(settlement.proof));
+            claim = Claim(t.settleVerifier, book, [commitment, r, y], proofAt);
         }
         // effect
         _bookRoots[book] = newRoot;
         emit Settled(book, newRoot, totalNanos);
+        return (claim, totalNanos);
+    }
+
+    /// @dev Room for up to `count` claims, none of them there yet: a list of structs would be made with all of them.
+    function _placesForClaims(uint256 count) private pure returns (Claim[] memory claims) {
+        uint256[] memory places = new uint256[](count);
+        assembly ("memory-safe") {
+            claims := places
+        }
     }
 
     /// @dev Every claim holds (L-27). The claims for one verifier are checked together; a claim that was checked has no verifier any more.

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {Reference} from "./utils/Reference.sol";
 
 contract CancelOpenTest is LedgerFixture {
     function _overdueOpen() private returns (uint248 uid) {
@@ -58,10 +59,10 @@ contract CancelOpenTest is LedgerFixture {
         _cancelOpen(ALICE, uid, 0);
 
         // Settlement stays blocked until they are.
-        ILedger.Settlement[] memory settlements = _list(_settlement(BOOK_24, 0));
+        Reference.Settlement[] memory settlements = _list(_settlement(BOOK_24, 0));
         vm.expectRevert(abi.encodeWithSelector(ILedger.RequestOverdue.selector, 0, START + WINDOW));
         vm.prank(OPERATOR);
-        ledger.settle(settlements, _noEpochs());
+        ledger.settle(Reference.pack(settlements), _noEpochs());
 
         ILedger.Request[] memory requests = _oldest(4);
         // Where a void request points is not looked at.

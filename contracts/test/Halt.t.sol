@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {ILedger} from "../src/interfaces/ILedger.sol";
+import {Reference} from "./utils/Reference.sol";
 import {RelayFixture} from "./utils/RelayFixture.sol";
 
 contract HaltTest is RelayFixture {
@@ -50,7 +51,7 @@ contract HaltTest is RelayFixture {
         uint248 uid = _openIn(BOOK_24, 0, ALICE, 1, 5e6);
         uint248 waiting = _open(PAYER, 9, 5e6);
         ILedger.Registration[] memory registrations = _list(_registration(BOOK_24, _rows(_row(1, OPENED, waiting, 5e9, 0))));
-        ILedger.Settlement[] memory settlements = _list(_settlement(BOOK_24, 5));
+        Reference.Settlement[] memory settlements = _list(_settlement(BOOK_24, 5));
         ILedger.Request[] memory requests = _oldest(1);
         _halt();
         uint256 until = block.timestamp + 600;
@@ -81,7 +82,7 @@ contract HaltTest is RelayFixture {
         ledger.register(registrations, requests);
         vm.expectRevert(ILedger.LedgerHalted.selector);
         vm.prank(OPERATOR);
-        ledger.settle(settlements, _noEpochs());
+        ledger.settle(Reference.pack(settlements), _noEpochs());
         vm.assertEq(token.balanceOf(address(ledger)), 10e6);
     }
 

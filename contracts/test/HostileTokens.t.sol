@@ -8,6 +8,7 @@ import {ILedger} from "../src/interfaces/ILedger.sol";
 import {TestUSDT} from "../src/tokens/TestUSDT.sol";
 import {DrainingToken, FalseToken, FeeToken, FreezingToken, GenerousToken, ReentrantToken, SilentToken} from "./tokens/HostileTokens.sol";
 import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
+import {Reference} from "./utils/Reference.sol";
 import {RelayFixture} from "./utils/RelayFixture.sol";
 
 contract HostileTokensTest is RelayFixture {
@@ -174,7 +175,7 @@ contract HostileTokensTest is RelayFixture {
         calls[2] = abi.encodeCall(ILedger.requestClose, (own));
         calls[3] = abi.encodeCall(ILedger.withdraw, (PROVIDER));
         calls[4] = abi.encodeCall(ILedger.withdrawTo, (STRANGER));
-        calls[5] = abi.encodeCall(ILedger.settle, (_list(_settlement(BOOK_24, 1)), _noEpochs()));
+        calls[5] = abi.encodeCall(ILedger.settle, (Reference.pack(_list(_settlement(BOOK_24, 1))), _noEpochs()));
         calls[6] = abi.encodeCall(ILedger.register, (_list(_registration(BOOK_24, _rows(_row(1, OPENED, own, 1e9, 0)))), _oldest(1)));
         calls[7] = abi.encodeCall(ILedger.openWithAuthorization, (ALICE, _key(0), bytes32(0), 1e6, 0, 0, ""));
         calls[8] = abi.encodeCall(ILedger.openFor, (ALICE, _key(0), bytes32(0), 1e6));

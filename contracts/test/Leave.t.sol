@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {Reference} from "./utils/Reference.sol";
 import {ReferenceBookPaths} from "./utils/ReferenceBookPaths.sol";
 
 contract LeaveTest is LedgerFixture {
@@ -30,7 +31,7 @@ contract LeaveTest is LedgerFixture {
         _register(g, requests);
 
         _book[SLOT].settledNanos = 2e9;
-        ILedger.Settlement memory s = _settlement(BOOK_96, 2e9);
+        Reference.Settlement memory s = _settlement(BOOK_96, 2e9);
         s.newRoot = paths.rootOf(_book);
         _settle(s);
         _topUp(STRANGER, _uid, 1e6);

@@ -5,6 +5,7 @@ import {Poseidon} from "../src/Poseidon.sol";
 import {IBookPaths} from "../src/interfaces/IBookPaths.sol";
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {Reference} from "./utils/Reference.sol";
 
 /// @title The hashes of one node each, to build a book with.
 contract PoseidonNodes is Poseidon {
@@ -41,7 +42,7 @@ contract LeaveByPathsTest is LedgerFixture {
         ILedger.Request[] memory requests = _oldest(2);
         requests[1].row = 1;
         _register(g, requests);
-        ILedger.Settlement memory s = _settlement(BOOK_24, 2e9);
+        Reference.Settlement memory s = _settlement(BOOK_24, 2e9);
         s.newRoot = _nodes.book(_top(true), _top(false));
         _settle(s);
     }

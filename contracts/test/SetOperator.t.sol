@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {ILedger} from "../src/interfaces/ILedger.sol";
 import {LedgerFixture} from "./utils/LedgerFixture.sol";
+import {Reference} from "./utils/Reference.sol";
 
 contract SetOperatorTest is LedgerFixture {
     function test_NamesAnotherOperator() external {
@@ -16,12 +17,12 @@ contract SetOperatorTest is LedgerFixture {
         // The queue shares a slot with the operator.
         vm.assertEq(ledger.queueTail(), 1);
 
-        ILedger.Settlement[] memory list = _list(_settlement(BOOK_24, 5));
+        Reference.Settlement[] memory list = _list(_settlement(BOOK_24, 5));
         vm.expectRevert(abi.encodeWithSelector(ILedger.NotOperator.selector, OPERATOR));
         vm.prank(OPERATOR);
-        ledger.settle(list, _noEpochs());
+        ledger.settle(Reference.pack(list), _noEpochs());
         vm.prank(BOB);
-        ledger.settle(list, _noEpochs());
+        ledger.settle(Reference.pack(list), _noEpochs());
     }
 
     function test_RevertWhen_TheCallerIsNotTheProvider() external {

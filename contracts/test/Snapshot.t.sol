@@ -271,7 +271,7 @@ contract SettleSnapshotTest is LedgerFixture, TrapdoorProver {
         (settleVerifier, registerVerifier) = (IVerifier(_newVerifier()), IVerifier(_newVerifier()));
     }
 
-    function _proven(uint32 book, uint256 oldRoot, uint256 seed) private view returns (ILedger.Settlement memory s) {
+    function _proven(uint32 book, uint256 oldRoot, uint256 seed) private view returns (Reference.Settlement memory s) {
         uint64[] memory deltas = new uint64[](_slots(book));
         for (uint256 i = 0; i < deltas.length; ++i) {
             deltas[i] = uint64(uint256(keccak256(abi.encode(seed, i))) >> 216 | 1 << 39);
@@ -284,12 +284,12 @@ contract SettleSnapshotTest is LedgerFixture, TrapdoorProver {
     /// @dev Settles `count` books of one tier that were settled before, in one transaction.
     function _measure(uint32 first, uint32 count, string memory name, uint256 limit) private {
         for (uint256 round = 0; round < 2; ++round) {
-            ILedger.Settlement[] memory list = new ILedger.Settlement[](count);
+            Reference.Settlement[] memory list = new Reference.Settlement[](count);
             for (uint32 i = 0; i < count; ++i) {
                 list[i] = _proven(first + i, ledger.bookRoot(first + i), round * 100 + i);
             }
             vm.prank(OPERATOR);
-            ledger.settle(list, _noEpochs());
+            ledger.settle(Reference.pack(list), _noEpochs());
         }
         uint256 gas = vm.snapshotGasLastCall("gas", name);
         // Without `--isolate` the transaction itself is not counted, which only makes it less.

@@ -105,16 +105,6 @@ interface ILedger {
         Row[] rows;
     }
 
-    /// @notice The settlement of one book. `deltas`: 8 bytes a slot, zero-filled to a multiple of 31.
-    struct Settlement {
-        uint32 book;
-        uint256 newRoot;
-        uint256 totalNanos;
-        uint256 commitment;
-        uint256[8] proof;
-        bytes deltas;
-    }
-
     /// @notice The root of a sealed epoch billing tree.
     struct EpochAnchor {
         uint64 epoch;
@@ -187,9 +177,8 @@ interface ILedger {
     error UnknownTier(uint8 tier);
     /// @notice A root or commitment is not below `p` (L-12).
     error FieldOverflow(uint256 value);
-    error TotalTooLarge(uint256 totalNanos);
-    /// @notice `deltas` has not its exact length (8 bytes a slot, zero-filled to a multiple of 31), or, with `expected` 8 a slot, the fill is not zero.
-    error DeltasLength(uint256 expected, uint256 actual);
+    /// @notice The next settlement has `expected` bytes and `actual` are left; `expected` is 4 when these do not even name its book.
+    error SettlementLength(uint256 expected, uint256 actual);
     /// @notice The proof for this book does not hold; of several, the first one.
     error ProofRejected(uint32 book);
     /// @notice A verifier refuses proofs together of which it takes each alone: more of them than it checks at once.
@@ -327,11 +316,13 @@ interface ILedger {
     /// overdue request, rows, ranges of each registration, proofs.
     function register(Registration[] calldata registrations, Request[] calldata requests) external;
 
-    /// @notice Settles books by proof and anchors sealed epochs (L-13 … L-15, L-21). Either list may be empty. Operator only,
-    /// and never while a request is overdue.
+    /// @notice Settles books by proof and anchors sealed epochs (L-13 … L-15, L-21). Either may be empty. Operator only, and never while a
+    /// request is overdue.
     /// @dev Settlements apply in order. Proofs for one verifier are checked together (L-27).
-    /// Checks, in this order: halted, caller, overdue request, ranges of each settlement, proofs, epochs.
-    function settle(Settlement[] calldata settlements, EpochAnchor[] calldata epochs) external;
+    /// Checks, in this order: halted, caller, overdue request, tier, length and ranges of each settlement, proofs, epochs.
+    /// @param settlements One after the other without padding (L-32), each of a book of N slots in `336 + 8·N` bytes, numbers big-endian:
+    /// `book 4 ‖ newRoot 32 ‖ totalNanos 12 ‖ commitment 32 ‖ proof 8 × 32 ‖ deltas 8 × N`. N is that of the book's tier.
+    function settle(bytes calldata settlements, EpochAnchor[] calldata epochs) external;
 
     // ------------------------------------------------------------------------------------------------------------------------ credits
 

@@ -178,8 +178,8 @@ contract BookHandler is TestBase {
         (bool overdue, uint256 deadline) = _waitsLongerThan(LEDGER.RESPONSE_WINDOW());
         uint64[] memory deltas = new uint64[](SLOTS);
         bool refused = halted || overdue;
-        ILedger.Settlement[] memory list = new ILedger.Settlement[](1);
-        ILedger.Settlement memory t = list[0];
+        Reference.Settlement[] memory list = new Reference.Settlement[](1);
+        Reference.Settlement memory t = list[0];
         for (uint256 i = 0; i < SLOTS && !refused; ++i) {
             if (_slots[i] == EMPTY) continue;
             Known storage k = _known[_slots[i]];
@@ -197,7 +197,7 @@ contract BookHandler is TestBase {
         else if (overdue) vm.expectRevert(abi.encodeWithSelector(ILedger.RequestOverdue.selector, served, deadline));
         else _epochs += uint64(seed % 2);
         vm.prank(OPERATOR);
-        LEDGER.settle(list, anchors);
+        LEDGER.settle(Reference.pack(list), anchors);
     }
 
     function withdraw(uint256 who) external {

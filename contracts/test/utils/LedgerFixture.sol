@@ -244,7 +244,7 @@ abstract contract LedgerFixture is TestBase {
         return ledger.tier(uint8(book >> 24)).slots;
     }
 
-    function _settlement(uint32 book, uint64[] memory deltas) internal view returns (ILedger.Settlement memory s) {
+    function _settlement(uint32 book, uint64[] memory deltas) internal view returns (Reference.Settlement memory s) {
         for (uint256 i = 0; i < deltas.length; ++i) {
             s.totalNanos += deltas[i];
         }
@@ -256,29 +256,43 @@ abstract contract LedgerFixture is TestBase {
     }
 
     /// @dev A settlement that takes `delta` from the first slot.
-    function _settlement(uint32 book, uint64 delta) internal view returns (ILedger.Settlement memory) {
+    function _settlement(uint32 book, uint64 delta) internal view returns (Reference.Settlement memory) {
         uint64[] memory deltas = new uint64[](_slots(book));
         deltas[0] = delta;
         return _settlement(book, deltas);
     }
 
-    function _list(ILedger.Settlement memory a) internal pure returns (ILedger.Settlement[] memory list) {
-        list = new ILedger.Settlement[](1);
+    function _list(Reference.Settlement memory a) internal pure returns (Reference.Settlement[] memory list) {
+        list = new Reference.Settlement[](1);
         list[0] = a;
     }
 
-    function _list(ILedger.Settlement memory a, ILedger.Settlement memory b) internal pure returns (ILedger.Settlement[] memory list) {
-        list = new ILedger.Settlement[](2);
+    function _list(Reference.Settlement memory a, Reference.Settlement memory b)
+        internal
+        pure
+        returns (Reference.Settlement[] memory list)
+    {
+        list = new Reference.Settlement[](2);
         (list[0], list[1]) = (a, b);
+    }
+
+    /// @dev Of the deltas of a vector the calldata has all but the fill, which is zeros.
+    function _cut(bytes memory deltas, uint256 length) internal pure {
+        for (uint256 i = length; i < deltas.length; ++i) {
+            vm.assertEq(uint8(deltas[i]), 0);
+        }
+        assembly ("memory-safe") {
+            mstore(deltas, length)
+        }
     }
 
     function _noEpochs() internal pure returns (ILedger.EpochAnchor[] memory) {
         return new ILedger.EpochAnchor[](0);
     }
 
-    function _settle(ILedger.Settlement memory settlement) internal {
-        ILedger.Settlement[] memory list = _list(settlement);
+    function _settle(Reference.Settlement memory settlement) internal {
+        Reference.Settlement[] memory list = _list(settlement);
         vm.prank(OPERATOR);
-        ledger.settle(list, _noEpochs());
+        ledger.settle(Reference.pack(list), _noEpochs());
     }
 }

@@ -5,13 +5,19 @@ import {ILedger} from "../../src/interfaces/ILedger.sol";
 
 /// @title The binding of L-9 … L-12 written the long way, to compare the ledger with: every word of `D` in an array, then Horner's rule.
 library Reference {
+    /// @notice A settlement of one book, unpacked.
+    struct Settlement {
+        uint32 book;
+        uint256 newRoot;
+        uint96 totalNanos;
+        uint256 commitment;
+        uint256[8] proof;
+        bytes deltas;
+    }
+
     uint256 internal constant P = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
 
-    function settleInputs(address ledger, uint256 oldRoot, ILedger.Settlement memory s, uint256 slots)
-        internal
-        view
-        returns (uint256[3] memory)
-    {
+    function settleInputs(address ledger, uint256 oldRoot, Settlement memory s, uint256 slots) internal view returns (uint256[3] memory) {
         uint256 r = uint256(
             keccak256(
                 abi.encode(
@@ -23,7 +29,7 @@ library Reference {
                     s.newRoot,
                     s.totalNanos,
                     s.commitment,
-                    keccak256(s.deltas)
+                    keccak256(filled(s.deltas))
                 )
             )
         ) % P;
@@ -53,12 +59,13 @@ library Reference {
         return [g.commitment, r, horner(registerData(oldRoot, g, slots), r)];
     }
 
-    function settleData(uint256 oldRoot, ILedger.Settlement memory s, uint256 slots) internal pure returns (uint256[] memory data) {
+    function settleData(uint256 oldRoot, Settlement memory s, uint256 slots) internal pure returns (uint256[] memory data) {
         uint256 words = (8 * slots + 30) / 31;
         data = new uint256[](3 + words);
         (data[0], data[1], data[2]) = (oldRoot, s.newRoot, s.totalNanos);
+        bytes memory deltas = filled(s.deltas);
         for (uint256 i = 0; i < words * 31; ++i) {
-            data[3 + i / 31] = data[3 + i / 31] << 8 | uint8(s.deltas[i]);
+            data[3 + i / 31] = data[3 + i / 31] << 8 | uint8(deltas[i]);
         }
     }
 
@@ -80,13 +87,26 @@ library Reference {
         }
     }
 
-    /// @dev 8 bytes a slot, then zeros to a multiple of 31.
+    /// @dev With zeros to a multiple of 31.
+    function filled(bytes memory deltas) internal pure returns (bytes memory) {
+        return bytes.concat(deltas, new bytes((31 - deltas.length % 31) % 31));
+    }
+
+    /// @dev 8 bytes a slot.
     function packDeltas(uint64[] memory deltas) internal pure returns (bytes memory packed) {
-        packed = new bytes((8 * deltas.length + 30) / 31 * 31);
+        packed = new bytes(8 * deltas.length);
         for (uint256 i = 0; i < deltas.length; ++i) {
             for (uint256 j = 0; j < 8; ++j) {
                 packed[8 * i + j] = bytes1(uint8(deltas[i] >> (8 * (7 - j))));
             }
+        }
+    }
+
+    /// @dev The settlements as `settle` takes them (L-32), whatever the length of their deltas.
+    function pack(Settlement[] memory list) internal pure returns (bytes memory packed) {
+        for (uint256 i = 0; i < list.length; ++i) {
+            Settlement memory s = list[i];
+            packed = bytes.concat(packed, abi.encodePacked(s.book, s.newRoot, s.totalNanos, s.commitment, s.proof, s.deltas));
         }
     }
 }

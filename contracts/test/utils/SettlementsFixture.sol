@@ -5,6 +5,7 @@ import {IBookPaths} from "../../src/interfaces/IBookPaths.sol";
 import {ILedger} from "../../src/interfaces/ILedger.sol";
 import {IVerifier} from "../../src/interfaces/IVerifier.sol";
 import {LedgerFixture} from "./LedgerFixture.sol";
+import {Reference} from "./Reference.sol";
 
 /// @title The settlements of `vectors/settlements.json`, the verifiers of their keys, and the ledger that they are for.
 /// @dev Proofs are bound to the chain and to the address of the ledger, so the ledger is made there. Its tiers are 96 and 384 slots; the books
@@ -48,20 +49,21 @@ abstract contract SettlementsFixture is LedgerFixture {
     }
 
     /// @dev The settlement at `index` of the vector, and the root before it.
-    function _vector(uint256 index) internal view returns (ILedger.Settlement memory s, uint256 oldRoot) {
+    function _vector(uint256 index) internal view returns (Reference.Settlement memory s, uint256 oldRoot) {
         string memory where = string.concat(".settlements[", vm.toString(index), "]");
         s.book = uint32(vm.parseJsonUint(_file, string.concat(where, ".book")));
         s.newRoot = vm.parseJsonUint(_file, string.concat(where, ".newRoot"));
-        s.totalNanos = vm.parseJsonUint(_file, string.concat(where, ".totalNanos"));
+        s.totalNanos = uint96(vm.parseJsonUint(_file, string.concat(where, ".totalNanos")));
         s.commitment = vm.parseJsonUint(_file, string.concat(where, ".commitment"));
         s.proof = abi.decode(vm.parseJsonBytes(_file, string.concat(where, ".proof")), (uint256[8]));
         s.deltas = vm.parseJsonBytes(_file, string.concat(where, ".deltas"));
+        _cut(s.deltas, 8 * vm.parseJsonUint(_file, string.concat(where, ".slots")));
         oldRoot = vm.parseJsonUint(_file, string.concat(where, ".oldRoot"));
     }
 
     /// @dev `count` settlements of the vector.
-    function _vectors(uint256 first, uint256 count) internal view returns (ILedger.Settlement[] memory settlements) {
-        settlements = new ILedger.Settlement[](count);
+    function _vectors(uint256 first, uint256 count) internal view returns (Reference.Settlement[] memory settlements) {
+        settlements = new Reference.Settlement[](count);
         for (uint256 i = 0; i < count; ++i) {
             (settlements[i],) = _vector(first + i);
         }
@@ -69,7 +71,7 @@ abstract contract SettlementsFixture is LedgerFixture {
 
     /// @dev Puts the root before a settlement into the ledger's storage.
     function _setBook(ILedger where, uint256 index) internal {
-        (ILedger.Settlement memory s, uint256 oldRoot) = _vector(index);
+        (Reference.Settlement memory s, uint256 oldRoot) = _vector(index);
         _setRoot(where, s.book, oldRoot);
     }
 

@@ -71,14 +71,6 @@ sol! {
             uint256[8] proof;
             Row[] rows;
         }
-        struct Settlement {
-            uint32 book;
-            uint256 newRoot;
-            uint256 totalNanos;
-            uint256 commitment;
-            uint256[8] proof;
-            bytes deltas;
-        }
         struct SlotPath {
             uint16 slot;
             uint256 keyX;
@@ -136,8 +128,7 @@ sol! {
         error RowsOutOfOrder(uint256 registration, uint256 row);
         error UnknownTier(uint8 tier);
         error FieldOverflow(uint256 value);
-        error TotalTooLarge(uint256 totalNanos);
-        error DeltasLength(uint256 expected, uint256 actual);
+        error SettlementLength(uint256 expected, uint256 actual);
         error ProofRejected(uint32 book);
         error BatchRejected(address verifier);
         error EpochGap(uint64 expected, uint64 actual);
@@ -200,7 +191,7 @@ sol! {
         function halt() external;
         function leave(uint32 book, SlotPath calldata path) external;
         function register(Registration[] calldata registrations, Request[] calldata requests) external;
-        function settle(Settlement[] calldata settlements, EpochAnchor[] calldata epochs) external;
+        function settle(bytes calldata settlements, EpochAnchor[] calldata epochs) external;
         function withdraw(address account) external returns (uint256 baseUnits);
         function withdrawTo(address to) external returns (uint256 baseUnits);
         function setOperator(address operator) external;

@@ -177,6 +177,11 @@ impl Ledger {
         self.config.tiers.get(usize::from(tier.index()))
     }
 
+    /// The slots of a book of a tier.
+    pub(crate) fn slots(&self, tier: Tier) -> Option<u16> {
+        self.tier(tier).map(|tier| tier.slots)
+    }
+
     /// The endpoint.
     #[must_use]
     pub const fn rpc(&self) -> &Rpc {

@@ -24,6 +24,7 @@ mod relay;
 mod revert;
 mod rpc;
 pub mod session_escrow;
+mod settlements;
 mod signer;
 mod submitter;
 mod token;
@@ -47,6 +48,7 @@ pub use payer::{OpenRequest, Opening, Payer, Refund, SlotPath, VoucherKeyWitness
 pub use relay::{DepositPurpose, Relayed, RelayedDeposit, SignedDeposit};
 pub use revert::Revert;
 pub use rpc::{Rpc, RpcOptions};
+pub use settlements::{pack_settlements, unpack_settlements};
 pub use signer::{ask_contract, is_contract};
 pub use submitter::{Call, IntentId, Submitter, SubmitterOptions, TxReceipt};
 pub use token::{approve, coin_balance, mint, token_balance};

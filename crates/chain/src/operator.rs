@@ -1,15 +1,11 @@
 //! What the provider's node submits: settlements and registrations with their proofs.
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::B256;
 use millstream_types::{Amount, BookId, ChannelId, EpochId};
 
 use crate::bindings::ILedger;
+use crate::settlements::pack_settlements;
 use crate::{Call, ChainError, IntentId, Ledger, Submitter, TxReceipt, convert};
-
-/// Bytes of a delta.
-const DELTA_BYTES: usize = 8;
-/// Bytes of calldata in one field element (spec settle-N).
-const RUN_BYTES: usize = 31;
 
 /// A Groth16 proof, eight words of 32 bytes big-endian: A.x, A.y, B.x.c1, B.x.c0, B.y.c1, B.y.c0, C.x, C.y.
 pub type ProofWords = [[u8; 32]; 8];
@@ -127,10 +123,10 @@ impl Operator {
     /// Settles books in order and anchors epochs, in one transaction. Either list may be empty. `intent` identifies the work to the caller.
     ///
     /// # Errors
-    /// [`ChainError::InvalidInput`] when the deltas are not one for each slot. Final: `NotOperator`, `RequestOverdue`, `UnknownTier`,
-    /// `FieldOverflow`, `TotalTooLarge`, `ProofRejected`, `EpochGap`; else as [`Submitter::send`].
+    /// As [`pack_settlements`]. Final: `NotOperator`, `RequestOverdue`, `UnknownTier`, `FieldOverflow`, `ProofRejected`, `BatchRejected`,
+    /// `EpochGap`; else as [`Submitter::send`].
     pub async fn settle(&self, intent: IntentId, books: &[BookSettlement], epochs: &[EpochRoot]) -> Result<TxReceipt, ChainError> {
-        let settlements = books.iter().map(|book| self.settlement(book)).collect::<Result<_, _>>()?;
+        let settlements = pack_settlements(books, |tier| self.ledger.slots(tier))?.into();
         let epochs = epochs.iter().map(|anchor| ILedger::EpochAnchor { epoch: anchor.epoch.number(), root: B256::from(anchor.root) });
         let call = ILedger::settleCall { settlements, epochs: epochs.collect() };
         self.submitter.send(Call::encode("settle", self.ledger.address(), &call).with_intent(intent)).await
@@ -155,39 +151,6 @@ impl Operator {
         };
         self.submitter.send(Call::encode("register", self.ledger.address(), &call).with_intent(intent)).await
     }
-
-    fn settlement(&self, book: &BookSettlement) -> Result<ILedger::Settlement, ChainError> {
-        let tier = self
-            .ledger
-            .tier(book.book.tier())
-            .ok_or_else(|| ChainError::invalid("book", format!("the ledger has no tier for {}", book.book)))?;
-        if book.deltas.len() != usize::from(tier.slots) {
-            return Err(ChainError::invalid("deltas", format!("expected {}, got {}", tier.slots, book.deltas.len())));
-        }
-        Ok(ILedger::Settlement {
-            book: book.book.to_u32(),
-            newRoot: convert::word(book.new_root),
-            totalNanos: U256::from(book.total.units()),
-            commitment: convert::word(book.commitment),
-            proof: book.proof.map(convert::word),
-            deltas: pack_deltas(&book.deltas).into(),
-        })
-    }
-}
-
-/// Eight bytes a delta, zero-filled to a multiple of 31 (spec settle-N).
-pub(crate) fn pack_deltas(deltas: &[u64]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = deltas.iter().flat_map(|delta| delta.to_be_bytes()).collect();
-    bytes.resize(bytes.len().next_multiple_of(RUN_BYTES), 0);
-    bytes
-}
-
-/// The inverse of [`pack_deltas`] for a book of so many slots; `None` unless length and fill are exact.
-pub(crate) fn unpack_deltas(bytes: &[u8], slots: u16) -> Option<Vec<u64>> {
-    let used = usize::from(slots) * DELTA_BYTES;
-    let (deltas, fill) = bytes.split_at_checked(used)?;
-    let exact = bytes.len() == used.next_multiple_of(RUN_BYTES) && fill.iter().all(|byte| *byte == 0);
-    exact.then(|| deltas.as_chunks::<DELTA_BYTES>().0.iter().map(|delta| u64::from_be_bytes(*delta)).collect())
 }
 
 fn registration(book: &BookRegistration) -> ILedger::Registration {
@@ -224,27 +187,5 @@ fn request(request: &ServedRequest) -> ILedger::Request {
         amountNanos: amount,
         registration: request.registration,
         row: request.row,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deltas_have_one_encoding() {
-        for slots in [1u16, 3, 4, 31, 24, 96, 384] {
-            let deltas: Vec<u64> = (1..=u64::from(slots)).map(|slot| slot.wrapping_mul(0x0123_4567_89ab_cdef)).collect();
-            let bytes = pack_deltas(&deltas);
-            assert_eq!(bytes.len() % 31, 0);
-            assert!(bytes.len() - 8 * deltas.len() < 31);
-            assert_eq!(unpack_deltas(&bytes, slots).as_ref(), Some(&deltas));
-            assert_eq!(unpack_deltas(&[&bytes[..], &[0; 31]].concat(), slots), None);
-            assert_eq!(unpack_deltas(&bytes[..bytes.len() - 1], slots), None);
-        }
-        // Three slots fill 24 of 31 bytes.
-        let mut bytes = pack_deltas(&[1, 2, 3]);
-        bytes[30] = 1;
-        assert_eq!(unpack_deltas(&bytes, 3), None);
     }
 }

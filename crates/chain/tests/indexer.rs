@@ -198,20 +198,10 @@ fn set_operator(world: &World, operator: Address) {
 }
 
 fn settle_calldata(settled: &BookSettlement) -> String {
-    use alloy::primitives::{B256, U256};
     use alloy::sol_types::SolCall;
-    use millstream_chain::bindings::ILedger;
-    let mut deltas: Vec<u8> = settled.deltas.iter().flat_map(|delta| delta.to_be_bytes()).collect();
-    deltas.resize(deltas.len().next_multiple_of(31), 0);
-    let settlement = ILedger::Settlement {
-        book: settled.book.to_u32(),
-        newRoot: B256::new(settled.new_root).into(),
-        totalNanos: U256::from(settled.total.units()),
-        commitment: U256::ZERO,
-        proof: [U256::ZERO; 8],
-        deltas: deltas.into(),
-    };
-    alloy::hex::encode_prefixed(ILedger::settleCall { settlements: vec![settlement], epochs: vec![] }.abi_encode())
+    use millstream_chain::{bindings::ILedger, pack_settlements};
+    let settlements = pack_settlements(std::slice::from_ref(settled), |_| Some(SLOTS)).expect("a good settlement").into();
+    alloy::hex::encode_prefixed(ILedger::settleCall { settlements, epochs: vec![] }.abi_encode())
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ mod common;
 
 use alloy::sol_types::SolCall;
 use common::proxy::Reply;
-use common::{ALICE, BOB, World, hex, world};
+use common::{ALICE, BOB, World, hex, slots_of, world};
 use millstream_chain::bindings::ILedger;
+use millstream_chain::{pack_settlements, unpack_settlements};
 use millstream_circuit::field_to_word;
 use millstream_recovery::{Asked, ChannelPlace, ExitOutcome, ExitWay, HaltChoice, Rebuild, RebuildError, RebuildOptions};
 use millstream_testkit::DEV_ACCOUNTS;
@@ -244,10 +245,9 @@ async fn changed_logs_and_calldata_are_found_out() {
     let deltas = lie(&world, "eth_getTransactionByHash", |mut transaction| {
         let input = alloy::hex::decode(transaction["input"].as_str().expect("text")).expect("hexadecimal");
         let Ok(mut call) = ILedger::settleCall::abi_decode(&input) else { return transaction };
-        let mut deltas = call.settlements[0].deltas.to_vec();
-        let (first, second) = deltas.split_at_mut(8);
-        first.swap_with_slice(&mut second[8..16]);
-        call.settlements[0].deltas = deltas.into();
+        let mut settlements = unpack_settlements(&call.settlements, slots_of).expect("the ledger took them");
+        settlements[0].deltas.swap(0, 2);
+        call.settlements = pack_settlements(&settlements, slots_of).expect("as they were").into();
         transaction["input"] = hex(&call.abi_encode());
         transaction
     });

@@ -11,15 +11,15 @@ use alloy::consensus::Transaction;
 use alloy::primitives::{Address as EvmAddress, B256, Bytes};
 use alloy::providers::Provider;
 use alloy::sol_types::SolCall;
-use millstream_types::{Amount, BookId, Hash256};
+use millstream_types::{Amount, Hash256, Tier};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{ChainEvent, LedgerEvent};
 use crate::bindings::ILedger;
-use crate::operator::unpack_deltas;
 use crate::rpc::RpcFailure;
-use crate::{ChainError, Ledger, convert};
+use crate::settlements::unpack_settlements;
+use crate::{BookSettlement, ChainError, Ledger, convert};
 
 /// Settle calls that are looked for inside one input, at most: what is beyond is no settlement of ours.
 const EMBEDDED_CALLS_MAX: usize = 64;
@@ -35,7 +35,7 @@ pub(super) async fn fill_deltas(ledger: &Ledger, events: &mut [ChainEvent]) -> R
     for (transaction, indices) in by_transaction {
         let found = find(ledger, transaction, events[indices[0]].position.block_hash).await?;
         let told: Vec<&LedgerEvent> = indices.iter().map(|index| &events[*index].event).collect();
-        let deltas = match (compare(ledger, transaction, &found.settlements, &told), found.source) {
+        let deltas = match (compare(transaction, &found.settlements, &told), found.source) {
             (Ok(deltas), _) => deltas,
             (Err(_), Source::Embedded) => continue,
             (Err(error), Source::Own | Source::Trace) => return Err(error),
@@ -63,7 +63,7 @@ enum Source {
 struct Found {
     source: Source,
     /// In the order in which the ledger took them.
-    settlements: Vec<ILedger::Settlement>,
+    settlements: Vec<BookSettlement>,
 }
 
 async fn find(ledger: &Ledger, transaction: Hash256, block_hash: Hash256) -> Result<Found, ChainError> {
@@ -71,15 +71,23 @@ async fn find(ledger: &Ledger, transaction: Hash256, block_hash: Hash256) -> Res
     let hash = convert::evm_hash(transaction);
     let found = rpc.ask("eth_getTransactionByHash", rpc.provider().get_transaction_by_hash(hash)).await?;
     let found = found.filter(|found| found.block_hash.map(convert::hash) == Some(block_hash)).ok_or(ChainError::Moved)?;
+    let slots_of = |tier| ledger.slots(tier);
+    let of = |packed: &Bytes| {
+        let unpacked = unpack_settlements(packed, slots_of);
+        unpacked.map_err(|error| ChainError::inconsistent(format!("transaction {transaction} settled what is no settlement: {error}")))
+    };
     if found.to() == Some(convert::evm_address(ledger.address())) {
         let call = ILedger::settleCall::abi_decode(found.input());
         let call =
             call.map_err(|error| ChainError::inconsistent(format!("transaction {transaction} settled without a settlement: {error}")))?;
-        return Ok(Found { source: Source::Own, settlements: call.settlements });
+        return Ok(Found { source: Source::Own, settlements: of(&call.settlements)? });
     }
     Ok(match trace(ledger, hash).await? {
-        Some(settlements) => Found { source: Source::Trace, settlements },
-        None => Found { source: Source::Embedded, settlements: embedded(found.input()) },
+        Some(calls) => {
+            let settlements = calls.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+            Found { source: Source::Trace, settlements: settlements.concat() }
+        }
+        None => Found { source: Source::Embedded, settlements: embedded(found.input(), slots_of) },
     })
 }
 
@@ -96,8 +104,8 @@ struct Frame {
     calls: Vec<Self>,
 }
 
-/// The settlements among the calls of a transaction; `None` when the endpoint gives no traces.
-async fn trace(ledger: &Ledger, transaction: B256) -> Result<Option<Vec<ILedger::Settlement>>, ChainError> {
+/// What the calls of `settle` in a transaction settled, packed; `None` when the endpoint gives no traces.
+async fn trace(ledger: &Ledger, transaction: B256) -> Result<Option<Vec<Bytes>>, ChainError> {
     let operation = "debug_traceTransaction";
     let rpc = ledger.rpc();
     let options = (transaction, json!({ "tracer": "callTracer" }));
@@ -106,13 +114,13 @@ async fn trace(ledger: &Ledger, transaction: B256) -> Result<Option<Vec<ILedger:
         Err(RpcFailure::Response { .. }) => return Ok(None),
         Err(failure) => return Err(rpc.explain(operation, failure)),
     };
-    let mut settlements = Vec::new();
-    collect(&frame, convert::evm_address(ledger.address()), &mut settlements);
-    Ok(Some(settlements))
+    let mut calls = Vec::new();
+    collect(&frame, convert::evm_address(ledger.address()), &mut calls);
+    Ok(Some(calls))
 }
 
-/// The settlements of the calls that succeeded, in the order of execution: the ledger's calls do not nest.
-fn collect(frame: &Frame, ledger: EvmAddress, settlements: &mut Vec<ILedger::Settlement>) {
+/// What the calls that succeeded settled, in the order of execution: the ledger's calls do not nest.
+fn collect(frame: &Frame, ledger: EvmAddress, calls: &mut Vec<Bytes>) {
     if frame.error.is_some() {
         return;
     }
@@ -120,78 +128,87 @@ fn collect(frame: &Frame, ledger: EvmAddress, settlements: &mut Vec<ILedger::Set
         && frame.to == Some(ledger)
         && let Ok(call) = ILedger::settleCall::abi_decode(&frame.input)
     {
-        settlements.extend(call.settlements);
+        calls.push(call.settlements);
     }
-    frame.calls.iter().for_each(|call| collect(call, ledger, settlements));
+    frame.calls.iter().for_each(|call| collect(call, ledger, calls));
 }
 
-/// Whatever inside an input reads as a call of `settle`.
-fn embedded(input: &[u8]) -> Vec<ILedger::Settlement> {
+/// Whatever inside an input reads as a call of `settle` with settlements of the ledger's books.
+fn embedded(input: &[u8], slots_of: impl Fn(Tier) -> Option<u16>) -> Vec<BookSettlement> {
     let selector = ILedger::settleCall::SELECTOR;
     let starts = input.windows(selector.len()).enumerate().filter(|(_, window)| *window == selector).map(|(start, _)| start);
     let calls = starts.take(EMBEDDED_CALLS_MAX).filter_map(|start| ILedger::settleCall::abi_decode(&input[start..]).ok());
-    calls.flat_map(|call| call.settlements).collect()
+    calls.filter_map(|call| unpack_settlements(&call.settlements, &slots_of).ok()).flatten().collect()
 }
 
 /// The deltas of each settlement, when the settlements are those that the events tell of. The ledger settles in the order of the list and emits
 /// one event for each, so the n-th event is of the n-th settlement.
-fn compare(
-    ledger: &Ledger,
-    transaction: Hash256,
-    settlements: &[ILedger::Settlement],
-    told: &[&LedgerEvent],
-) -> Result<Vec<Vec<u64>>, ChainError> {
+fn compare(transaction: Hash256, settlements: &[BookSettlement], told: &[&LedgerEvent]) -> Result<Vec<Vec<u64>>, ChainError> {
     if settlements.len() != told.len() {
         return Err(ChainError::inconsistent(format!("transaction {transaction} has not one event for each settlement")));
     }
-    settlements.iter().zip(told).map(|(settlement, event)| deltas_of(ledger, settlement, event)).collect()
+    settlements.iter().zip(told).map(|(settlement, event)| deltas_of(settlement, event)).collect()
 }
 
-fn deltas_of(ledger: &Ledger, settlement: &ILedger::Settlement, event: &LedgerEvent) -> Result<Vec<u64>, ChainError> {
+fn deltas_of(settlement: &BookSettlement, event: &LedgerEvent) -> Result<Vec<u64>, ChainError> {
     let LedgerEvent::Settled { book, new_root, total, .. } = event else { return Ok(Vec::new()) };
-    let same = settlement.book == book.to_u32()
-        && convert::bytes(settlement.newRoot) == *new_root
-        && convert::amount("settled total", settlement.totalNanos)? == *total;
-    if !same {
+    if (settlement.book, settlement.new_root, settlement.total) != (*book, *new_root, *total) {
         return Err(ChainError::inconsistent(format!("a settlement of book {book} is not what its event says")));
     }
-    let values = unpack(ledger, *book, &settlement.deltas)?;
-    let sum: u128 = values.iter().copied().map(u128::from).sum();
+    let sum: u128 = settlement.deltas.iter().copied().map(u128::from).sum();
     if Amount::from_units(sum) != *total {
         return Err(ChainError::inconsistent(format!("the deltas of book {book} add up to {sum}, not to {total}")));
     }
-    Ok(values)
-}
-
-fn unpack(ledger: &Ledger, book: BookId, bytes: &[u8]) -> Result<Vec<u64>, ChainError> {
-    let tier = ledger.tier(book.tier()).ok_or_else(|| ChainError::inconsistent(format!("book {book} is of no tier of the ledger")))?;
-    unpack_deltas(bytes, tier.slots).ok_or_else(|| ChainError::inconsistent(format!("the deltas of book {book} have a wrong length")))
+    Ok(settlement.deltas.clone())
 }
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::U256;
+    use millstream_types::BookId;
 
     use super::*;
+    use crate::pack_settlements;
 
-    fn call(total: u64) -> Vec<u8> {
-        let settlement = ILedger::Settlement {
-            book: 7,
-            newRoot: U256::from(1),
-            totalNanos: U256::from(total),
-            commitment: U256::from(2),
-            proof: [U256::from(3); 8],
-            deltas: vec![0; 217].into(),
+    const SLOTS: u16 = 24;
+
+    fn slots_of(tier: Tier) -> Option<u16> {
+        (tier.index() == 0).then_some(SLOTS)
+    }
+
+    fn packed(total: u64) -> Bytes {
+        let settlement = BookSettlement {
+            book: BookId::from_u32(7),
+            new_root: [1; 32],
+            total: Amount::from_nanos(total),
+            commitment: [2; 32],
+            proof: [[3; 32]; 8],
+            deltas: vec![0; usize::from(SLOTS)],
         };
-        ILedger::settleCall { settlements: vec![settlement], epochs: Vec::new() }.abi_encode()
+        pack_settlements(&[settlement], slots_of).expect("a good one").into()
+    }
+
+    fn call(settlements: Bytes) -> Vec<u8> {
+        ILedger::settleCall { settlements, epochs: Vec::new() }.abi_encode()
+    }
+
+    fn totals(settlements: &[BookSettlement]) -> Vec<u128> {
+        settlements.iter().map(|settlement| settlement.total.units()).collect()
     }
 
     #[test]
     fn calls_inside_other_calls_are_found_in_order() {
-        let totals = |input: &[u8]| embedded(input).iter().map(|settlement| settlement.totalNanos.to::<u64>()).collect::<Vec<_>>();
-        let input = [&[1, 2, 3][..], &call(5), &ILedger::settleCall::SELECTOR, &[9; 40], &call(6)].concat();
-        assert_eq!(totals(&input), [5, 6]);
-        assert_eq!(totals(&call(5)[..300]), [0; 0]);
+        let totals = |input: &[u8]| totals(&embedded(input, slots_of));
+        // The second call is of two books; its selector also stands in front of what is none.
+        let two = call([packed(6), packed(7)].concat().into());
+        let input = [&[1, 2, 3][..], &call(packed(5)), &ILedger::settleCall::SELECTOR, &[9; 40], &two].concat();
+        assert_eq!(totals(&input), [5, 6, 7]);
+        // Calls that the ledger would have refused: cut short, with a byte more, of a tier that is not there.
+        let mut unknown = packed(5).to_vec();
+        unknown[0] = 1;
+        for bad in [packed(5).slice(..400), [&packed(5)[..], &[0]].concat().into(), unknown.into()] {
+            assert_eq!(totals(&[call(bad), call(packed(8))].concat()), [8]);
+        }
+        assert_eq!(totals(&call(packed(5))[..300]), [0; 0]);
         assert_eq!(totals(&[]), [0; 0]);
     }
 
@@ -201,7 +218,7 @@ mod tests {
         let frame = |kind: &str, to: EvmAddress, total: u64, error: bool, calls: Vec<Frame>| Frame {
             kind: kind.to_owned(),
             to: Some(to),
-            input: call(total).into(),
+            input: call(packed(total)).into(),
             error: error.then(|| "execution reverted".to_owned()),
             calls,
         };
@@ -213,8 +230,8 @@ mod tests {
             frame("CALL", other, 5, false, vec![frame("CALL", ledger, 6, false, Vec::new())]),
             frame("CALL", ledger, 7, true, Vec::new()),
         ];
-        let mut settlements = Vec::new();
-        collect(&frame("CALL", other, 0, false, inner), ledger, &mut settlements);
-        assert_eq!(settlements.iter().map(|settlement| settlement.totalNanos.to::<u64>()).collect::<Vec<_>>(), [1, 6]);
+        let mut calls = Vec::new();
+        collect(&frame("CALL", other, 0, false, inner), ledger, &mut calls);
+        assert_eq!(calls, [packed(1), packed(6)]);
     }
 }

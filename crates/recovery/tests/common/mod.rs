@@ -19,7 +19,7 @@ use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, Se
 use millstream_prover::{Blinding, CircuitId, InsecureDevKeys, Prover};
 use millstream_recovery::{ChannelPlace, EarlyExit, Exit, ExitOptions, Rebuild, RebuildOptions, Server, plan_requests};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
-use millstream_types::{Amount, BillHead, BlockNumber, BookId, ChannelId, CumulativeAmount, EpochId};
+use millstream_types::{Amount, BillHead, BlockNumber, BookId, ChannelId, CumulativeAmount, EpochId, Tier};
 use millstream_voucher::{SecretKey, VerifiedVoucher, VoucherBody};
 use serde_json::{Value, json};
 
@@ -49,6 +49,11 @@ pub fn keys(circuit: CircuitId) -> InsecureDevKeys {
 
 pub fn size(slots: usize) -> BookSize {
     BookSize::new(slots).expect("a size")
+}
+
+/// The slots of a book of a tier of [`world`].
+pub fn slots_of(tier: Tier) -> Option<u16> {
+    SIZES.get(usize::from(tier.index())).map(|slots| size(*slots).slots())
 }
 
 pub fn tier(slots: usize) -> TierPlan {
