@@ -459,6 +459,11 @@ fn the_facilitators_bodies_are_read_and_written() {
     assert_eq!(serde_json::to_value(&read).expect("serialises"), supported);
     assert!(Supported::from_json(br#"{"kinds":[]}"#).is_ok_and(|read| read.signers.is_empty()));
 
+    let answer = json!({"isValid": true, "payer": "0x11", "extra": {"channelId": CHANNEL, "balance": "10000", "totalClaimed": "0", "withdrawRequestedAt": 0, "refundNonce": "0"}});
+    let read = VerifyResponse::from_json(answer.to_string().as_bytes()).expect("well formed");
+    let state: ChannelState = read.extra.read("extra").expect("the channel");
+    assert_eq!((state.balance, state.charged_cumulative_amount), (Amount::from_units(10_000), None));
+
     let answer = json!({"isValid": false, "invalidReason": "invalid_batch_settlement_evm_channel_busy", "payer": "0x11", "extra": {"skipHandler": true}});
     let read = VerifyResponse::from_json(answer.to_string().as_bytes()).expect("well formed");
     assert_eq!(serde_json::to_value(&read).expect("serialises"), answer);

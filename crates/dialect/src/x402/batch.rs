@@ -234,10 +234,11 @@ pub enum BatchCommand {
         token: Address,
     },
     /// Refund a payer.
-    Refund(RefundSettlement),
+    Refund(Box<RefundSettlement>),
 }
 
-/// A channel as the chain and the server have it: in corrective 402s and in responses.
+/// A channel as the chain and the server have it: in corrective 402s and in responses; and the whole `extra` of a good answer to `/verify`,
+/// without what was charged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelState {
