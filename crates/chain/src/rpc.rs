@@ -12,7 +12,7 @@ use alloy::rpc::types::{BlockId, BlockNumberOrTag, Header, TransactionRequest};
 use alloy::sol_types::SolCall;
 use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
-use millstream_types::{Address, ChainId};
+use millstream_types::{Address, ChainId, Timestamp};
 
 use crate::endpoint::Endpoint;
 use crate::{ChainError, Revert, convert};
@@ -125,6 +125,22 @@ impl Rpc {
         let request = TransactionRequest::default().with_to(convert::evm_address(to)).with_input(call.abi_encode());
         let answer = self.ask(operation, self.provider.call(request).block(block)).await?;
         C::abi_decode_returns(&answer).map_err(|error| ChainError::unrepresentable(operation, error))
+    }
+
+    /// The time of the newest block.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn head_time(&self) -> Result<Timestamp, ChainError> {
+        Ok(convert::timestamp(self.newest().await?.timestamp))
+    }
+
+    /// Whether there is a contract at the address now, or an account that has delegated to one.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn is_contract(&self, address: Address) -> Result<bool, ChainError> {
+        self.has_code(address).await
     }
 
     /// Whether there is a contract at the address.

@@ -65,12 +65,22 @@ pub(crate) enum Errand {
     WakeAt(Timestamp),
 }
 
+/// A record of the node's own, which the engine knows nothing of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnRecord {
+    pub(crate) table: millstream_store::Table,
+    pub(crate) key: Vec<u8>,
+    /// `None` deletes it.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
 type Query = Box<dyn FnOnce(&Engine) + Send>;
 
 enum Command {
     Attach { channel: ChannelId, reply: oneshot::Sender<Answer> },
     Frames(FrameGroup),
     Inputs(Vec<Input>, oneshot::Sender<()>),
+    Own(Vec<OwnRecord>, oneshot::Sender<()>),
     Query(Query),
     Stop,
 }
@@ -172,6 +182,7 @@ impl Core {
             metrics,
             errands,
             batch: Batch::new(),
+            own: Vec::new(),
             waiting: Vec::new(),
             queries: Vec::new(),
         };
@@ -225,6 +236,13 @@ impl Core {
     pub(crate) async fn inputs(&self, inputs: Vec<Input>) -> Result<(), Stopped> {
         let (done, durable) = oneshot::channel();
         self.commands.send(Command::Inputs(inputs, done)).await.map_err(|_| Stopped)?;
+        durable.await.map_err(|_| Stopped)
+    }
+
+    /// Writes records that are not the engine's, in the order of the calls, and waits until they are durable.
+    pub(crate) async fn own(&self, records: Vec<OwnRecord>) -> Result<(), Stopped> {
+        let (done, durable) = oneshot::channel();
+        self.commands.send(Command::Own(records, done)).await.map_err(|_| Stopped)?;
         durable.await.map_err(|_| Stopped)
     }
 
@@ -325,6 +343,8 @@ struct Ticker<S> {
     metrics: Arc<Metrics>,
     errands: mpsc::UnboundedSender<Errand>,
     batch: Batch,
+    /// Records of this tick that are not the engine's.
+    own: Vec<OwnRecord>,
     /// Who waits in this tick.
     waiting: Vec<Waiting>,
     queries: Vec<Query>,
@@ -364,6 +384,10 @@ impl<S: Backend> Ticker<S> {
                         for input in inputs {
                             self.engine.apply(now, input, &mut effects)?;
                         }
+                        durable.push(done);
+                    }
+                    Command::Own(records, done) => {
+                        self.own.extend(records);
                         durable.push(done);
                     }
                     Command::Query(query) => self.queries.push(query),
@@ -416,6 +440,12 @@ impl<S: Backend> Ticker<S> {
                     }
                 }
                 Effect::Answer { .. } | Effect::SealEpoch { .. } | Effect::ReclaimThrough(_) | Effect::WakeAt(_) => rest.push(effect),
+            }
+        }
+        for OwnRecord { table, key, value } in self.own.drain(..) {
+            match value {
+                Some(value) => self.batch.put(table, &key, &value),
+                None => self.batch.delete(table, &key),
             }
         }
         if !self.batch.is_empty() {

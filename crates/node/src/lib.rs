@@ -16,6 +16,7 @@ mod metrics;
 mod plan;
 mod proofs;
 mod prove;
+mod relay;
 mod seed;
 mod server;
 mod session;
@@ -40,7 +41,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, ServerSection, SettlementSection};
+pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection};
 pub use core::Stopped;
 pub use seed::{compact, seed_channels};
 
@@ -50,6 +51,7 @@ use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
 use crate::plan::Floor;
 use crate::prove::Proofs;
+use crate::relay::{Relays, Rooms};
 use crate::session::Shared;
 use crate::settle::Settler;
 use crate::verify::Verifier;
@@ -122,8 +124,17 @@ impl Node {
         let view = Arc::new(view);
         let kept = config.server.data_dir.join("proofs");
         let proofs = Arc::new(Proofs::new(ledger.clone(), keys_dir, kept, service_options(&config.prover), Arc::clone(&metrics)));
-        let settler = Settler::new(core.clone(), ledger.clone(), submitter, proofs, Arc::clone(&metrics), Arc::clone(&view));
+        let settler = Settler::new(core.clone(), ledger.clone(), submitter.clone(), proofs, Arc::clone(&metrics), Arc::clone(&view));
         let settler = Arc::new(settler);
+        let rooms = Rooms {
+            core: core.clone(),
+            ledger: ledger.clone(),
+            submitter,
+            settler: Arc::clone(&settler),
+            view: Arc::clone(&view),
+            metrics: Arc::clone(&metrics),
+        };
+        let relays = Relays::restore(rooms, config.relay.clone(), Arc::clone(&reader)).await?;
 
         let options = transport_options(config);
         let identity = match (&config.server.certificate, &config.server.private_key) {
@@ -158,6 +169,7 @@ impl Node {
             channels_per_connection_max: config.limits.channels_per_connection_max.into(),
             metrics: Arc::clone(&metrics),
             view: Arc::clone(&view),
+            relays: Arc::clone(&relays),
             stopping: stopping.clone(),
         });
         let checker = shared.verifier.name();
@@ -169,6 +181,7 @@ impl Node {
             operator,
             reader: Arc::clone(&reader),
             settler: Arc::clone(&settler),
+            relays,
             metrics,
             view,
             started,

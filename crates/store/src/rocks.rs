@@ -203,8 +203,8 @@ impl Shared {
     }
 
     fn encode(&self, batch: &Batch, next: &Head) -> Result<WriteBatch, StoreError> {
-        let [meta, channels, frames, leaves, epochs, books, chain, index] = Table::ALL.map(|table| self.family(table));
-        let families = [meta?, channels?, frames?, leaves?, epochs?, books?, chain?, index?];
+        let [meta, channels, frames, leaves, epochs, books, chain, index, relays] = Table::ALL.map(|table| self.family(table));
+        let families = [meta?, channels?, frames?, leaves?, epochs?, books?, chain?, index?, relays?];
         let family = |table: Table| families[usize::from(table.number())];
         let mut encoded = WriteBatch::with_capacity_bytes(batch.size_bytes() + 256);
         for op in batch.ops() {

@@ -23,12 +23,14 @@ pub enum Table {
     Chain = 6,
     /// Where the frames of a channel are, epoch by epoch; written when an epoch is sealed.
     Index = 7,
+    /// Deposits that the node relays or has relayed, each with what its gas was promised and costs.
+    Relays = 8,
 }
 
 impl Table {
     /// Every table, by number.
-    pub const ALL: [Self; 8] =
-        [Self::Meta, Self::Channels, Self::Frames, Self::Leaves, Self::Epochs, Self::Books, Self::Chain, Self::Index];
+    pub const ALL: [Self; 9] =
+        [Self::Meta, Self::Channels, Self::Frames, Self::Leaves, Self::Epochs, Self::Books, Self::Chain, Self::Index, Self::Relays];
 
     /// The name of its column family.
     #[must_use]
@@ -42,6 +44,7 @@ impl Table {
             Self::Books => "books",
             Self::Chain => "chain",
             Self::Index => "index",
+            Self::Relays => "relays",
         }
     }
 
@@ -57,6 +60,7 @@ impl Table {
             Self::Books => 5,
             Self::Chain => 6,
             Self::Index => 7,
+            Self::Relays => 8,
         }
     }
 
@@ -74,9 +78,10 @@ mod tests {
     #[test]
     fn numbers_and_names_are_pinned() {
         let listed: Vec<_> = Table::ALL.iter().map(|table| (table.number(), table.name())).collect();
-        let pinned = [(0, "meta"), (1, "channels"), (2, "frames"), (3, "leaves"), (4, "epochs"), (5, "books"), (6, "chain"), (7, "index")];
+        let names = ["meta", "channels", "frames", "leaves", "epochs", "books", "chain", "index", "relays"];
+        let pinned: Vec<_> = (0..).zip(names).collect();
         assert_eq!(listed, pinned);
         assert!(Table::ALL.iter().all(|table| Table::from_number(table.number()) == Some(*table)));
-        assert_eq!(Table::from_number(8), None);
+        assert_eq!(Table::from_number(9), None);
     }
 }
