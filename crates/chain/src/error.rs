@@ -104,6 +104,16 @@ pub enum ChainError {
         /// The configured limit.
         limit: u64,
     },
+    /// A unit of gas costs more than is allowed for this call.
+    #[error("{operation} would pay {needed} wei for a unit of gas, more than the limit of {limit}")]
+    FeeLimit {
+        /// What was asked.
+        operation: &'static str,
+        /// What it costs now, in wei.
+        needed: u128,
+        /// The limit, in wei.
+        limit: u128,
+    },
     /// An argument that cannot be sent.
     #[error("invalid {what}: {detail}")]
     InvalidInput {
@@ -225,6 +235,7 @@ impl ChainError {
             | Self::Displaced { .. }
             | Self::Inherited { .. }
             | Self::Stopped { .. }
+            | Self::FeeLimit { .. }
             | Self::Behind { .. }
             | Self::Moved
             | Self::IncompleteLogs { .. } => ErrorKind::Unavailable,

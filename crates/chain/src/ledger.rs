@@ -9,7 +9,8 @@ use alloy::sol_types::SolCall;
 use millstream_types::{Address, Amount, AssetUnit, BlockNumber, BookId, ChainId, ChannelId, EpochId, Hash256, LedgerId, Tier, Timestamp};
 
 use crate::bindings::{ILedger, IToken, IVerifier};
-use crate::{ChainError, Rpc, convert};
+use crate::relay::TokenDomain;
+use crate::{ChainError, Rpc, convert, token};
 
 /// More tiers than an eight-bit index can name (spec L-4).
 const TIERS_MAX: u64 = 256;
@@ -297,6 +298,14 @@ impl Ledger {
         let call =
             ILedger::openAuthorizationNonceCall { payer: convert::evm_address(payer), keyX: convert::word(key_x), salt: salt.into() };
         self.view("openAuthorizationNonce", call).await.map(Into::into)
+    }
+
+    /// The EIP-712 domain of the token, checked against what the token itself computes.
+    ///
+    /// # Errors
+    /// [`ChainError::Unrepresentable`] when the token does not sign in the domain that it names, or has none; or the endpoint is unavailable.
+    pub async fn token_domain(&self) -> Result<TokenDomain, ChainError> {
+        token::signing_domain(&self.rpc, self.config.token).await.map(TokenDomain)
     }
 
     /// The nonce that an EIP-3009 authorization for topping up that channel must carry.

@@ -45,10 +45,12 @@ pub use key::ChainKey;
 pub use ledger::{ChannelRecord, Ledger, LedgerConfig, QueueBounds, QueuedRequest, TierConfig};
 pub use operator::{Asked, BookRegistration, BookSettlement, EpochRoot, Operator, ProofWords, ServedRequest, SlotRow};
 pub use payer::{OpenRequest, Opening, Payer, Refund, SlotPath, VoucherKeyWitness, Withdrawal};
-pub use relay::{DepositPurpose, Relayed, RelayedDeposit, SignedDeposit};
+pub use relay::{DepositPurpose, DepositWay, Relayed, RelayedDeposit, SignedDeposit, TokenDomain};
 pub use revert::Revert;
 pub use rpc::{Rpc, RpcOptions};
 pub use settlements::{pack_settlements, unpack_settlements};
-pub use signer::{ask_contract, is_contract};
-pub use submitter::{Call, IntentId, Submitter, SubmitterOptions, TxReceipt};
+pub use signer::ask_contract;
+pub use submitter::{
+    Call, GasBounds, GasQuote, IntentId, Journal, Kept, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch,
+};
 pub use token::{approve, coin_balance, mint, token_balance};

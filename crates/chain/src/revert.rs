@@ -53,6 +53,16 @@ impl Revert {
         custom(data).unwrap_or_else(|| Self::Unknown { data: data.to_vec() })
     }
 
+    /// The bytes that it was decoded from, or those that say the same; empty where there were none to say it by.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Custom { data, .. } | Self::Unknown { data } => data.clone(),
+            Self::Message(reason) => ErrorString { reason: reason.clone() }.abi_encode(),
+            Self::Panic(_) | Self::OutOfGas | Self::Empty => Vec::new(),
+        }
+    }
+
     /// The name of the custom error.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -132,7 +142,8 @@ mod tests {
         let error = ILedger::RequestOverdue { index: 3, deadline: U256::from(17) };
         let revert = Revert::decode(&error.abi_encode());
         assert_eq!(revert.to_string(), "RequestOverdue(index: 3, deadline: 17)");
-        assert_eq!(revert.as_ledger(), Some(ILedgerErrors::RequestOverdue(error)));
+        assert_eq!(revert.as_ledger(), Some(ILedgerErrors::RequestOverdue(error.clone())));
+        assert_eq!(revert.to_bytes(), error.abi_encode());
     }
 
     #[test]
@@ -141,7 +152,9 @@ mod tests {
         check(&[], "no reason given");
         check(&[1, 2, 3], "unknown error 0x010203");
         check(&[1, 2, 3, 4, 5], "unknown error 0x0102030405");
-        check(&ErrorString { reason: "paused".to_owned() }.abi_encode(), "\"paused\"");
+        let paused = ErrorString { reason: "paused".to_owned() }.abi_encode();
+        check(&paused, "\"paused\"");
+        assert_eq!(Revert::decode(&paused).to_bytes(), paused);
         // The selector of a known error over bytes that are not its arguments.
         let selector = ILedger::RequestOverdue::SELECTOR;
         check(&selector, &format!("unknown error {}", alloy::hex::encode_prefixed(selector)));

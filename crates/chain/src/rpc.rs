@@ -12,7 +12,7 @@ use alloy::rpc::types::{BlockId, BlockNumberOrTag, Header, TransactionRequest};
 use alloy::sol_types::SolCall;
 use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
-use millstream_types::{Address, ChainId};
+use millstream_types::{Address, ChainId, Timestamp};
 
 use crate::endpoint::Endpoint;
 use crate::{ChainError, Revert, convert};
@@ -133,6 +133,22 @@ impl Rpc {
     /// The endpoint is unavailable.
     pub async fn gas_price(&self) -> Result<u128, ChainError> {
         self.ask("eth_gasPrice", self.provider.get_gas_price()).await
+    }
+
+    /// The time of the newest block.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn head_time(&self) -> Result<Timestamp, ChainError> {
+        Ok(convert::timestamp(self.newest().await?.timestamp))
+    }
+
+    /// Whether there is a contract at the address now, or an account that has delegated to one.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn is_contract(&self, address: Address) -> Result<bool, ChainError> {
+        self.has_code(address).await
     }
 
     /// Whether there is a contract at the address.

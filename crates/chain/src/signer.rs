@@ -33,11 +33,3 @@ pub async fn ask_contract(rpc: &Rpc, account: Address, digest: Hash256, signatur
     };
     Ok(ContractAnswer { chain: rpc.chain(), account, digest, signature: signature.clone(), at: BlockNumber::new(newest.number), returned })
 }
-
-/// Whether an account has code in the newest block: then contracts ask it, and do not look for a key.
-///
-/// # Errors
-/// The endpoint is unavailable.
-pub async fn is_contract(rpc: &Rpc, account: Address) -> Result<bool, ChainError> {
-    rpc.has_code(account).await
-}

@@ -62,7 +62,11 @@ pub async fn approve(submitter: &Submitter, token: Address, spender: Address, ba
 /// worthless.
 pub(crate) async fn signing_domain(rpc: &Rpc, token: Address) -> Result<Eip712Domain, ChainError> {
     let name = rpc.view("name", token, &IToken::nameCall {}).await?;
-    let version = rpc.view("version", token, &IToken::versionCall {}).await?;
+    // A token that only has permits often does not tell its version, which is 1 then; the separator decides.
+    let version = match rpc.view("version", token, &IToken::versionCall {}).await {
+        Err(error) if error.is_retryable() => return Err(error),
+        version => version.unwrap_or_else(|_| "1".to_owned()),
+    };
     let separator = rpc.view("DOMAIN_SEPARATOR", token, &IToken::DOMAIN_SEPARATORCall {}).await?;
     let chain = U256::from(rpc.chain().get());
     let domain = Eip712Domain::new(Some(name.into()), Some(version.into()), Some(chain), Some(convert::evm_address(token)), None);

@@ -8,7 +8,7 @@ use millstream_chain::x402::{
     BatchOperator, BatchSettlement, CLAIM_ROWS_MAX, ClaimRow, DepositAuthorization, ERC3009_DEPOSIT_COLLECTOR, EscrowPoll, EscrowReader,
     ExactTransfer, place_development_x402,
 };
-use millstream_chain::{ChainError, ErrorKind, IndexerOptions, IntentId, Submitter, ask_contract, is_contract, token_balance};
+use millstream_chain::{ChainError, ErrorKind, IndexerOptions, IntentId, Submitter, ask_contract, token_balance};
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Uint256};
 use millstream_voucher::evm::{
@@ -266,11 +266,11 @@ async fn a_contract_is_asked_whether_it_signed() {
     let (digest, signature) = (Hash256::from_bytes([1; 32]), EvmSignature::new([2; 65]).expect("short"));
     let wallet = DEV_ACCOUNTS[5].address;
     let answer = async || ask_contract(rpc, wallet, digest, &signature).await.expect("answered").returned;
-    assert_eq!((is_contract(rpc, wallet).await, answer().await), (Ok(false), None));
+    assert_eq!((rpc.is_contract(wallet).await, answer().await), (Ok(false), None));
     let set = |code: &str| escrow.world.call("anvil_setCode", json!([wallet.to_string(), code]));
     // PUSH4 0x1626ba7e, PUSH1 224, SHL, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN: yes to everything.
     set("0x631626ba7e60e01b5f5260205ff3");
-    assert_eq!((is_contract(rpc, wallet).await, answer().await), (Ok(true), Some([0x16, 0x26, 0xba, 0x7e])));
+    assert_eq!((rpc.is_contract(wallet).await, answer().await), (Ok(true), Some([0x16, 0x26, 0xba, 0x7e])));
     // PUSH0, PUSH0, REVERT.
     set("0x5f5ffd");
     assert_eq!(answer().await, None);

@@ -3,7 +3,7 @@
 use millstream_types::Amount;
 use serde::Serialize;
 
-use crate::admin::NodeStatus;
+use crate::admin::{NodeStatus, RelayState};
 use crate::context::{self, Context};
 use crate::error::CliResult;
 use crate::output::{View, pairs};
@@ -56,8 +56,22 @@ impl View for StatusView {
             ("unanchored", format!("{} epochs", status.unanchored_epochs.len())),
             ("requests", format!("{} unserved", status.queue.unserved)),
             ("settlement", settlement),
+            ("relaying", status.relay.as_ref().map_or_else(|| "-".to_owned(), relaying)),
         ])
     }
+}
+
+/// What is left for others' gas, in coins of the chain.
+fn relaying(relay: &RelayState) -> String {
+    if !relay.enabled {
+        return "off".to_owned();
+    }
+    // A gwei is to a coin what a nano is to a token.
+    let coins = |gwei: u64| Amount::from_nanos(gwei).to_tokens();
+    let left = |max: u64, spent: u64| format!("{} of {}", coins(max.saturating_sub(spent)), coins(max));
+    let (hour, day) = (left(relay.hour_gwei_max, relay.hour_gwei), left(relay.day_gwei_max, relay.day_gwei));
+    let counts = format!("{} in a day, {} reverted, {} pending", relay.day_relays, relay.day_reverted, relay.pending);
+    format!("{hour} coins left this hour, {day} today; {counts}")
 }
 
 fn duration(secs: u64) -> String {

@@ -39,19 +39,28 @@ impl Wallet {
         self.account.ledger()
     }
 
+    /// That the account has so much of the token.
+    ///
+    /// # Errors
+    /// It has less, or the chain does not answer.
+    pub async fn require_funds(&self, base_units: u128) -> CliResult<()> {
+        let balance = self.account.balance().await?;
+        if balance >= base_units {
+            return Ok(());
+        }
+        let (token, account) = (self.ledger().config().token, self.account.account());
+        let message = format!("the account {account} has {balance} base units of the token, {base_units} are needed");
+        Err(CliError::refused("funds_missing", message).hint(format!("send it more of the token {token}")))
+    }
+
     /// Lets the ledger take so much from the account in one transaction, unless it may already: openings after that need no approval each.
     /// Nothing else of this wallet may be under way.
     ///
     /// # Errors
     /// The account has less, or the chain refuses or does not answer.
     pub async fn approve(&self, base_units: u128) -> CliResult<()> {
-        let balance = self.account.balance().await?;
+        self.require_funds(base_units).await?;
         let token = self.ledger().config().token;
-        if balance < base_units {
-            let account = self.account.account();
-            let message = format!("the account {account} has {balance} base units of the token, {base_units} are needed");
-            return Err(CliError::refused("funds_missing", message).hint(format!("send it more of the token {token}")));
-        }
         // A lane of its own, gone before the wallet's begins.
         let lane = Submitter::new(self.ledger().rpc().clone(), self.key.clone(), self.options);
         approve(&lane, token, self.ledger().address(), base_units).await?;
@@ -129,6 +138,7 @@ impl From<WalletError> for CliError {
             WalletError::Chain(error) => error.into(),
             WalletError::State(error) => error.into(),
             WalletError::AccountKey => Self::usage("key_file", message),
+            WalletError::NoWay => Self::refused("no_gasless_way", message).hint("open or top up without --gasless"),
             WalletError::Sign { .. } | WalletError::VoucherKey(_) | WalletError::Randomness => Self::failed("wallet", message),
             WalletError::AnotherChannel { .. } => Self::check_failed("another_channel", message),
         }

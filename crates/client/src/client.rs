@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::channel::Channel;
 use crate::events::{Counters, Observer, Reporter};
 use crate::link::{self, Connector};
-use crate::{ChannelHandle, ClientError, ClientOptions, PayOptions, StateDb};
+use crate::{BackoffOptions, ChannelHandle, ClientError, ClientOptions, PayOptions, StateDb};
 
 /// Pays to one node over one connection, which is made again whenever it breaks. A clone is the same client; when the last one is dropped the
 /// connection is closed, and channels still held stop.
@@ -93,6 +93,11 @@ impl Client {
         let handle = ChannelHandle::new(channel, link);
         handle.ready().await.map_err(ClientError::Channel)?;
         Ok(handle)
+    }
+
+    /// The pauses between its attempts.
+    pub(crate) fn backoff(&self) -> BackoffOptions {
+        self.inner.options.backoff
     }
 
     /// The state this client writes to.

@@ -31,6 +31,7 @@ mod error;
 mod events;
 mod link;
 mod options;
+mod relay;
 mod state;
 mod totals;
 pub mod wallet;
@@ -40,8 +41,10 @@ pub use client::Client;
 pub use error::{ChannelError, ClientError, PayError};
 pub use events::{Counters, Event, FrameAcked, Observer};
 pub use options::{BackoffOptions, ClientOptions, FRAME_LINES, FRAMES_QUEUED_MAX, LINES_PER_CALL_MAX, LINGER, NodeAddress, PayOptions};
+pub use relay::{ConfirmedDeposit, RelayError};
 pub use state::{ChannelSummary, StateDb, StateError, StoredKey};
 pub use totals::{Position, Totals};
 
 pub use millstream_billing::Line;
 pub use millstream_transport::{Fingerprint, ServerTrust, TransportOptions};
+pub use millstream_wire::RelayStage;

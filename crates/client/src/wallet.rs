@@ -2,15 +2,15 @@
 
 #![allow(clippy::result_large_err, reason = "an error of the chain is large, and rare beside what it costs to get one")]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::U256;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::{SolStruct, eip712_domain};
 use millstream_chain::{
-    ChainError, ChainKey, ChannelRecord, Indexer, IndexerOptions, Ledger, LedgerEvent, OpenAuthorization, OpenRequest, Payer, Poll,
-    Submitter, SubmitterOptions, TxReceipt, VoucherKeyWitness, Withdrawal,
+    ChainError, ChainKey, ChannelRecord, DepositPurpose, DepositWay, Indexer, IndexerOptions, Ledger, LedgerEvent, OpenAuthorization,
+    OpenRequest, Payer, Poll, RelayedDeposit, Submitter, SubmitterOptions, TxReceipt, VoucherKeyWitness, Withdrawal,
 };
 use millstream_types::{Address, Amount, BlockNumber, ChannelId, LedgerId, Timestamp};
 use millstream_voucher::{ChannelTerms, KeyError, SecretKey};
@@ -53,6 +53,9 @@ pub enum WalletError {
     /// The derived or generated voucher key is unusable, which happens once in 2^251 times.
     #[error("the voucher key is unusable: try another index")]
     VoucherKey(#[source] KeyError),
+    /// The token has neither authorizations nor permits, and Permit2 may not pull so much of the account's tokens.
+    #[error("the token has no way to deposit without coins for gas: allow Permit2 to pull it first, which takes a transaction")]
+    NoWay,
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
     Randomness,
@@ -208,6 +211,72 @@ impl Wallet {
     ) -> Result<OpenAuthorization, WalletError> {
         let request = channel.request(deposit_base_units);
         Ok(OpenAuthorization::sign(&self.ledger, &self.key, request, valid_before).await?)
+    }
+
+    /// Signs the opening of a channel for anyone to submit, such as the node ([`Client::relay`](crate::Client::relay)), in the way that is
+    /// named or the best that works now. Nothing is sent. Valid for so long.
+    ///
+    /// # Errors
+    /// [`WalletError::NoWay`]; [`WalletError::Chain`], also when the contracts would refuse it.
+    pub async fn sign_open(
+        &self,
+        channel: &PreparedChannel,
+        deposit_base_units: u128,
+        way: Option<DepositWay>,
+        valid_for: Duration,
+    ) -> Result<RelayedDeposit, WalletError> {
+        self.sign_deposit(DepositPurpose::Open(channel.request(deposit_base_units)), way, valid_for).await
+    }
+
+    /// As [`Wallet::sign_open`], for a larger deposit of any channel. Each signature is for a top-up of its own.
+    ///
+    /// # Errors
+    /// As [`Wallet::sign_open`].
+    pub async fn sign_top_up(
+        &self,
+        channel: ChannelId,
+        base_units: u128,
+        way: Option<DepositWay>,
+        valid_for: Duration,
+    ) -> Result<RelayedDeposit, WalletError> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|_| WalletError::Randomness)?;
+        self.sign_deposit(DepositPurpose::TopUp { channel, base_units, salt }, way, valid_for).await
+    }
+
+    /// Signs in each way that the token seems to have until one works on the chain as it is.
+    async fn sign_deposit(
+        &self,
+        purpose: DepositPurpose,
+        way: Option<DepositWay>,
+        valid_for: Duration,
+    ) -> Result<RelayedDeposit, WalletError> {
+        let ledger = &self.ledger;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let here = Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        // The chain judges by its own clock, and a relayer by its own.
+        let now = here.max(ledger.rpc().head_time().await?);
+        let until = now.plus_millis(u64::try_from(valid_for.as_millis()).unwrap_or(u64::MAX));
+        let mut failure = None;
+        for candidate in DepositWay::ALL {
+            let is_wanted = match way {
+                Some(way) => way == candidate,
+                None => candidate.is_open(ledger, self.account(), purpose.base_units()).await?,
+            };
+            if !is_wanted {
+                continue;
+            }
+            let mut nonce = [0; 32];
+            getrandom::fill(&mut nonce).map_err(|_| WalletError::Randomness)?;
+            let signed = RelayedDeposit::sign(ledger, &self.key, candidate, purpose, nonce, until).await?;
+            match signed.simulate(ledger).await {
+                Ok(()) => return Ok(signed),
+                Err(error) if error.is_retryable() => return Err(error.into()),
+                // What the first says is what is missing: the others are for want of it.
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.map_or(WalletError::NoWay, WalletError::Chain))
     }
 
     /// Waits until the ledger has the channel, as after an authorization was handed to a relayer, looking every `interval`. Returns what it

@@ -26,6 +26,7 @@ use crate::follower::ChainView;
 use crate::metrics::Metrics;
 use crate::plan::Floor;
 use crate::proofs::{self, Bill, ProofFailure};
+use crate::relay::{RelayView, Relays};
 use crate::settle::{MoveView, Plan, Settler};
 
 /// What the handlers need.
@@ -35,6 +36,7 @@ pub(crate) struct Admin {
     pub(crate) operator: millstream_types::Address,
     pub(crate) reader: Arc<dyn Read>,
     pub(crate) settler: Arc<Settler>,
+    pub(crate) relays: Arc<Relays>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: Arc<ChainView>,
     pub(crate) started: Instant,
@@ -57,6 +59,7 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/settle/jobs", get(jobs))
         .route("/settle/jobs/{id}", delete(cancel_job))
         .route("/epochs/cut", post(cut_epoch))
+        .route("/relays", get(relays))
         .route("/proof", get(proof))
         .layer(axum::middleware::from_fn(refuse_browsers))
         .with_state(admin);
@@ -185,6 +188,7 @@ async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
         "commit": admin.core.commit(),
         "chain": { "block": admin.view.block() },
         "settlement": { "running": admin.settler.is_running(), "last": admin.settler.last() },
+        "relay": admin.relays.status(),
     });
     if let (Some(status), Value::Object(state)) = (status.as_object_mut(), state.await?) {
         status.extend(state);
@@ -367,6 +371,11 @@ async fn cancel_job(State(admin): Shared, Path(id): Path<u64>) -> Result<Json<Va
     } else {
         Err(Problem { status: StatusCode::NOT_FOUND, code: "no_such_job", message: format!("no proof {id} is under way") })
     }
+}
+
+/// Deposits that were relayed in the last day or are under way, the newest first.
+async fn relays(State(admin): Shared) -> Json<Vec<RelayView>> {
+    Json(admin.relays.list())
 }
 
 async fn cut_epoch(State(admin): Shared) -> Result<Json<Value>, Problem> {

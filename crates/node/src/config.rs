@@ -27,6 +27,9 @@ pub struct NodeConfig {
     /// What payers may do.
     #[serde(default)]
     pub limits: LimitsSection,
+    /// Deposits that payers sign and this node submits for them.
+    #[serde(default)]
+    pub relay: RelaySection,
 }
 
 /// `[server]`.
@@ -132,6 +135,44 @@ pub struct LimitsSection {
     pub idle_timeout_secs: u32,
 }
 
+/// `[relay]`. Gas is in gwei of the chain's coin; hours and days are the last 60 minutes and 24 hours.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelaySection {
+    /// Whether deposits are relayed at all.
+    pub enabled: bool,
+    /// What a unit of gas may cost when a deposit is accepted and when it is sent.
+    pub fee_gwei_max: u64,
+    /// Gas that one deposit may take.
+    pub gas_max: u64,
+    /// What an hour may cost.
+    pub hour_gwei_max: u64,
+    /// What a day may cost.
+    pub day_gwei_max: u64,
+    /// What one funder may cost in a day.
+    pub funder_day_gwei_max: u64,
+    /// What one network address may cost in a day.
+    pub peer_day_gwei_max: u64,
+    /// Deposits in a day.
+    pub day_relays_max: u16,
+    /// Reverted transactions in a day after which a funder or a network address waits.
+    pub reverts_day_max: u16,
+    /// The least deposit, in nanos.
+    pub deposit_nanos_min: u64,
+    /// What a coin of the chain is worth, in nanos of the token; 0 when that is not to be looked at.
+    pub coin_nanos: u64,
+    /// Part of a deposit, in percent, that its gas may be worth.
+    pub gas_percent_max: u8,
+    /// Deposits that are accepted and not confirmed.
+    pub pending_max: u16,
+    /// Those of them that are under way at once; more wait here.
+    pub in_flight_max: u16,
+    /// Seconds for which a signature must still be valid.
+    pub validity_secs_min: u64,
+    /// What the operator's account keeps for settlement.
+    pub reserve_gwei_min: u64,
+}
+
 const fn default_confirmations() -> u64 {
     12
 }
@@ -172,8 +213,31 @@ impl Default for LimitsSection {
     }
 }
 
+impl Default for RelaySection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            fee_gwei_max: 20,
+            gas_max: 600_000,
+            hour_gwei_max: 20_000_000,
+            day_gwei_max: 100_000_000,
+            funder_day_gwei_max: 12_000_000,
+            peer_day_gwei_max: 20_000_000,
+            day_relays_max: 1_000,
+            reverts_day_max: 2,
+            deposit_nanos_min: 1_000_000_000,
+            coin_nanos: 0,
+            gas_percent_max: 10,
+            pending_max: 16,
+            in_flight_max: 4,
+            validity_secs_min: 300,
+            reserve_gwei_min: 50_000_000,
+        }
+    }
+}
+
 /// The sections, as overrides name them.
-const SECTIONS: [&str; 6] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "PROVER", "LIMITS"];
+const SECTIONS: [&str; 7] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "PROVER", "LIMITS", "RELAY"];
 
 impl NodeConfig {
     /// Reads a file, lays `MILLSTREAM_SECTION__KEY` variables over it, and checks the result.
@@ -219,6 +283,8 @@ impl NodeConfig {
         anyhow::ensure!(self.limits.connections_max > 0, "limits.connections_max must not be 0");
         anyhow::ensure!(self.limits.channels_per_connection_max > 0, "limits.channels_per_connection_max must not be 0");
         anyhow::ensure!(self.limits.idle_timeout_secs > 0, "limits.idle_timeout_secs must not be 0");
+        anyhow::ensure!(self.relay.gas_percent_max > 0, "relay.gas_percent_max must not be 0; relay.enabled = false relays nothing");
+        anyhow::ensure!(self.relay.in_flight_max > 0, "relay.in_flight_max must not be 0; relay.enabled = false relays nothing");
         anyhow::ensure!(
             self.server.certificate.is_some() == self.server.private_key.is_some(),
             "server.certificate and server.private_key go together"
@@ -265,6 +331,8 @@ mod tests {
         ];
         let config = parse(MINIMAL, &variables).expect("complete");
         assert_eq!((config.chain.confirmations, config.chain.rpc_url.as_str()), (3, "http://127.0.0.1:1"));
+        assert!(config.relay.enabled);
+        assert!(!parse(MINIMAL, &[("MILLSTREAM_RELAY__ENABLED", "false")]).expect("complete").relay.enabled);
     }
 
     #[test]
@@ -273,5 +341,6 @@ mod tests {
         assert!(parse(MINIMAL, &[("MILLSTREAM_SERVER__LISTENN", "127.0.0.1:1")]).is_err());
         assert!(parse(MINIMAL, &[("MILLSTREAM_SERVER__ADMIN_LISTEN", "0.0.0.0:80")]).is_err());
         assert!(parse(MINIMAL, &[("MILLSTREAM_CHAIN__CONFIRMATIONS", "0")]).is_err());
+        assert!(parse(MINIMAL, &[("MILLSTREAM_RELAY__IN_FLIGHT_MAX", "0")]).is_err());
     }
 }

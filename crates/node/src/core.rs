@@ -66,6 +66,15 @@ pub(crate) enum Errand {
     WakeAt(Timestamp),
 }
 
+/// A record of the node's own, which the engine knows nothing of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnRecord {
+    pub(crate) table: millstream_store::Table,
+    pub(crate) key: Vec<u8>,
+    /// `None` deletes it.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
 type Query = Box<dyn FnOnce(&Engine) + Send>;
 
 enum Command {
@@ -73,6 +82,7 @@ enum Command {
     Frames(FrameGroup),
     Inputs(Vec<Input>, oneshot::Sender<()>),
     Escrow(Box<EscrowInput>, oneshot::Sender<EscrowAnswer>),
+    Own(Vec<OwnRecord>, oneshot::Sender<()>),
     Query(Query),
     Stop,
 }
@@ -177,6 +187,7 @@ impl Core {
             metrics,
             errands,
             batch: Batch::new(),
+            own: Vec::new(),
             waiting: Vec::new(),
             queries: Vec::new(),
         };
@@ -239,6 +250,13 @@ impl Core {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Escrow(Box::new(input), reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Writes records that are not the engine's, in the order of the calls, and waits until they are durable.
+    pub(crate) async fn own(&self, records: Vec<OwnRecord>) -> Result<(), Stopped> {
+        let (done, durable) = oneshot::channel();
+        self.commands.send(Command::Own(records, done)).await.map_err(|_| Stopped)?;
+        durable.await.map_err(|_| Stopped)
     }
 
     /// Runs `query` on the durable state, between two ticks.
@@ -343,6 +361,8 @@ struct Ticker<S> {
     metrics: Arc<Metrics>,
     errands: mpsc::UnboundedSender<Errand>,
     batch: Batch,
+    /// Records of this tick that are not the engine's.
+    own: Vec<OwnRecord>,
     /// Who waits in this tick.
     waiting: Vec<Waiting>,
     queries: Vec<Query>,
@@ -389,6 +409,10 @@ impl<S: Backend> Ticker<S> {
                         self.look_up(&mut input)?;
                         let reply = Some(self.wait(Waiting::Escrow(reply, None)));
                         self.engine.apply(now, Input::Escrow { reply, input }, &mut effects)?;
+                    }
+                    Command::Own(records, done) => {
+                        self.own.extend(records);
+                        durable.push(done);
                     }
                     Command::Query(query) => self.queries.push(query),
                     Command::Stop => {
@@ -468,6 +492,12 @@ impl<S: Backend> Ticker<S> {
                 | Effect::SealEpoch { .. }
                 | Effect::ReclaimThrough(_)
                 | Effect::WakeAt(_) => rest.push(effect),
+            }
+        }
+        for OwnRecord { table, key, value } in self.own.drain(..) {
+            match value {
+                Some(value) => self.batch.put(table, &key, &value),
+                None => self.batch.delete(table, &key),
             }
         }
         if !self.batch.is_empty() {

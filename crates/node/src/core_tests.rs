@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use crate::bill_tests::{House, channel, config, frames, secret};
-use crate::core::{Core, Errand, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, Release, Stopped, store_table};
+use crate::core::{Core, Errand, OwnRecord, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, Release, Stopped, store_table};
 
 /// More frames than any of these tests sends.
 const NO_CUT: u32 = 1_000;
@@ -508,4 +508,27 @@ async fn commands_beyond_the_length_of_the_queue_wait_and_go_on() {
     }
     assert!(answers.recv().await.is_none());
     house.stop().await.expect("stops");
+}
+
+fn own(key: u8, value: Option<u8>) -> OwnRecord {
+    OwnRecord { table: millstream_store::Table::Relays, key: vec![key], value: value.map(|value| vec![value]) }
+}
+
+/// Whoever was told that a record of the node's own is kept finds it after any crash; who was not told finds all of it or nothing.
+#[tokio::test]
+async fn records_of_the_nodes_own_are_durable_when_it_is_said_so() {
+    for (fault, survives) in [(Fault::FailedWrite, false), (Fault::FailedSync, false), (Fault::CrashBeforeAck, true)] {
+        let disk = CrashDisk::new();
+        let house = start(NO_CUT, &disk);
+        house.core.own(vec![own(1, Some(1)), own(2, Some(2))]).await.expect("runs");
+        house.core.own(vec![own(2, None), own(3, Some(3))]).await.expect("runs");
+        disk.inject(fault);
+        assert_eq!(house.core.own(vec![own(1, Some(9)), own(4, Some(4))]).await, Err(Stopped), "{fault:?}");
+        drop(house);
+        disk.crash();
+        let house = start(NO_CUT, &disk);
+        let found = house.reader.collect(millstream_store::Table::Relays, &KeyRange::all()).expect("reads");
+        let expected: Vec<(u8, u8)> = if survives { vec![(1, 9), (3, 3), (4, 4)] } else { vec![(1, 1), (3, 3)] };
+        assert_eq!(found, expected.into_iter().map(|(key, value)| (vec![key], vec![value])).collect::<Vec<_>>(), "{fault:?}");
+    }
 }

@@ -20,6 +20,7 @@ mod payments_tests;
 mod plan;
 mod proofs;
 mod prove;
+mod relay;
 mod seed;
 mod server;
 mod session;
@@ -45,7 +46,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, ServerSection, SettlementSection};
+pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection};
 pub use core::Stopped;
 pub use payments::Payments;
 pub use seed::{compact, seed_channels};
@@ -56,6 +57,7 @@ use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
 use crate::plan::{Floor, GasTerms};
 use crate::prove::Proofs;
+use crate::relay::{Relays, Rooms};
 use crate::session::Shared;
 use crate::settle::Settler;
 use crate::verify::Verifier;
@@ -130,8 +132,17 @@ impl Node {
         let kept = config.server.data_dir.join("proofs");
         let proofs = Arc::new(Proofs::new(ledger.clone(), keys_dir, kept, service_options(&config.prover), Arc::clone(&metrics)));
         let within = config.settlement.compact_within_settlements;
-        let settler = Settler::new(core.clone(), ledger.clone(), submitter, proofs, within, Arc::clone(&metrics), Arc::clone(&view));
+        let settler = Settler::new(core.clone(), ledger.clone(), submitter.clone(), proofs, within, Arc::clone(&metrics), Arc::clone(&view));
         let settler = Arc::new(settler);
+        let rooms = Rooms {
+            core: core.clone(),
+            ledger: ledger.clone(),
+            submitter,
+            settler: Arc::clone(&settler),
+            view: Arc::clone(&view),
+            metrics: Arc::clone(&metrics),
+        };
+        let relays = Relays::restore(rooms, config.relay.clone(), Arc::clone(&reader)).await?;
 
         let options = transport_options(config);
         let identity = match (&config.server.certificate, &config.server.private_key) {
@@ -166,6 +177,7 @@ impl Node {
             channels_per_connection_max: config.limits.channels_per_connection_max.into(),
             metrics: Arc::clone(&metrics),
             view: Arc::clone(&view),
+            relays: Arc::clone(&relays),
             stopping: stopping.clone(),
         });
         let checker = shared.verifier.name();
@@ -177,6 +189,7 @@ impl Node {
             operator,
             reader: Arc::clone(&reader),
             settler: Arc::clone(&settler),
+            relays,
             metrics,
             view,
             started,

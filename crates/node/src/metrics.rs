@@ -38,6 +38,13 @@ pub(crate) struct Metrics {
     pub(crate) prove_seconds: Histogram,
     pub(crate) lane_failures: Gauge<i64, AtomicI64>,
     pub(crate) unserved_requests: Gauge<i64, AtomicI64>,
+    pub(crate) relays_accepted: Counter<u64, AtomicU64>,
+    pub(crate) relays_confirmed: Counter<u64, AtomicU64>,
+    pub(crate) relays_reverted: Counter<u64, AtomicU64>,
+    pub(crate) relays_refused: Counter<u64, AtomicU64>,
+    pub(crate) relays_pending: Gauge<i64, AtomicI64>,
+    pub(crate) relay_gwei: Counter<u64, AtomicU64>,
+    pub(crate) relay_budget_left: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -88,6 +95,13 @@ impl Metrics {
             settlement_gas: metric!(Counter, "settlement_gas", "Gas used by settle and register"),
             prove_seconds,
             unserved_requests: metric!(Gauge, "unserved_requests", "Requests of the ledger's queue that are not served"),
+            relays_accepted: metric!(Counter, "relays_accepted", "Deposits whose gas was promised"),
+            relays_confirmed: metric!(Counter, "relays_confirmed", "Relayed deposits that were confirmed"),
+            relays_reverted: metric!(Counter, "relays_reverted", "Relayed deposits whose transaction reverted"),
+            relays_refused: metric!(Counter, "relays_refused", "Deposits that were not relayed"),
+            relays_pending: metric!(Gauge, "relays_pending", "Deposits that are accepted and not confirmed"),
+            relay_gwei: metric!(Counter, "relay_gwei", "What relayed deposits cost, in gwei"),
+            relay_budget_left: metric!(Gauge, "relay_budget_left_gwei", "What may still be spent on relaying now, in gwei"),
             registry,
         }
     }

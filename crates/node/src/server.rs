@@ -68,7 +68,8 @@ async fn serve(shared: Arc<Shared>, connection: Connection) {
                     allowed = allowed.saturating_mul(2).min(channels_max);
                     connection.allow_channels(allowed);
                 }
-                let (session, metrics) = (Session::new(Arc::clone(&shared), stream), Arc::clone(&shared.metrics));
+                let (session, metrics) =
+                    (Session::new(Arc::clone(&shared), stream, connection.remote_address().ip()), Arc::clone(&shared.metrics));
                 sessions.spawn(async move {
                     metrics.streams.inc();
                     if let Err(error) = session.run().await {

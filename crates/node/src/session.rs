@@ -4,6 +4,7 @@
 //! runtime's workers, so that the core only compares and stores. Nothing is answered from here but what the core released after its sync, and
 //! what needs no state: messages that do not parse, and frames for a channel that is not attached.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,13 +12,14 @@ use millstream_engine::{Answer, ChannelStatus, FrameInput, Rejection, ReplyId, S
 use millstream_transport::{ChannelStream, MessageReader, MessageWriter, StreamError};
 use millstream_types::{BillHead, CumulativeAmount, LedgerId};
 use millstream_voucher::{CheckingKey, PublicKey};
-use millstream_wire::{Ack, Attach, DecodeError, ErrorCode, FrameMessage, Limits, NodeMessage, PayerMessage, Reject};
+use millstream_wire::{Ack, Attach, DecodeError, ErrorCode, FrameMessage, Kind, Limits, NodeMessage, PayerMessage, Reject, Relay};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use crate::core::{Core, Release, Stopped, stopped};
 use crate::follower::ChainView;
 use crate::metrics::Metrics;
+use crate::relay::Relays;
 use crate::verify::Verifier;
 
 /// Lines that a session hashes before it lets others have its worker: some 0.1 ms with lanes.
@@ -32,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) channels_per_connection_max: u32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: Arc<ChainView>,
+    pub(crate) relays: Arc<Relays>,
     /// Turns true when the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -54,6 +57,11 @@ struct Attached {
 /// A payer's stream.
 pub(crate) struct Session {
     shared: Arc<Shared>,
+    /// Where the payer is.
+    from: IpAddr,
+    /// A request to relay a deposit, which was the first message: then the stream is for nothing else.
+    relay: Option<Box<Relay>>,
+    is_new: bool,
     reader: MessageReader,
     writer: MessageWriter,
     attached: Option<Attached>,
@@ -67,10 +75,11 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session on a stream that a payer has opened.
-    pub(crate) fn new(shared: Arc<Shared>, stream: ChannelStream) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, stream: ChannelStream, from: IpAddr) -> Self {
         let ChannelStream { reader, writer } = stream;
         let (reply, answers) = mpsc::unbounded_channel();
-        Self { shared, reader, writer, attached: None, answers, reply, in_flight: 0, unwritten_ack: None }
+        let (relay, is_new) = (None, true);
+        Self { shared, from, relay, is_new, reader, writer, attached: None, answers, reply, in_flight: 0, unwritten_ack: None }
     }
 
     /// Serves the stream until its payer ends it, the connection is lost or the node stops.
@@ -108,6 +117,11 @@ impl Session {
                     None => return Ok(()),
                 },
             }
+            if let Some(relay) = self.relay.take() {
+                // Apart: a session is small, and there are many.
+                let relays = Arc::clone(&self.shared.relays);
+                return Ok(Box::pin(relays.serve(*relay, self.from, &mut self.writer, stopping)).await?);
+            }
         }
     }
 
@@ -141,6 +155,15 @@ impl Session {
                     self.attach(attach).await?;
                     next = Ok(None);
                 }
+                Ok(PayerMessage::Relay(relay)) if self.is_new && frames.is_empty() => {
+                    self.relay = Some(relay);
+                    next = Ok(None);
+                }
+                Ok(PayerMessage::Relay(_)) => {
+                    self.frames(core::mem::take(&mut frames)).await?;
+                    self.malformed(DecodeError::Misplaced { kind: Kind::Relay }).await?;
+                    next = Ok(None);
+                }
                 Err(error) => {
                     self.frames(core::mem::take(&mut frames)).await?;
                     self.malformed(error).await?;
@@ -148,6 +171,7 @@ impl Session {
                 }
             }
         }
+        self.is_new = false;
         self.frames(frames).await?;
         next.map(drop).map_err(SessionError::Stream)
     }

@@ -421,7 +421,7 @@ impl Settler {
     }
 
     /// Replaces what an earlier process of this operator left in the pool, once: whoever would raise its fees is gone.
-    async fn free_lane(&self) -> anyhow::Result<()> {
+    pub(crate) async fn free_lane(&self) -> anyhow::Result<()> {
         let mut is_free = self.lane_is_free.lock().await;
         if !*is_free {
             let cancelled = self.submitter.cancel_inherited().await?;

@@ -30,11 +30,13 @@ pub enum Table {
     Charges = 9,
     /// How requests of HTTP 402 ended: written once under keys that are hashes, deleted a generation at a time.
     Outcomes = 10,
+    /// Deposits that the node relays or has relayed, each with what its gas was promised and costs.
+    Relays = 11,
 }
 
 impl Table {
     /// Every table, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Channels,
         Self::Frames,
@@ -46,6 +48,7 @@ impl Table {
         Self::Escrows,
         Self::Charges,
         Self::Outcomes,
+        Self::Relays,
     ];
 
     /// The name of its column family.
@@ -63,6 +66,7 @@ impl Table {
             Self::Escrows => "escrows",
             Self::Charges => "charges",
             Self::Outcomes => "outcomes",
+            Self::Relays => "relays",
         }
     }
 
@@ -81,6 +85,7 @@ impl Table {
             Self::Escrows => 8,
             Self::Charges => 9,
             Self::Outcomes => 10,
+            Self::Relays => 11,
         }
     }
 
@@ -110,9 +115,10 @@ mod tests {
             (8, "escrows"),
             (9, "charges"),
             (10, "outcomes"),
+            (11, "relays"),
         ];
         assert_eq!(listed, pinned);
         assert!(Table::ALL.iter().all(|table| Table::from_number(table.number()) == Some(*table)));
-        assert_eq!(Table::from_number(11), None);
+        assert_eq!(Table::from_number(12), None);
     }
 }

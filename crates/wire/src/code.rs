@@ -22,7 +22,7 @@ pub enum ErrorCode {
     UnknownChannel = 6,
     /// The frame names another channel than the attached one.
     WrongChannel = 7,
-    /// The voucher's signature does not hold.
+    /// The signature of the voucher, or under the deposit, does not hold.
     BadSignature = 8,
     /// The voucher's totals are not above the accepted ones.
     StaleTotal = 9,
@@ -46,6 +46,26 @@ pub enum ErrorCode {
     ShuttingDown = 18,
     /// This connection has its maximum of channels.
     TooManyChannels = 19,
+    /// This node relays no deposits.
+    RelayDisabled = 20,
+    /// What was signed for a deposit is not valid yet, or not for long enough.
+    RelayExpiring = 21,
+    /// The deposit is too small for the gas that relaying it takes.
+    RelayDepositTooSmall = 22,
+    /// Relaying the deposit takes more gas than the node pays for one.
+    RelayTooCostly = 23,
+    /// Gas costs more at the moment than the node pays.
+    RelayGasPrice = 24,
+    /// The node has spent what it spends on relaying.
+    RelayBudgetSpent = 25,
+    /// The funder or the payer's address has had its share of relaying.
+    RelayQuotaSpent = 26,
+    /// Another deposit of the funder's is being relayed.
+    RelayBusy = 27,
+    /// The contracts refuse the deposit; nothing was sent.
+    RelayReverts = 28,
+    /// The deposit's transaction was mined and reverted.
+    RelayReverted = 29,
 }
 
 /// Whether the same message can succeed later.
@@ -61,7 +81,7 @@ pub enum Retry {
 
 impl ErrorCode {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 29] = [
         Self::Malformed,
         Self::Oversized,
         Self::UnsupportedVersion,
@@ -81,7 +101,20 @@ impl ErrorCode {
         Self::Overloaded,
         Self::ShuttingDown,
         Self::TooManyChannels,
+        Self::RelayDisabled,
+        Self::RelayExpiring,
+        Self::RelayDepositTooSmall,
+        Self::RelayTooCostly,
+        Self::RelayGasPrice,
+        Self::RelayBudgetSpent,
+        Self::RelayQuotaSpent,
+        Self::RelayBusy,
+        Self::RelayReverts,
+        Self::RelayReverted,
     ];
+
+    /// The one with the highest number.
+    pub const LAST: Self = Self::RelayReverted;
 
     /// The stable number.
     #[must_use]
@@ -119,6 +152,16 @@ impl ErrorCode {
             Self::Overloaded => "overloaded",
             Self::ShuttingDown => "shutting_down",
             Self::TooManyChannels => "too_many_channels",
+            Self::RelayDisabled => "relay_disabled",
+            Self::RelayExpiring => "relay_expiring",
+            Self::RelayDepositTooSmall => "relay_deposit_too_small",
+            Self::RelayTooCostly => "relay_too_costly",
+            Self::RelayGasPrice => "relay_gas_price",
+            Self::RelayBudgetSpent => "relay_budget_spent",
+            Self::RelayQuotaSpent => "relay_quota_spent",
+            Self::RelayBusy => "relay_busy",
+            Self::RelayReverts => "relay_reverts",
+            Self::RelayReverted => "relay_reverted",
         }
     }
 
@@ -126,7 +169,14 @@ impl ErrorCode {
     #[must_use]
     pub const fn retry(self) -> Retry {
         match self {
-            Self::UnknownChannel | Self::ChannelFrozen | Self::Overloaded | Self::ShuttingDown => Retry::Later,
+            Self::UnknownChannel
+            | Self::ChannelFrozen
+            | Self::Overloaded
+            | Self::ShuttingDown
+            | Self::RelayGasPrice
+            | Self::RelayBudgetSpent
+            | Self::RelayQuotaSpent
+            | Self::RelayBusy => Retry::Later,
             Self::DepositExceeded => Retry::AfterTopUp,
             Self::Malformed
             | Self::Oversized
@@ -141,7 +191,13 @@ impl ErrorCode {
             | Self::AmountMismatch
             | Self::ChannelClosing
             | Self::NotAttached
-            | Self::TooManyChannels => Retry::No,
+            | Self::TooManyChannels
+            | Self::RelayDisabled
+            | Self::RelayExpiring
+            | Self::RelayDepositTooSmall
+            | Self::RelayTooCostly
+            | Self::RelayReverts
+            | Self::RelayReverted => Retry::No,
         }
     }
 
@@ -174,18 +230,19 @@ mod tests {
     #[test]
     fn numbers_are_one_to_the_last_without_a_gap() {
         let numbers: Vec<u16> = ErrorCode::ALL.into_iter().map(ErrorCode::number).collect();
-        assert_eq!(numbers, (1..=19).collect::<Vec<u16>>());
+        assert_eq!(numbers, (1..=29).collect::<Vec<u16>>());
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_number(code.number()), Some(code));
         }
+        assert_eq!(ErrorCode::ALL.last(), Some(&ErrorCode::LAST));
         assert_eq!(ErrorCode::from_number(CLOSE_ORDERLY), None);
-        assert_eq!(ErrorCode::from_number(20), None);
+        assert_eq!(ErrorCode::from_number(30), None);
     }
 
     #[test]
     fn only_what_passes_by_itself_is_retryable() {
         let retryable: Vec<u16> = ErrorCode::ALL.into_iter().filter(|code| code.is_retryable()).map(ErrorCode::number).collect();
-        assert_eq!(retryable, [6, 15, 17, 18]);
+        assert_eq!(retryable, [6, 15, 17, 18, 24, 25, 26, 27]);
         assert_eq!(ErrorCode::DepositExceeded.retry(), Retry::AfterTopUp);
     }
 }

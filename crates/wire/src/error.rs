@@ -79,6 +79,18 @@ pub enum DecodeError {
     /// A snapshot that says no voucher was accepted and yet carries one.
     #[error("a snapshot without an accepted voucher must carry zero totals, the first bill head and a zero signature")]
     UnexpectedVoucher,
+    /// A relayed that says more than its stage can know.
+    #[error("{field} of relayed must be zero at its stage")]
+    TooEarly {
+        /// The field, in the words of the specification.
+        field: &'static str,
+    },
+    /// A good message where it has no place (W-9).
+    #[error("{kind} has no place on this stream")]
+    Misplaced {
+        /// The message.
+        kind: Kind,
+    },
 }
 
 impl DecodeError {
@@ -95,7 +107,9 @@ impl DecodeError {
             | Self::OutOfRange { .. }
             | Self::ZeroAmount { .. }
             | Self::ChannelId { .. }
-            | Self::UnexpectedVoucher => ErrorCode::Malformed,
+            | Self::UnexpectedVoucher
+            | Self::TooEarly { .. }
+            | Self::Misplaced { .. } => ErrorCode::Malformed,
         }
     }
 }

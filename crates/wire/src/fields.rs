@@ -5,7 +5,7 @@ use millstream_types::{Address, Amount, BillHead, ChannelId, CumulativeAmount};
 use millstream_voucher::{SignedVoucher, VOUCHER_BYTES};
 
 use crate::limits::LENGTH_BYTES;
-use crate::{DecodeError, EncodeError, Kind};
+use crate::{DecodeError, EncodeError, ErrorCode, Kind};
 
 /// Reads the fields of one message of a known length, in order.
 pub(crate) struct Fields<'a> {
@@ -28,6 +28,32 @@ impl<'a> Fields<'a> {
         let short = DecodeError::Length { kind, expected: least, actual };
         let rest = message.get(1..).ok_or(short)?;
         if actual < least { Err(short) } else { Ok(Self { kind, expected: least, actual, rest }) }
+    }
+
+    /// Raises what the message must have at least, once more of it is known.
+    pub(crate) fn must_have(&mut self, least: usize) -> Result<(), DecodeError> {
+        self.expected = least;
+        if self.actual < least { Err(self.wrong_length()) } else { Ok(()) }
+    }
+
+    /// The rest of the message: a 16-bit length within its range, and exactly so many bytes.
+    pub(crate) fn counted(mut self, field: &'static str, min: u16, max: u16) -> Result<Vec<u8>, DecodeError> {
+        let length = self.u16()?;
+        let length = usize::from(self.within(field, length, min.into(), max.into())?);
+        self.expected = self.actual.saturating_sub(self.rest.len()).saturating_add(length);
+        if self.rest.len() == length { Ok(self.rest.to_vec()) } else { Err(self.wrong_length()) }
+    }
+
+    /// The number of an error, one that this version has.
+    pub(crate) fn code(&mut self) -> Result<ErrorCode, DecodeError> {
+        let number = self.u16()?;
+        ErrorCode::from_number(number).ok_or(DecodeError::OutOfRange {
+            kind: self.kind,
+            field: "code",
+            min: 1,
+            max: ErrorCode::LAST.number().into(),
+            actual: number.into(),
+        })
     }
 
     fn wrong_length(&self) -> DecodeError {
@@ -54,6 +80,10 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.bytes().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn u128(&mut self) -> Result<u128, DecodeError> {
+        self.bytes().map(u128::from_be_bytes)
     }
 
     pub(crate) fn amount(&mut self) -> Result<Amount, DecodeError> {

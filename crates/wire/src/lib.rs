@@ -18,14 +18,16 @@ mod limits;
 mod message;
 mod node;
 mod payer;
+mod relay;
 
 pub use code::{CLOSE_ORDERLY, ErrorCode, Retry};
 pub use error::{DecodeError, EncodeError};
 pub use frame::{FrameLines, FrameMessage};
 pub use limits::{
-    ALPN, ATTACH_BYTES, FRAME_HEADER_BYTES, LENGTH_BYTES, NODE_MESSAGE_BYTES_MAX, PAYER_MESSAGE_BYTES_MAX, VERSION, frame_bytes,
-    frame_lines_max,
+    ALPN, ATTACH_BYTES, FRAME_HEADER_BYTES, LENGTH_BYTES, NODE_MESSAGE_BYTES_MAX, PAYER_MESSAGE_BYTES_MAX, RELAY_SIGNATURE_BYTES_MAX,
+    REVERT_BYTES_MAX, VERSION, frame_bytes, frame_lines_max,
 };
 pub use message::{Kind, NodeMessage, PayerMessage, split_message};
 pub use node::{Ack, ChannelStatus, Limits, Reject, Snapshot};
 pub use payer::Attach;
+pub use relay::{Refused, Relay, RelayPurpose, RelayStage, RelayWay, Relayed};

@@ -18,6 +18,9 @@ pub const PAYER_MESSAGE_BYTES_MAX: usize = 32_768;
 /// The longest node's message, kind and body, in bytes (W-1).
 pub const NODE_MESSAGE_BYTES_MAX: usize = 65_536;
 
+/// Bytes of an attach or a relay up to its version, which is read before the length is judged: other versions may be longer.
+pub(crate) const VERSION_END: usize = 1 + 2;
+
 /// An attach, kind and body.
 pub const ATTACH_BYTES: usize = 1 + 2 + 2 + 8 + 20 + 32 + VOUCHER_BYTES;
 
@@ -32,6 +35,24 @@ pub(crate) const ACK_BYTES: usize = 1 + 8 + 8 + 8 + 8;
 
 /// A reject, kind and body.
 pub(crate) const REJECT_BYTES: usize = 1 + 2 + 2 + 8 + 8 + 8 + 32;
+
+/// A word of the ledger.
+pub(crate) const WORD_BYTES: usize = 32;
+
+/// A relay up to its purpose.
+pub(crate) const RELAY_HEADER_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 20 + 20 + 16;
+
+/// The longest signature under a relayed deposit: contract accounts take more than 65 bytes.
+pub const RELAY_SIGNATURE_BYTES_MAX: u16 = 1_024;
+
+/// A relayed, kind and body.
+pub(crate) const RELAYED_BYTES: usize = 1 + 1 + 3 + 32 + 32 + 8 + 8;
+
+/// A refused without what the contract said, kind and body.
+pub(crate) const REFUSED_BYTES: usize = 1 + 2 + 2 + 4 + 8 + 32 + 2;
+
+/// What a refused tells at most of a contract's reason.
+pub const REVERT_BYTES_MAX: u16 = 512;
 
 /// The smallest frame limit that a node may name: one line with a digest.
 pub(crate) const FRAME_BYTES_MAX_LEAST: usize = FRAME_HEADER_BYTES + LINE_WITH_DIGEST_BYTES;

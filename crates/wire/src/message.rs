@@ -5,7 +5,7 @@ use core::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::limits::{LENGTH_BYTES, NODE_MESSAGE_BYTES_MAX, PAYER_MESSAGE_BYTES_MAX};
-use crate::{Ack, Attach, DecodeError, EncodeError, FrameMessage, Reject, Snapshot};
+use crate::{Ack, Attach, DecodeError, EncodeError, FrameMessage, Refused, Reject, Relay, Relayed, Snapshot};
 
 /// What a message is: its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,12 +14,18 @@ pub enum Kind {
     Attach,
     /// From the payer: lines and the voucher over them.
     Frame,
+    /// From the payer: a deposit for the node to submit.
+    Relay,
     /// From the node: the answer to a good attach.
     Snapshot,
     /// From the node: frames are durable.
     Ack,
     /// From the node: a message changed nothing.
     Reject,
+    /// From the node: how far a deposit is.
+    Relayed,
+    /// From the node: a deposit is not relayed.
+    Refused,
 }
 
 impl Kind {
@@ -29,9 +35,12 @@ impl Kind {
         match self {
             Self::Attach => 0x01,
             Self::Frame => 0x02,
+            Self::Relay => 0x03,
             Self::Snapshot => 0x81,
             Self::Ack => 0x82,
             Self::Reject => 0x83,
+            Self::Relayed => 0x84,
+            Self::Refused => 0x85,
         }
     }
 }
@@ -41,9 +50,12 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Attach => "attach",
             Self::Frame => "frame",
+            Self::Relay => "relay",
             Self::Snapshot => "snapshot",
             Self::Ack => "ack",
             Self::Reject => "reject",
+            Self::Relayed => "relayed",
+            Self::Refused => "refused",
         })
     }
 }
@@ -89,9 +101,21 @@ pub enum PayerMessage {
     Attach(Attach),
     /// Pays.
     Frame(FrameMessage),
+    /// Asks for a deposit to be submitted.
+    Relay(Box<Relay>),
 }
 
 impl PayerMessage {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Attach(_) => Kind::Attach,
+            Self::Frame(_) => Kind::Frame,
+            Self::Relay(_) => Kind::Relay,
+        }
+    }
+
     /// Reads a message, kind and body without its length. A frame keeps `message` and copies nothing.
     ///
     /// # Errors
@@ -100,6 +124,7 @@ impl PayerMessage {
         match kind_byte(&message, PAYER_MESSAGE_BYTES_MAX)? {
             0x01 => Attach::decode(&message).map(Self::Attach),
             0x02 => FrameMessage::decode(message).map(Self::Frame),
+            0x03 => Relay::decode(&message).map(Box::new).map(Self::Relay),
             actual => Err(DecodeError::UnknownKind { actual }),
         }
     }
@@ -112,6 +137,7 @@ impl PayerMessage {
         match self {
             Self::Attach(attach) => attach.encode(out),
             Self::Frame(frame) => frame.encode(out),
+            Self::Relay(relay) => relay.encode(out),
         }
     }
 }
@@ -125,9 +151,25 @@ pub enum NodeMessage {
     Ack(Ack),
     /// A message changed nothing.
     Reject(Reject),
+    /// How far a relayed deposit is.
+    Relayed(Relayed),
+    /// A deposit is not relayed.
+    Refused(Box<Refused>),
 }
 
 impl NodeMessage {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Snapshot(_) => Kind::Snapshot,
+            Self::Ack(_) => Kind::Ack,
+            Self::Reject(_) => Kind::Reject,
+            Self::Relayed(_) => Kind::Relayed,
+            Self::Refused(_) => Kind::Refused,
+        }
+    }
+
     /// Reads a message, kind and body without its length.
     ///
     /// # Errors
@@ -137,6 +179,8 @@ impl NodeMessage {
             0x81 => Snapshot::decode(message).map(Box::new).map(Self::Snapshot),
             0x82 => Ack::decode(message).map(Self::Ack),
             0x83 => Reject::decode(message).map(Self::Reject),
+            0x84 => Relayed::decode(message).map(Self::Relayed),
+            0x85 => Refused::decode(message).map(Box::new).map(Self::Refused),
             actual => Err(DecodeError::UnknownKind { actual }),
         }
     }
@@ -150,6 +194,8 @@ impl NodeMessage {
             Self::Snapshot(snapshot) => snapshot.encode(out),
             Self::Ack(ack) => ack.encode(out),
             Self::Reject(reject) => reject.encode(out),
+            Self::Relayed(relayed) => relayed.encode(out),
+            Self::Refused(refused) => refused.encode(out),
         }
     }
 }

@@ -239,14 +239,7 @@ impl Reject {
 
     pub(crate) fn decode(message: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::exactly(Kind::Reject, message, REJECT_BYTES)?;
-        let number = fields.u16()?;
-        let code = ErrorCode::from_number(number).ok_or(DecodeError::OutOfRange {
-            kind: Kind::Reject,
-            field: "code",
-            min: 1,
-            max: ErrorCode::TooManyChannels.number().into(),
-            actual: number.into(),
-        })?;
+        let code = fields.code()?;
         fields.reserved_u16()?;
         Ok(Self {
             code,

@@ -5,11 +5,8 @@ use millstream_types::{ChainId, ChannelId, LedgerId};
 use millstream_voucher::SignedVoucher;
 
 use crate::fields::{Fields, start};
-use crate::limits::{ATTACH_BYTES, VERSION};
+use crate::limits::{ATTACH_BYTES, VERSION, VERSION_END};
 use crate::{DecodeError, EncodeError, Kind};
-
-/// Bytes of an attach up to its version, which is read before the length is judged: other versions may be longer.
-const VERSION_END: usize = 1 + 2;
 
 /// Names the channel of a stream, and proves with the payer's last voucher that the caller holds the channel's key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,13 @@ mod common;
 use bytes::{Bytes, BytesMut};
 use common::{channel, limits, node_bytes, payer_bytes};
 use millstream_billing::{FrameTree, Line};
-use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference};
+use millstream_types::{
+    Address, Amount, BillHead, BlockNumber, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference,
+};
 use millstream_voucher::SignedVoucher;
 use millstream_wire::{
     Ack, Attach, ChannelStatus, ErrorCode, FrameMessage, Limits, NODE_MESSAGE_BYTES_MAX, NodeMessage, PAYER_MESSAGE_BYTES_MAX,
-    PayerMessage, Reject, Snapshot, split_message,
+    PayerMessage, Refused, Reject, Relay, RelayPurpose, RelayStage, RelayWay, Relayed, Snapshot, split_message,
 };
 use proptest::prelude::*;
 
@@ -59,7 +61,69 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
     )
 }
 
+fn relays() -> impl Strategy<Value = Relay> {
+    let words = any::<([u8; 32], [u8; 32], [u8; 32], [u8; 32])>();
+    let purpose = prop_oneof![
+        words.prop_map(|(key_x, key_qx, key_qy, salt)| RelayPurpose::Open { key_x, key_qx, key_qy, salt }),
+        any::<([u8; 31], [u8; 32])>().prop_map(|(uid, salt)| RelayPurpose::TopUp { channel: ChannelId::from_uid(&uid), salt }),
+    ];
+    let way = prop_oneof![
+        any::<(u64, u64)>()
+            .prop_map(|(valid_after_secs, valid_before_secs)| RelayWay::Authorization { valid_after_secs, valid_before_secs }),
+        (any::<u64>(), proptest::collection::vec(any::<u8>(), 65))
+            .prop_map(|(deadline_secs, permit)| RelayWay::Permit { deadline_secs, permit: permit.try_into().expect("65 bytes") }),
+        any::<([u8; 32], u64)>().prop_map(|(nonce, deadline_secs)| RelayWay::Permit2 { nonce, deadline_secs }),
+    ];
+    let ledger = any::<(u64, [u8; 20])>()
+        .prop_map(|(chain, contract)| LedgerId { chain: ChainId::new(chain), contract: Address::from_bytes(contract) });
+    let signature = proptest::collection::vec(any::<u8>(), 1..=1_024);
+    (ledger, any::<[u8; 20]>(), any::<u128>(), purpose, way, signature).prop_map(|(ledger, funder, units, purpose, way, signature)| Relay {
+        ledger,
+        funder: Address::from_bytes(funder),
+        base_units: Amount::from_units(units),
+        purpose,
+        way,
+        signature,
+    })
+}
+
 proptest! {
+    #[test]
+    fn relays_round_trip(relay in relays(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        let message = PayerMessage::Relay(Box::new(relay.clone()));
+        let bytes = payer_bytes(&message);
+        prop_assert_eq!(&relay.to_bytes().expect("encodes"), &bytes);
+        prop_assert_eq!(PayerMessage::decode(bytes.clone()), Ok(message));
+        // Near them: one byte changed, or the end cut off.
+        let mut changed = bytes.to_vec();
+        let place = at.index(changed.len());
+        changed[place] = byte;
+        for near in [Bytes::from(changed), bytes.slice(..cut.index(bytes.len()))] {
+            if let Ok(decoded) = PayerMessage::decode(near.clone()) {
+                prop_assert_eq!(payer_bytes(&decoded), near);
+            }
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_relays_round_trips(
+        uid: [u8; 31], transaction: [u8; 32], block: u64, deposit: u64, stage in 0usize..4, code in 0..ErrorCode::ALL.len(), secs: u32,
+        revert in proptest::collection::vec(any::<u8>(), 0..=512),
+    ) {
+        let (transaction, block, deposit) = (Hash256::from_bytes(transaction), BlockNumber::new(block), Amount::from_nanos(deposit));
+        let stages = [
+            RelayStage::Accepted,
+            RelayStage::Sent { transaction },
+            RelayStage::Mined { transaction, block },
+            RelayStage::Confirmed { transaction, block, deposit },
+        ];
+        let relayed = NodeMessage::Relayed(Relayed { channel: ChannelId::from_uid(&uid), stage: stages[stage] });
+        prop_assert_eq!(NodeMessage::decode(&node_bytes(&relayed)), Ok(relayed));
+        let refused = Refused { code: ErrorCode::ALL[code], retry_after_secs: secs, bound: block.height(), transaction, revert };
+        let refused = NodeMessage::Refused(Box::new(refused));
+        prop_assert_eq!(NodeMessage::decode(&node_bytes(&refused)), Ok(refused));
+    }
+
     #[test]
     fn attaches_round_trip(voucher in vouchers(), chain: u64, contract: [u8; 20]) {
         let ledger = LedgerId { chain: ChainId::new(chain), contract: Address::from_bytes(contract) };
@@ -114,7 +178,7 @@ proptest! {
 
     /// No bytes panic, and bytes that decode are the bytes that encoding writes.
     #[test]
-    fn arbitrary_bytes_never_panic(kind in prop_oneof![0u8..4, 0x80u8..0x85, any::<u8>()], body in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_never_panic(kind in prop_oneof![0u8..5, 0x80u8..0x87, any::<u8>()], body in proptest::collection::vec(any::<u8>(), 0..400)) {
         let bytes = Bytes::from([&[kind][..], &body].concat());
         if let Ok(message) = PayerMessage::decode(bytes.clone()) {
             prop_assert_eq!(payer_bytes(&message), bytes.clone());

@@ -3,7 +3,10 @@
 mod common;
 
 use bytes::Bytes;
-use common::{ack, attach, channel, frame, frame_with_digests, line, node_bytes, payer_bytes, reject, snapshot, voucher};
+use common::{
+    RELAY_PURPOSES, RELAY_WAYS, ack, attach, channel, frame, frame_with_digests, line, node_bytes, payer_bytes, refused, reject, relay,
+    relayed, snapshot, voucher,
+};
 use millstream_billing::Line;
 use millstream_types::Amount;
 use millstream_wire::{
@@ -81,6 +84,27 @@ fn a_payers_message_parses_exactly_or_not_at_all() {
         malformed,
     );
     check("frame, channel", changed(&frame, FRAME_CHANNEL, &[1]), DecodeError::ChannelId { actual: 1 }, malformed);
+    let [open, _] = RELAY_PURPOSES;
+    for (way, bytes) in RELAY_WAYS.into_iter().zip([71 + 128 + 16 + 2 + 65, 71 + 128 + 73 + 2 + 65, 71 + 128 + 40 + 2 + 65]) {
+        let relay = payer_bytes(&relay(open, way));
+        assert_eq!(relay.len(), bytes);
+        check("relay, short", shorter(&relay), length(Kind::Relay, bytes, bytes - 1), malformed);
+        check("relay, long", longer(&relay), length(Kind::Relay, bytes, bytes + 1), malformed);
+        check("relay, no signature", relay[..bytes - 67].to_vec(), length(Kind::Relay, bytes - 65, bytes - 67), malformed);
+        let lengths = |actual| DecodeError::OutOfRange { kind: Kind::Relay, field: "signature length", min: 1, max: 1_024, actual };
+        check("relay, a signature of nothing", changed(&relay, bytes - 67, &[0, 0]), lengths(0), malformed);
+        check("relay, a signature of 1,025 bytes", changed(&relay, bytes - 67, &[4, 1]), lengths(1_025), malformed);
+    }
+    let [open, top_up] = RELAY_PURPOSES.map(|purpose| payer_bytes(&relay(purpose, RELAY_WAYS[0])));
+    let range = |field, max, actual| DecodeError::OutOfRange { kind: Kind::Relay, field, min: 1, max, actual };
+    check("relay, kind only", vec![3], length(Kind::Relay, 3, 1), malformed);
+    check("relay, version", changed(&open, 1, &[0, 2]), version, ErrorCode::UnsupportedVersion);
+    check("relay, header only", open[..70].to_vec(), length(Kind::Relay, 71, 70), malformed);
+    check("relay, purpose 0", changed(&open, 3, &[0]), range("purpose", 2, 0), malformed);
+    check("relay, purpose 3", changed(&open, 3, &[3]), range("purpose", 2, 3), malformed);
+    check("relay, way 4", changed(&open, 4, &[4]), range("way", 3, 4), malformed);
+    check("relay, channel", changed(&top_up, 71, &[1]), DecodeError::ChannelId { actual: 1 }, malformed);
+
     let second_line = FRAME_HEADER_BYTES + 24;
     check("frame, zero", changed(&frame, second_line, &[0; 8]), DecodeError::ZeroAmount { index: 1 }, malformed);
 }
@@ -95,7 +119,7 @@ fn a_nodes_message_parses_exactly_or_not_at_all() {
     let length = |kind, expected, actual| DecodeError::Length { kind, expected, actual };
     let range = |kind, field, min, max, actual| DecodeError::OutOfRange { kind, field, min, max, actual };
     let status = |actual| range(Kind::Snapshot, "status", 1, 4, actual);
-    let code = |actual| range(Kind::Reject, "code", 1, 19, actual);
+    let code = |actual| range(Kind::Reject, "code", 1, 29, actual);
     let limit = |field, min, max, actual| range(Kind::Snapshot, field, min, max, actual);
     let oversized = DecodeError::Oversized { max: NODE_MESSAGE_BYTES_MAX, actual: NODE_MESSAGE_BYTES_MAX + 1 };
 
@@ -122,7 +146,25 @@ fn a_nodes_message_parses_exactly_or_not_at_all() {
     check("reject, short", shorter(&reject), length(Kind::Reject, 61, 60));
     check("reject, long", longer(&reject), length(Kind::Reject, 61, 62));
     check("reject, code 0", changed(&reject, 1, &[0, 0]), code(0));
-    check("reject, code 20", changed(&reject, 1, &[0, 20]), code(20));
+    check("reject, code 30", changed(&reject, 1, &[0, 30]), code(30));
+    let [accepted, sent, mined, _] = relayed().map(|message| node_bytes(&message));
+    let refused = node_bytes(&refused());
+    let early = |field| DecodeError::TooEarly { field };
+    check("relayed, short", shorter(&mined), length(Kind::Relayed, 85, 84));
+    check("relayed, long", longer(&mined), length(Kind::Relayed, 85, 86));
+    check("relayed, stage 0", changed(&mined, 1, &[0]), range(Kind::Relayed, "stage", 1, 4, 0));
+    check("relayed, stage 5", changed(&mined, 1, &[5]), range(Kind::Relayed, "stage", 1, 4, 5));
+    check("relayed, reserved", changed(&mined, 4, &[1]), DecodeError::Reserved { kind: Kind::Relayed, actual: 1 });
+    check("relayed, channel", changed(&mined, 5, &[1]), DecodeError::ChannelId { actual: 1 });
+    check("relayed, a transaction before it is sent", changed(&accepted, 40, &[1]), early("transaction"));
+    check("relayed, a block before it is mined", changed(&sent, 70, &[1]), early("block"));
+    check("relayed, a deposit before it is confirmed", changed(&mined, 84, &[1]), early("deposit"));
+    check("refused, short", shorter(&refused), length(Kind::Refused, 53, 52));
+    check("refused, without a length", refused[..50].to_vec(), length(Kind::Refused, 51, 50));
+    check("refused, long", longer(&refused), length(Kind::Refused, 53, 54));
+    check("refused, code 0", changed(&refused, 1, &[0, 0]), range(Kind::Refused, "code", 1, 29, 0));
+    check("refused, reserved", changed(&refused, 3, &[0, 1]), DecodeError::Reserved { kind: Kind::Refused, actual: 1 });
+    check("refused, length", changed(&refused, 49, &[2, 1]), range(Kind::Refused, "revert length", 0, 512, 513));
     check("reject, reserved", changed(&reject, 3, &[0, 1]), DecodeError::Reserved { kind: Kind::Reject, actual: 1 });
 }
 

@@ -7,9 +7,9 @@ mod common;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use common::{ack, attach, frame, frame_with_digests, node_bytes, payer_bytes, reject, snapshot};
+use common::{ack, attach, frame, frame_with_digests, node_bytes, payer_bytes, refused, reject, relay, relayed, snapshot};
 use millstream_voucher::SignedVoucher;
-use millstream_wire::{FrameMessage, NodeMessage, PayerMessage};
+use millstream_wire::{FrameMessage, NodeMessage, PayerMessage, Relay, RelayPurpose, RelayStage, RelayWay};
 use serde_json::{Value, json};
 
 fn path() -> PathBuf {
@@ -40,6 +40,31 @@ fn frame_fields(frame: &FrameMessage) -> Value {
     })
 }
 
+fn relay_fields(relay: &Relay) -> Value {
+    let words = |words: &[[u8; 32]]| words.iter().map(|word| hex_of(word)).collect::<Vec<_>>();
+    let purpose = match &relay.purpose {
+        RelayPurpose::Open { key_x, key_qx, key_qy, salt } => json!({ "open": words(&[*key_x, *key_qx, *key_qy, *salt]) }),
+        RelayPurpose::TopUp { channel, salt } => json!({ "topUp": { "channel": channel, "salt": hex_of(salt) } }),
+    };
+    let way = match &relay.way {
+        RelayWay::Authorization { valid_after_secs, valid_before_secs } => {
+            json!({ "authorization": [valid_after_secs, valid_before_secs] })
+        }
+        RelayWay::Permit { deadline_secs, permit } => json!({ "permit": { "deadlineSecs": deadline_secs, "permit": hex_of(permit) } }),
+        RelayWay::Permit2 { nonce, deadline_secs } => json!({ "permit2": { "nonce": hex_of(nonce), "deadlineSecs": deadline_secs } }),
+    };
+    json!({
+        "version": 1,
+        "chainId": relay.ledger.chain.get(),
+        "ledger": relay.ledger.contract,
+        "funder": relay.funder,
+        "baseUnits": relay.base_units,
+        "purpose": purpose,
+        "way": way,
+        "signature": hex_of(&relay.signature),
+    })
+}
+
 fn payer_vector(name: &str, message: &PayerMessage) -> Value {
     let fields = match message {
         PayerMessage::Attach(attach) => json!({
@@ -50,6 +75,7 @@ fn payer_vector(name: &str, message: &PayerMessage) -> Value {
             "voucher": voucher_fields(&attach.voucher),
         }),
         PayerMessage::Frame(frame) => frame_fields(frame),
+        PayerMessage::Relay(relay) => relay_fields(relay),
     };
     json!({ "name": name, "from": "payer", "message": hex_of(&payer_bytes(message)), "fields": fields })
 }
@@ -82,6 +108,23 @@ fn node_vector(name: &str, message: &NodeMessage) -> Value {
             "acceptedCumulative": reject.accepted_cumulative,
             "acceptedHead": reject.accepted_head,
         }),
+        NodeMessage::Relayed(relayed) => {
+            let (stage, transaction, block, deposit) = match relayed.stage {
+                RelayStage::Accepted => (1, None, None, None),
+                RelayStage::Sent { transaction } => (2, Some(transaction), None, None),
+                RelayStage::Mined { transaction, block } => (3, Some(transaction), Some(block), None),
+                RelayStage::Confirmed { transaction, block, deposit } => (4, Some(transaction), Some(block), Some(deposit)),
+            };
+            let block = block.map(|block| block.height());
+            json!({ "stage": stage, "channel": relayed.channel, "transaction": transaction, "block": block, "deposit": deposit })
+        }
+        NodeMessage::Refused(refused) => json!({
+            "code": refused.code.number(),
+            "retryAfterSecs": refused.retry_after_secs,
+            "bound": refused.bound,
+            "transaction": refused.transaction,
+            "revert": hex_of(&refused.revert),
+        }),
     };
     json!({ "name": name, "from": "node", "message": hex_of(&node_bytes(message)), "fields": fields })
 }
@@ -90,12 +133,16 @@ fn hex_of(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }
 
-fn refused(name: &str, message: &[u8]) -> Value {
+fn not_taken(name: &str, message: &[u8]) -> Value {
     let error = PayerMessage::decode(Bytes::copy_from_slice(message)).expect_err("must be refused");
     json!({ "name": name, "from": "payer", "message": hex_of(message), "code": error.code().number() })
 }
 
 fn vectors() -> Value {
+    let [open, top_up] = common::RELAY_PURPOSES;
+    let [authorization, permit, permit2] = common::RELAY_WAYS;
+    let good_relay = payer_bytes(&relay(open, authorization));
+    let [accepted, sent, mined, confirmed] = relayed();
     let (good_attach, good_frame) = (payer_bytes(&attach()), payer_bytes(&frame()));
     let changed = |message: &[u8], at: usize, byte: u8| {
         let mut message = message.to_vec();
@@ -113,16 +160,28 @@ fn vectors() -> Value {
             node_vector("snapshot without an accepted voucher", &snapshot(false)),
             node_vector("ack", &ack()),
             node_vector("reject", &reject()),
+            payer_vector("relay of an opening by authorization", &relay(open, authorization)),
+            payer_vector("relay of an opening by permit", &relay(open, permit)),
+            payer_vector("relay of a top-up by Permit2", &relay(top_up, permit2)),
+            node_vector("relayed: accepted", &accepted),
+            node_vector("relayed: sent", &sent),
+            node_vector("relayed: mined", &mined),
+            node_vector("relayed: confirmed", &confirmed),
+            node_vector("refused", &refused()),
         ],
         "refused": [
-            refused("attach of version 2", &changed(&good_attach, 2, 2)),
-            refused("attach with a reserved bit", &changed(&good_attach, 4, 1)),
-            refused("attach, one byte short", &good_attach[..good_attach.len() - 1]),
-            refused("frame of no lines", &changed(&good_frame, 4, 0)),
-            refused("frame with an unknown flag", &changed(&good_frame, 1, 2)),
-            refused("frame with a byte after its lines", &[&good_frame[..], &[0]].concat()),
-            refused("frame whose channel is over 248 bits", &changed(&good_frame, 5, 1)),
-            refused("unknown kind", &[0x7f]),
+            not_taken("attach of version 2", &changed(&good_attach, 2, 2)),
+            not_taken("attach with a reserved bit", &changed(&good_attach, 4, 1)),
+            not_taken("attach, one byte short", &good_attach[..good_attach.len() - 1]),
+            not_taken("frame of no lines", &changed(&good_frame, 4, 0)),
+            not_taken("frame with an unknown flag", &changed(&good_frame, 1, 2)),
+            not_taken("frame with a byte after its lines", &[&good_frame[..], &[0]].concat()),
+            not_taken("frame whose channel is over 248 bits", &changed(&good_frame, 5, 1)),
+            not_taken("unknown kind", &[0x7f]),
+            not_taken("relay of version 2", &changed(&good_relay, 2, 2)),
+            not_taken("relay for no purpose", &changed(&good_relay, 3, 0)),
+            not_taken("relay in no way", &changed(&good_relay, 4, 4)),
+            not_taken("relay with a byte after its signature", &[&good_relay[..], &[0]].concat()),
         ],
     })
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::TxReceipt;
 use super::broadcast::{Broadcast, broadcast};
-use super::lane::{Core, Launched, Outcome};
+use super::lane::{Core, Launched, Outcome, Stage};
 use crate::{ChainError, Revert, convert};
 
 /// Versions of one transaction that are kept and looked for; after that the last is broadcast again and again.
@@ -27,19 +27,23 @@ struct Follower {
     versions: Vec<Hash256>,
     broadcast_at: Instant,
     displaced_looks: u32,
+    tell: watch::Sender<Stage>,
+    /// What the mined transaction cost; zero before there is one.
+    fee_wei: u128,
 }
 
-/// Follows a transaction to its end, takes it off the lane, and tells the waiters.
-pub(super) async fn follow(core: Arc<Core>, flight: Launched, tell: watch::Sender<Option<Outcome>>) {
-    let versions = vec![flight.transaction.hash];
-    let mut follower = Follower { core, flight, versions, broadcast_at: Instant::now(), displaced_looks: 0 };
+/// Follows a transaction to its end, takes it off the lane, and tells the waiters. `versions` are those before the present one.
+pub(super) async fn follow(core: Arc<Core>, flight: Launched, mut versions: Vec<Hash256>, tell: watch::Sender<Stage>) {
+    versions.push(flight.transaction.hash);
+    let mut follower = Follower { core, flight, versions, broadcast_at: Instant::now(), displaced_looks: 0, tell, fee_wei: 0 };
     let outcome = follower.run().await;
+    let fee_wei = follower.fee_wei;
     let mut lane = follower.core.lane.lock().await;
     lane.flights.remove(&follower.flight.call.intent);
     if matches!(outcome, Err(ChainError::Displaced { .. })) {
         lane.resynchronise();
     }
-    tell.send_replace(Some(outcome));
+    follower.tell.send_replace(Stage::Ended { outcome, fee_wei });
 }
 
 impl Follower {
@@ -63,6 +67,8 @@ impl Follower {
         match self.receipt().await? {
             Some((receipt, block)) => {
                 self.displaced_looks = 0;
+                self.fee_wei = receipt.effective_gas_price.saturating_mul(u128::from(receipt.gas_used));
+                self.tell(Stage::Mined { transaction: convert::hash(receipt.transaction_hash), block: convert::block(block) });
                 let head = self.core.rpc.newest().await?.number;
                 let deep = head.saturating_add(1) >= block.saturating_add(self.core.options.confirmations.max(1));
                 if deep { Ok(Some(self.verdict(receipt, block).await)) } else { Ok(None) }
@@ -74,9 +80,27 @@ impl Follower {
             }
             None => {
                 self.displaced_looks = 0;
+                // One that was mined may have been taken back.
+                self.fee_wei = 0;
+                self.tell(Stage::Sent { transaction: self.flight.transaction.hash });
                 Ok(None)
             }
         }
+    }
+
+    /// Tells how far it is, when that is news.
+    fn tell(&self, stage: Stage) {
+        self.tell.send_if_modified(|known| {
+            let is_known = match (&*known, &stage) {
+                (Stage::Sent { transaction: known }, Stage::Sent { transaction }) => known == transaction,
+                (Stage::Mined { block: known, .. }, Stage::Mined { block, .. }) => known == block,
+                _ => false,
+            };
+            if !is_known {
+                *known = stage;
+            }
+            !is_known
+        });
     }
 
     /// The receipt of whichever version was mined, with its block.
@@ -156,9 +180,14 @@ impl Follower {
         let raised = self.flight.fees.raised(estimate, &self.core.options);
         if let Some(fees) = raised.filter(|_| self.versions.len() < VERSIONS_MAX) {
             let transaction = self.core.sign(&self.flight.call, self.flight.tx_nonce, self.flight.gas_limit, fees)?;
-            self.versions.push(transaction.hash);
-            self.flight.fees = fees;
-            self.flight.transaction = transaction;
+            let (fees_before, before) = (self.flight.fees, self.flight.transaction.clone());
+            (self.flight.fees, self.flight.transaction) = (fees, transaction);
+            if let Err(error) = self.flight.keep().await {
+                // What is not kept is not sent.
+                (self.flight.fees, self.flight.transaction) = (fees_before, before);
+                return Err(error);
+            }
+            self.versions.push(self.flight.transaction.hash);
         }
         Ok(())
     }

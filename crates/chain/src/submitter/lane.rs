@@ -8,11 +8,13 @@ use alloy::network::TransactionBuilder;
 use alloy::primitives::{TxKind, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::{BlockId, TransactionRequest};
+use millstream_types::{BlockNumber, Hash256};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use super::broadcast::{Broadcast, broadcast};
 use super::fees::Fees;
+use super::kept::{GasBounds, Journal, TxVersion};
 use super::{Call, IntentId, SubmitterOptions, TxReceipt};
 use crate::key::SignedTransaction;
 use crate::{ChainError, ChainKey, Rpc, convert};
@@ -28,6 +30,8 @@ pub(super) struct Core {
     pub(super) key: ChainKey,
     pub(super) options: SubmitterOptions,
     pub(super) lane: Mutex<Lane>,
+    /// How many wait for the lane that must not wait for those at leisure.
+    pub(super) hurried: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -38,11 +42,19 @@ pub(super) struct Lane {
     pub(super) flights: BTreeMap<IntentId, Flight>,
 }
 
+/// How far a transaction is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Sent { transaction: Hash256 },
+    Mined { transaction: Hash256, block: BlockNumber },
+    Ended { outcome: Outcome, fee_wei: u128 },
+}
+
 /// A transaction under way, as its waiters see it.
 #[derive(Clone)]
 pub(super) struct Flight {
     pub(super) tx_nonce: u64,
-    pub(super) outcome: watch::Receiver<Option<Outcome>>,
+    pub(super) stage: watch::Receiver<Stage>,
 }
 
 /// A transaction that was signed with its nonce, ready to be followed.
@@ -54,9 +66,33 @@ pub(super) struct Launched {
     pub(super) transaction: SignedTransaction,
     /// Whether the node said that it has it.
     pub(super) accepted: bool,
+    /// Who keeps its versions.
+    pub(super) journal: Option<Arc<dyn Journal>>,
+}
+
+impl Launched {
+    /// The version that is signed now.
+    pub(super) const fn version(&self) -> TxVersion {
+        let (max_fee_per_gas, priority_fee_per_gas) = (self.fees.max, self.fees.priority);
+        let (tx_nonce, gas_limit, transaction) = (self.tx_nonce, self.gas_limit, self.transaction.hash);
+        TxVersion { tx_nonce, gas_limit, max_fee_per_gas, priority_fee_per_gas, transaction }
+    }
+
+    /// Makes the present version outlive this process, where somebody wants that. Before the node may see it.
+    pub(super) async fn keep(&self) -> Result<(), ChainError> {
+        match &self.journal {
+            Some(journal) => journal.keep(self.version()).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl Lane {
+    /// Whether something under way has this nonce.
+    pub(super) fn has_nonce(&self, tx_nonce: u64) -> bool {
+        self.flights.values().any(|flight| flight.tx_nonce == tx_nonce)
+    }
+
     /// Forgets the next nonce, so that it is read from the chain again.
     pub(super) const fn resynchronise(&mut self) {
         self.next = None;
@@ -65,28 +101,44 @@ impl Lane {
 
 impl Core {
     /// Simulates, prices, signs and broadcasts a call under the next nonce. The caller holds the lane, so nobody else takes that nonce.
-    pub(super) async fn launch(&self, lane: &mut Lane, call: Call) -> Result<Launched, ChainError> {
+    pub(super) async fn launch(
+        &self,
+        lane: &mut Lane,
+        call: Call,
+        bounds: Option<GasBounds>,
+        journal: Option<Arc<dyn Journal>>,
+    ) -> Result<Launched, ChainError> {
         let gas_limit = match self.options.gas_limit_unsimulated {
             Some(limit) => limit,
             None => self.simulate(&call).await?,
         };
         let fees = self.estimate_fees().await?;
+        let operation = call.operation;
+        if let Some(GasBounds { gas_max: limit, .. }) = bounds.filter(|bounds| gas_limit > bounds.gas_max) {
+            return Err(ChainError::GasLimit { operation, needed: gas_limit, limit });
+        }
+        if let Some(GasBounds { fee_per_gas_max: limit, .. }) = bounds.filter(|bounds| fees.max > bounds.fee_per_gas_max) {
+            return Err(ChainError::FeeLimit { operation, needed: fees.max, limit });
+        }
         let mut last = ChainError::Internal { detail: "no attempt was made".to_owned() };
         for _ in 0..NONCE_ATTEMPTS {
             let tx_nonce = self.next_nonce(lane).await?;
             let transaction = self.sign(&call, tx_nonce, gas_limit, fees)?;
-            let answer = broadcast(&self.rpc, call.operation, &transaction).await;
+            let call = call.clone();
+            let mut launched = Launched { call, tx_nonce, gas_limit, fees, transaction, accepted: false, journal: journal.clone() };
+            launched.keep().await?;
+            let answer = broadcast(&self.rpc, operation, &launched.transaction).await;
             match answer {
                 // With no answer the node may have it: the nonce is spent, and the follower broadcasts again.
                 Broadcast::Accepted | Broadcast::Unknown(_) => {
                     lane.next = Some(tx_nonce.saturating_add(1));
-                    tracing::debug!(operation = call.operation, tx_nonce, transaction = %transaction.hash, ?answer, "sent");
-                    let accepted = matches!(answer, Broadcast::Accepted);
-                    return Ok(Launched { call, tx_nonce, gas_limit, fees, transaction, accepted });
+                    tracing::debug!(operation, tx_nonce, transaction = %launched.transaction.hash, ?answer, "sent");
+                    launched.accepted = matches!(answer, Broadcast::Accepted);
+                    return Ok(launched);
                 }
                 Broadcast::NonceUsed | Broadcast::Underpriced => {
                     lane.resynchronise();
-                    last = ChainError::Displaced { operation: call.operation, tx_nonce };
+                    last = ChainError::Displaced { operation, tx_nonce };
                 }
                 Broadcast::Refused(error) => return Err(error),
             }
@@ -144,41 +196,46 @@ impl Core {
         self.rpc.ask("eth_getTransactionCount", self.rpc.provider().get_transaction_count(account).pending()).await
     }
 
-    /// The next nonce: after what this submitter has under way, and after all that the pool has.
+    /// The next nonce: the first that is neither in the pool nor of what this submitter has under way. One that lies before a transaction
+    /// which was followed on after a start is not left out: without it that one could never be mined.
     async fn next_nonce(&self, lane: &mut Lane) -> Result<u64, ChainError> {
-        if let Some(next) = lane.next {
-            return Ok(next);
+        let mut next = match lane.next {
+            Some(next) => next,
+            None => self.pending_count().await?,
+        };
+        while lane.has_nonce(next) {
+            next = next.saturating_add(1);
         }
-        let pending = self.pending_count().await?;
-        let own = lane.flights.values().map(|flight| flight.tx_nonce.saturating_add(1)).max().unwrap_or(0);
-        let next = pending.max(own);
         lane.next = Some(next);
         Ok(next)
     }
 
-    /// Before the first use: waits until the pool holds nothing of this account from before the start, so that the simulation sees all of
-    /// it; for half the time that a send may take.
+    /// Before the first use: waits until the pool holds nothing of this account from before the start that nobody follows, so that the
+    /// simulation sees all of it; for half the time that a send may take.
     pub(super) async fn await_inherited(&self, lane: &Lane) -> Result<(), ChainError> {
-        if lane.next.is_some() || !lane.flights.is_empty() {
-            return Ok(());
-        }
         let deadline = Instant::now() + self.options.wait_max / 2;
         loop {
-            let (mined, pending) = (self.mined_count().await?, self.pending_count().await?);
-            if pending <= mined {
-                return Ok(());
+            match self.refuse_inherited(lane).await {
+                Err(ChainError::Inherited { .. }) if Instant::now() < deadline => tokio::time::sleep(self.options.poll_interval).await,
+                answer => return answer,
             }
-            if Instant::now() >= deadline {
-                return Err(ChainError::Inherited { mined, pending });
-            }
-            tokio::time::sleep(self.options.poll_interval).await;
         }
     }
 
-    /// Puts a transaction on the lane; its follower tells the outcome.
-    pub(super) fn enter(lane: &mut Lane, intent: IntentId, tx_nonce: u64) -> watch::Sender<Option<Outcome>> {
-        let (sender, outcome) = watch::channel(None);
-        lane.flights.insert(intent, Flight { tx_nonce, outcome });
+    /// As [`Core::await_inherited`], without waiting.
+    pub(super) async fn refuse_inherited(&self, lane: &Lane) -> Result<(), ChainError> {
+        if lane.next.is_some() {
+            return Ok(());
+        }
+        let (mined, pending) = (self.mined_count().await?, self.pending_count().await?);
+        let strange = (mined..pending).any(|tx_nonce| !lane.has_nonce(tx_nonce));
+        if strange { Err(ChainError::Inherited { mined, pending }) } else { Ok(()) }
+    }
+
+    /// Puts a transaction on the lane; its follower tells how far it is.
+    pub(super) fn enter(lane: &mut Lane, launched: &Launched) -> watch::Sender<Stage> {
+        let (sender, stage) = watch::channel(Stage::Sent { transaction: launched.transaction.hash });
+        lane.flights.insert(launched.call.intent, Flight { tx_nonce: launched.tx_nonce, stage });
         sender
     }
 }

@@ -8,18 +8,22 @@ mod broadcast;
 mod call;
 mod fees;
 mod follow;
+mod kept;
 mod lane;
 mod options;
 
 use std::fmt;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
-use millstream_types::Address;
+use millstream_types::{Address, Hash256};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::broadcast::{Broadcast, broadcast};
 pub use self::call::{Call, IntentId, TxReceipt};
-use self::lane::{Core, Flight, Lane, Launched, SharedCore};
+use self::kept::Hurry;
+pub use self::kept::{GasBounds, GasQuote, Journal, Kept, TxStage, TxVersion, TxWatch};
+use self::lane::{Core, Flight, Lane, Launched, SharedCore, Stage};
 pub use self::options::SubmitterOptions;
 use crate::{ChainError, ChainKey, Rpc};
 
@@ -42,7 +46,7 @@ impl Submitter {
     /// A lane for the account of `key`.
     #[must_use]
     pub fn new(rpc: Rpc, key: ChainKey, options: SubmitterOptions) -> Self {
-        let core = Core { rpc, key, options, lane: tokio::sync::Mutex::new(Lane::default()) };
+        let core = Core { rpc, key, options, lane: tokio::sync::Mutex::new(Lane::default()), hurried: watch::Sender::new(0) };
         Self { core: Arc::new(core), followers: Arc::default() }
     }
 
@@ -93,29 +97,33 @@ impl Submitter {
     }
 
     async fn flight(self, call: Call) -> Result<Flight, ChainError> {
+        let _hurry = Hurry::new(&self.core);
         let mut lane = self.core.lane.lock().await;
         if let Some(flight) = lane.flights.get(&call.intent) {
             return Ok(flight.clone());
         }
         self.core.await_inherited(&lane).await?;
-        let launched = self.core.launch(&mut lane, call).await?;
-        Ok(self.follow(&mut lane, launched))
+        let launched = self.core.launch(&mut lane, call, None, None).await?;
+        Ok(self.follow(&mut lane, launched, &[]))
     }
 
-    fn follow(&self, lane: &mut Lane, launched: Launched) -> Flight {
-        let (intent, tx_nonce) = (launched.call.intent, launched.tx_nonce);
-        let tell = Core::enter(lane, intent, tx_nonce);
-        let flight = Flight { tx_nonce, outcome: tell.subscribe() };
+    /// Follows a transaction whose `earlier` versions may be mined instead.
+    fn follow(&self, lane: &mut Lane, launched: Launched, earlier: &[Hash256]) -> Flight {
+        let tell = Core::enter(lane, &launched);
+        let flight = Flight { tx_nonce: launched.tx_nonce, stage: tell.subscribe() };
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         while followers.try_join_next().is_some() {}
-        followers.spawn(follow::follow(Arc::clone(&self.core), launched, tell));
+        followers.spawn(follow::follow(Arc::clone(&self.core), launched, earlier.to_vec(), tell));
         flight
     }
 
     async fn wait(&self, operation: &'static str, mut flight: Flight) -> Result<TxReceipt, ChainError> {
         let after = self.core.options.wait_max;
-        match tokio::time::timeout(after, flight.outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or(Err(ChainError::Stopped { operation })),
+        match tokio::time::timeout(after, flight.stage.wait_for(|stage| matches!(stage, Stage::Ended { .. }))).await {
+            Ok(Ok(stage)) => match &*stage {
+                Stage::Ended { outcome, .. } => outcome.clone(),
+                Stage::Sent { .. } | Stage::Mined { .. } => Err(ChainError::Stopped { operation }),
+            },
             Ok(Err(_)) => Err(ChainError::Stopped { operation }),
             Err(_) => Err(ChainError::Unconfirmed { operation, tx_nonce: flight.tx_nonce, after }),
         }
@@ -130,13 +138,12 @@ impl Submitter {
         let operation = "cancel";
         let mut flights = Vec::new();
         {
+            let _hurry = Hurry::new(&self.core);
             let mut lane = self.core.lane.lock().await;
             let (mined, pending) = (self.core.mined_count().await?, self.core.pending_count().await?);
-            for tx_nonce in
-                (mined..pending).filter(|nonce| !lane.flights.values().any(|flight| flight.tx_nonce == *nonce)).collect::<Vec<_>>()
-            {
+            for tx_nonce in (mined..pending).filter(|tx_nonce| !lane.has_nonce(*tx_nonce)).collect::<Vec<_>>() {
                 let launched = self.cancellation(operation, tx_nonce).await?;
-                flights.push(self.follow(&mut lane, launched));
+                flights.push(self.follow(&mut lane, launched, &[]));
             }
             lane.resynchronise();
         }
@@ -162,7 +169,8 @@ impl Submitter {
                 Broadcast::Underpriced => {}
                 Broadcast::Refused(error) => return Err(error),
                 Broadcast::Accepted | Broadcast::NonceUsed | Broadcast::Unknown(_) => {
-                    return Ok(Launched { call, tx_nonce, gas_limit: TRANSFER_GAS, fees, transaction, accepted: true });
+                    let (gas_limit, journal) = (TRANSFER_GAS, None);
+                    return Ok(Launched { call, tx_nonce, gas_limit, fees, transaction, accepted: true, journal });
                 }
             }
         }

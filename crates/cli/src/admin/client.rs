@@ -8,7 +8,7 @@ use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{AdminChannel, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
+use super::{AdminChannel, AdminRelay, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
 use crate::error::{CliError, CliResult, Exit, chain_of};
 
 /// How long a question may take.
@@ -72,6 +72,14 @@ impl Admin {
                 return Ok(channels);
             }
         }
+    }
+
+    /// The deposits that the node relays or relayed in the last day, the newest first.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn relays(&self) -> CliResult<Vec<AdminRelay>> {
+        self.ask(Method::GET, "/relays", ASK_DEADLINE).await
     }
 
     /// The proofs that wait or are being made, the oldest first.

@@ -38,6 +38,9 @@ pub struct NodeStatus {
     pub chain: ChainHead,
     /// Settlement.
     pub settlement: SettlementState,
+    /// Relaying of deposits; nothing from a node that does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayState>,
 }
 
 /// Totals over all channels; amounts in nanos.
@@ -106,6 +109,52 @@ pub struct SettlementState {
     pub running: bool,
     /// What the last finished one did.
     pub last: Option<SettleRun>,
+}
+
+/// Relaying of deposits. Gas in gwei; hours and days are the last 60 minutes and 24 hours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayState {
+    /// Whether deposits are relayed at all.
+    pub enabled: bool,
+    /// Accepted and not confirmed.
+    pub pending: u64,
+    /// Accepted in the last day.
+    pub day_relays: u64,
+    /// Those of them that reverted.
+    pub day_reverted: u64,
+    /// Promised and spent in the last hour.
+    pub hour_gwei: u64,
+    /// What an hour may cost.
+    pub hour_gwei_max: u64,
+    /// Promised and spent in the last day.
+    pub day_gwei: u64,
+    /// What a day may cost.
+    pub day_gwei_max: u64,
+}
+
+/// A row of `GET /relays`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminRelay {
+    /// SHA-256 of the request.
+    pub request: Hash256,
+    /// When it was accepted.
+    pub accepted_at_millis: u64,
+    /// Whose money it is.
+    pub funder: Address,
+    /// The channel.
+    pub channel: ChannelId,
+    /// `open` or `top_up`.
+    pub kind: String,
+    /// `authorization`, `permit` or `permit2`.
+    pub way: String,
+    /// How much, in base units of the token.
+    pub base_units: Amount,
+    /// `accepted`, `sent`, `confirmed` or `reverted`.
+    pub stage: String,
+    /// The transaction; nothing before one was signed.
+    pub transaction: Option<Hash256>,
+    /// Promised at most, or spent once it is confirmed or reverted, in gwei.
+    pub gas_gwei: u64,
 }
 
 /// One row of `GET /channels`; amounts in nanos.

@@ -1,13 +1,14 @@
 //! `millstream channel`: a payer's channels, and the provider's view of all of them.
 
 pub(crate) mod exit;
+mod gasless;
 mod list;
 mod open;
 mod pick;
 mod provider;
 mod requests;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use millstream_types::Amount;
 
 use crate::context::Context;
@@ -44,6 +45,31 @@ pub struct OpenArgs {
     /// Derive the channel's voucher key from the account's key under this index, instead of generating one and storing it
     #[arg(long, value_name = "N")]
     pub key_index: Option<u64>,
+    /// Who pays the gas
+    #[command(flatten)]
+    pub gas: GasArgs,
+}
+
+/// Who pays the gas of a deposit.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct GasArgs {
+    /// Sign only: the provider's node sends the transaction and pays the gas, within its limits
+    #[arg(long)]
+    pub gasless: bool,
+    /// How to sign; without it the best way that the token has
+    #[arg(long = "with", value_name = "WAY", requires = "gasless")]
+    pub way: Option<WayArg>,
+}
+
+/// How a deposit is signed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayArg {
+    /// An EIP-3009 authorization
+    Authorization,
+    /// An EIP-2612 permit
+    Permit,
+    /// Permit2, which must have an allowance of the token
+    Permit2,
 }
 
 /// `channel list`.
@@ -74,6 +100,9 @@ pub struct TopupArgs {
     /// What to add to the deposit, in whole tokens
     #[arg(long, value_name = "AMOUNT", value_parser = values::tokens)]
     pub amount: Amount,
+    /// Who pays the gas
+    #[command(flatten)]
+    pub gas: GasArgs,
 }
 
 /// `channel close`.

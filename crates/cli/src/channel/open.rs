@@ -4,7 +4,7 @@ use millstream_client::wallet::KeyChoice;
 use millstream_types::{Amount, ChannelId};
 use serde::Serialize;
 
-use super::OpenArgs;
+use super::{OpenArgs, gasless};
 use crate::context::{self, Context};
 use crate::error::CliResult;
 use crate::output::{View, pairs};
@@ -24,10 +24,10 @@ pub(super) async fn run(context: &Context, args: &OpenArgs) -> CliResult<()> {
     let wallet = context::wallet(&profile).await?;
     let base_units = wallet.deposit(args.deposit)?;
     let state = payer::open_state(&profile)?;
-    let (choice, key) = match args.key_index {
-        Some(index) => (KeyChoice::Derived(index), "derived"),
-        None => (KeyChoice::Generated, "stored"),
-    };
+    if args.gas.gasless {
+        return gasless::open(context, &profile, args, &wallet, state, base_units).await;
+    }
+    let (choice, key) = key_choice(args);
     let spinner = progress::spinner(&context.output, "opening the channel");
     let opened = async {
         wallet.approve(base_units).await?;
@@ -38,6 +38,14 @@ pub(super) async fn run(context: &Context, args: &OpenArgs) -> CliResult<()> {
     let opened = opened.await;
     spinner.finish_and_clear();
     context.output.show(&opened?)
+}
+
+/// The key of the new channel, and the word for where it is.
+pub(super) const fn key_choice(args: &OpenArgs) -> (KeyChoice, &'static str) {
+    match args.key_index {
+        Some(index) => (KeyChoice::Derived(index), "derived"),
+        None => (KeyChoice::Generated, "stored"),
+    }
 }
 
 impl View for OpenedView {

@@ -3,7 +3,7 @@
 use millstream_types::{Amount, ChannelId, Hash256};
 use serde::Serialize;
 
-use super::{ChannelPick, CloseArgs, TopupArgs};
+use super::{ChannelPick, CloseArgs, TopupArgs, gasless};
 use crate::context::{self, Context};
 use crate::error::{CliError, CliResult};
 use crate::output::{View, pairs};
@@ -43,6 +43,9 @@ pub(super) async fn top_up(context: &Context, args: &TopupArgs) -> CliResult<()>
     let wallet = context::wallet(&profile).await?;
     let channel = find(&profile, &wallet, &args.channel)?;
     let base_units = wallet.deposit(args.amount)?;
+    if args.gas.gasless {
+        return gasless::top_up(context, &profile, args, &wallet, channel, base_units).await;
+    }
     let spinner = progress::spinner(&context.output, "raising the deposit");
     let topped_up = async {
         wallet.approve(base_units).await?;

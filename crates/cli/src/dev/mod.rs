@@ -14,7 +14,9 @@ use millstream_chain::{
     mint,
 };
 use millstream_circuit::{Book, BookSize, field_to_word};
-use millstream_node::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, ServerSection, SettlementSection};
+use millstream_node::{
+    BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection,
+};
 use millstream_prover::{CircuitId, InsecureDevKeys};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS, DevAccount};
 use millstream_types::Amount;
@@ -233,6 +235,13 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
         prover: ProverSection::default(),
         // There is no distance to fill on one machine: more frames in flight would only wait in line.
         limits: LimitsSection { frames_in_flight_max: 4, ..LimitsSection::default() },
+        // One buyer on one machine opens many channels while it tries things.
+        relay: RelaySection {
+            funder_day_gwei_max: 100_000_000,
+            peer_day_gwei_max: 100_000_000,
+            hour_gwei_max: 100_000_000,
+            ..RelaySection::default()
+        },
     })
 }
 

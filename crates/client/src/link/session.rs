@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_transport::{ChannelStream, CloseCode, Connection, MessageReader, MessageWriter, StreamError};
-use millstream_wire::{Ack, Attach, ChannelStatus, ErrorCode, NodeMessage, PayerMessage, Reject, Retry, Snapshot};
+use millstream_wire::{Ack, Attach, ChannelStatus, DecodeError, ErrorCode, NodeMessage, PayerMessage, Reject, Retry, Snapshot};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -190,6 +190,9 @@ impl Link {
             NodeMessage::Snapshot(snapshot) => self.handle_snapshot(conversation, &snapshot),
             NodeMessage::Ack(ack) => self.handle_ack(conversation, &ack),
             NodeMessage::Reject(reject) => self.handle_reject(conversation, &reject),
+            other @ (NodeMessage::Relayed(_) | NodeMessage::Refused(_)) => {
+                Err(End::Stopped(ChannelError::Protocol(DecodeError::Misplaced { kind: other.kind() })))
+            }
         }
     }
 

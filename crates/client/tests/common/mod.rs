@@ -223,6 +223,7 @@ impl Node {
                 self.arrived.notify_one();
                 Seen::Frame(self.received.len(), frame)
             }
+            PayerMessage::Relay(_) => panic!("relays are tested elsewhere"),
         };
         let deed = (self.script)(&seen);
         let mut honestly = |node: &mut Self| match message {
@@ -231,12 +232,13 @@ impl Node {
                 node.attach(attach.channel(), &attach.voucher)
             }
             PayerMessage::Frame(frame) => node.frame(frame, *attached),
+            PayerMessage::Relay(_) => unreachable!("seen before"),
         };
         let answer = match &deed {
             Deed::Honest | Deed::AcceptAndDrop | Deed::Silent => honestly(self),
             Deed::Reject(code) => {
                 let lines_total = match message {
-                    PayerMessage::Attach(_) => 0,
+                    PayerMessage::Attach(_) | PayerMessage::Relay(_) => 0,
                     PayerMessage::Frame(frame) => frame.voucher().body().lines_total,
                 };
                 NodeMessage::Reject(self.reject(*code, message_channel(message), lines_total))
@@ -333,6 +335,7 @@ fn message_channel(message: &PayerMessage) -> ChannelId {
     match message {
         PayerMessage::Attach(attach) => attach.channel(),
         PayerMessage::Frame(frame) => frame.channel(),
+        PayerMessage::Relay(_) => unreachable!("seen before"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_transport::{ChannelStream, ClientEndpoint, Connection, StreamError};
 use millstream_types::ChannelId;
-use millstream_wire::{ChannelStatus, Kind, LENGTH_BYTES, NodeMessage, PayerMessage, Snapshot};
+use millstream_wire::{ChannelStatus, LENGTH_BYTES, NodeMessage, PayerMessage, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -96,8 +96,10 @@ async fn attach(connection: &Connection, target: &Target, lane: &Lane) -> Result
     let message = stream.reader.next().await.map_err(failed)?.ok_or(LoadError::Ended { channel })?;
     match decode(channel, &message)? {
         NodeMessage::Snapshot(snapshot) => Ok((stream, snapshot)),
-        NodeMessage::Ack(_) => Err(LoadError::Unexpected { channel, kind: Kind::Ack }),
         NodeMessage::Reject(reject) => Err(rejected(channel, &reject)),
+        other @ (NodeMessage::Ack(_) | NodeMessage::Relayed(_) | NodeMessage::Refused(_)) => {
+            Err(LoadError::Unexpected { channel, kind: other.kind() })
+        }
     }
 }
 

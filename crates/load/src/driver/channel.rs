@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use millstream_transport::{ChannelStream, StreamError};
-use millstream_wire::{Ack, Kind, NodeMessage};
+use millstream_wire::{Ack, NodeMessage};
 use tokio::sync::watch;
 
 use super::attach::{Attached, decode, rejected};
@@ -122,7 +122,9 @@ impl Channel<'_> {
             match decode(channel, &message)? {
                 NodeMessage::Ack(ack) => self.ack(&ack)?,
                 NodeMessage::Reject(reject) => return Err(rejected(channel, &reject)),
-                NodeMessage::Snapshot(_) => return Err(LoadError::Unexpected { channel, kind: Kind::Snapshot }),
+                other @ (NodeMessage::Snapshot(_) | NodeMessage::Relayed(_) | NodeMessage::Refused(_)) => {
+                    return Err(LoadError::Unexpected { channel, kind: other.kind() });
+                }
             }
             match stream.reader.take().map_err(|source| self.failed(source))? {
                 Some(next) => message = next,

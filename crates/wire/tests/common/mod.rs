@@ -4,10 +4,13 @@
 
 use bytes::{Bytes, BytesMut};
 use millstream_billing::Line;
-use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference};
+use millstream_types::{
+    Address, Amount, BillHead, BlockNumber, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Reference,
+};
 use millstream_voucher::{SignedVoucher, VOUCHER_BYTES};
 use millstream_wire::{
-    Ack, Attach, ChannelStatus, ErrorCode, FrameMessage, LENGTH_BYTES, Limits, NodeMessage, PayerMessage, Reject, Snapshot,
+    Ack, Attach, ChannelStatus, ErrorCode, FrameMessage, LENGTH_BYTES, Limits, NodeMessage, PayerMessage, Refused, Reject, Relay,
+    RelayPurpose, RelayStage, RelayWay, Relayed, Snapshot,
 };
 
 pub fn channel() -> ChannelId {
@@ -75,6 +78,45 @@ pub fn reject() -> NodeMessage {
         accepted_cumulative: CumulativeAmount::from_nanos(1_000),
         accepted_head: BillHead::from_bytes([0xb1; 32]),
     })
+}
+
+pub const RELAY_PURPOSES: [RelayPurpose; 2] = [
+    RelayPurpose::Open { key_x: [0xa1; 32], key_qx: [0xa2; 32], key_qy: [0xa3; 32], salt: [0xa4; 32] },
+    RelayPurpose::TopUp { channel: ChannelId::from_uid(&[0xc1; 31]), salt: [0xa4; 32] },
+];
+
+pub const RELAY_WAYS: [RelayWay; 3] = [
+    RelayWay::Authorization { valid_after_secs: 7, valid_before_secs: 1_900_000_000 },
+    RelayWay::Permit { deadline_secs: 1_900_000_000, permit: [0xe1; 65] },
+    RelayWay::Permit2 { nonce: [0xe2; 32], deadline_secs: 1_900_000_000 },
+];
+
+pub fn relay(purpose: RelayPurpose, way: RelayWay) -> PayerMessage {
+    PayerMessage::Relay(Box::new(Relay {
+        ledger: LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([0x1e; 20]) },
+        funder: Address::from_bytes([0xf1; 20]),
+        base_units: Amount::from_units(5_000_000),
+        purpose,
+        way,
+        signature: vec![0x55; 65],
+    }))
+}
+
+pub fn relayed() -> [NodeMessage; 4] {
+    let (transaction, block) = (Hash256::from_bytes([0xd1; 32]), BlockNumber::new(77));
+    let deposit = Amount::from_nanos(5_000_000_000);
+    let stages = [
+        RelayStage::Accepted,
+        RelayStage::Sent { transaction },
+        RelayStage::Mined { transaction, block },
+        RelayStage::Confirmed { transaction, block, deposit },
+    ];
+    stages.map(|stage| NodeMessage::Relayed(Relayed { channel: channel(), stage }))
+}
+
+pub fn refused() -> NodeMessage {
+    let refused = Refused { retry_after_secs: 90, bound: 20, ..Refused::new(ErrorCode::RelayGasPrice) };
+    NodeMessage::Refused(Box::new(Refused { revert: vec![0xde, 0xad], ..refused }))
 }
 
 /// Kind and body of a payer's message.
