@@ -110,6 +110,12 @@ bytes_id!(
     32
 );
 bytes_id!(
+    /// A channel of an escrow contract, as the contract names it: any 32 bytes, computed from the channel's terms. An id of x402 may come
+    /// back after a refund; one of an MPP session never does.
+    EscrowChannelId,
+    32
+);
+bytes_id!(
     /// An account or contract on an EVM chain.
     Address,
     20
@@ -130,10 +136,22 @@ bytes_id!(
     16
 );
 
+any_bytes!(EscrowChannelId, 32);
 any_bytes!(Address, 20);
 any_bytes!(Hash256, 32);
 any_bytes!(BillHead, 32);
 any_bytes!(Reference, 16);
+
+impl Address {
+    /// The zero address: what contracts read as "nobody".
+    pub const ZERO: Self = Self([0; 20]);
+
+    /// Whether it is [`Address::ZERO`].
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+}
 
 impl ChannelId {
     /// A native channel's id from its canonical bytes.

@@ -10,9 +10,13 @@
 mod amount;
 mod asset;
 mod id;
+mod network;
 mod time;
+mod uint256;
 
 pub use amount::{Amount, AmountError, CumulativeAmount, ParseAmountError, Price};
 pub use asset::{AssetUnit, UnitError};
-pub use id::{Address, BillHead, BookId, ChainId, ChannelId, EpochId, Hash256, IdError, LedgerId, Reference, Tier};
+pub use id::{Address, BillHead, BookId, ChainId, ChannelId, EpochId, EscrowChannelId, Hash256, IdError, LedgerId, Reference, Tier};
+pub use network::{Network, NetworkError};
 pub use time::{BlockNumber, Timestamp};
+pub use uint256::{ParseUintError, Uint256, parse_base_units};

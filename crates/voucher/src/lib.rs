@@ -10,6 +10,7 @@ pub mod babyjubjub;
 mod checker;
 mod comb;
 mod curve;
+pub mod evm;
 mod keys;
 mod lanes;
 pub mod poseidon;
