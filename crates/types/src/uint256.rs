@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn base_units_are_128_bits_without_leading_zeros() {
-        let check = |text: &str, expected: Result<u128, ParseUintError>| assert_eq!(parse_base_units(text).map(Amount::units), expected, "{text}");
+        let check =
+            |text: &str, expected: Result<u128, ParseUintError>| assert_eq!(parse_base_units(text).map(Amount::units), expected, "{text}");
         check("0", Ok(0));
         check("340282366920938463463374607431768211455", Ok(u128::MAX));
         check("340282366920938463463374607431768211456", Err(ParseUintError::TooLarge { bits: 128 }));

@@ -12,7 +12,7 @@ use crate::shell;
 const OURS: &str = "millstream-";
 
 /// No async, no I/O, no clock.
-const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire"];
+const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire", "dialect"];
 /// Each knows one outside thing, and none of the others.
 const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
 const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "recovery", "ceremony", "cli"];
@@ -43,8 +43,12 @@ const DIRECT: &[(&str, &[&str])] = &[
     ("policy", &["types"]),
     ("tariff", &["types"]),
     ("wire", &["types", "voucher", "billing"]),
+    ("dialect", &["types", "voucher"]),
     ("xtask", &[]),
 ];
+
+/// The only crates of ours, besides those for development, that may depend directly on these.
+const KNOWN_BY: &[(&str, &[&str])] = &[("dialect", &["gateway", "client", "node"])];
 
 /// Normal dependencies by name: the members of the workspace, and everything they reach.
 #[derive(Debug, Default)]
@@ -155,6 +159,13 @@ fn direct_problems(graph: &Graph, member: &str) -> Vec<String> {
     if let Some((_, allowed)) = DIRECT.iter().find(|(name, _)| *name == member) {
         let ours = graph.direct(member).filter(|name| graph.members.contains(*name) && !allowed.contains(name));
         problems.extend(ours.map(|name| format!("a crate of its level may not know the other: {member} -> {name}")));
+    }
+    for (known, users) in
+        KNOWN_BY.iter().filter(|(known, users)| !users.contains(&member) && !DEVELOPMENT.contains(&member) && member != *known)
+    {
+        if graph.direct(member).any(|name| name == *known) {
+            problems.push(format!("only {} speak it: {member} -> {known}", users.join(", ")));
+        }
     }
     if graph.direct(member).any(|name| name == "anyhow") && !ANYHOW.contains(&member) {
         problems.push(format!("errors of a library are typed: {member} -> anyhow"));
