@@ -39,6 +39,13 @@ impl Rate {
         self.per
     }
 
+    /// The amount as it was written: `0.4 USDC`, or `400 base`.
+    #[must_use]
+    pub fn written(&self, token: &Token) -> String {
+        let symbol = if self.in_base_units { crate::token::BASE } else { token.symbol() };
+        format!("{} {symbol}", self.amount)
+    }
+
     /// What one of the unit costs; of [`Unit::Second`], one millisecond.
     #[must_use]
     pub const fn each(&self) -> Cost {
@@ -174,6 +181,7 @@ impl Price {
     }
 }
 
+/// What the amount is for: `1M output_token`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.per.get() {
@@ -189,8 +197,7 @@ impl fmt::Display for Rate {
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, rate) in self.rates.iter().enumerate() {
-            let symbol = if rate.in_base_units { crate::token::BASE } else { self.token.symbol() };
-            write!(f, "{}{} {symbol} / {rate}", if position == 0 { "" } else { " + " }, rate.amount)?;
+            write!(f, "{}{} / {rate}", if position == 0 { "" } else { " + " }, rate.written(&self.token))?;
         }
         Ok(())
     }
