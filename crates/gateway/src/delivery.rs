@@ -28,8 +28,8 @@ use crate::port::{Capture, Charge, ChargePort, PortError, ReservationId, Reserve
 use crate::problem::Problem;
 use crate::route::Route;
 
-/// Seconds of a stream after which the port is told again what was delivered.
-const PROGRESS_SECS: u64 = 1;
+/// Seconds of a stream after which it is marked again what was delivered.
+const MARK_SECS: u64 = 1;
 /// Times a capture is tried, with pauses between, before it is left to the port's rule for crashes.
 const CAPTURE_TRIES: u32 = 6;
 /// The pause after the first try; it doubles.
@@ -53,6 +53,8 @@ struct Held {
     reservation: ReservationId,
     amount: Amount,
     standing: Standing,
+    /// What was marked as delivered: no less is charged.
+    marked: Cost,
 }
 
 /// Why a stream ended.
@@ -137,7 +139,7 @@ impl Delivery {
         match self.port.reserve(self.reserve.clone()).await {
             Ok(Reserved::Held { reservation, amount, standing, funded }) => {
                 self.speech.note_funded(funded);
-                Ok(Held { reservation, amount, standing })
+                Ok(Held { reservation, amount, standing, marked: Cost::ZERO })
             }
             Ok(Reserved::AlreadyCharged(charge)) => Err(Box::new(self.speech.already_charged(&charge, &self.reserve.request))),
             Err(error) => Err(Box::new(self.speech.refused(&error, &self.reserve.request))),
@@ -193,7 +195,7 @@ impl Delivery {
 
     /// An answer that leaves as it comes.
     async fn stream(&self, mut held: Held, head: Head, mut parts: http::response::Parts, mut stream: Stream) {
-        if let Err(error) = self.port.begin(held.reservation, Cost::ZERO).await {
+        if let Err(error) = self.port.mark(held.reservation, Cost::ZERO).await {
             self.void(&held, VoidReason::ClientLeft).await;
             return answer(head, self.speech.refused(&error, &self.reserve.request));
         }
@@ -234,10 +236,10 @@ impl Delivery {
             }
             // Of two frames the connection may not have taken the later one.
             let before = std::mem::replace(&mut delivered, snapshot);
-            if told.elapsed() >= Duration::from_secs(PROGRESS_SECS) {
+            if told.elapsed() >= Duration::from_secs(MARK_SECS) {
                 told = Instant::now();
                 let certain = if sender.all_taken() { &delivered } else { &before };
-                self.progress(&held, certain, stream.millis()).await;
+                self.mark(&mut held, certain, stream.millis()).await;
             }
             stream.before = Some(before);
         };
@@ -353,18 +355,21 @@ impl Delivery {
         usage
     }
 
-    async fn progress(&self, held: &Held, delivered: &Snapshot, millis: u64) {
-        if let Some(cost) = self.cost(delivered, millis, false) {
+    async fn mark(&self, held: &mut Held, delivered: &Snapshot, millis: u64) {
+        let cost = self.cost(delivered, millis, false).map(|cost| cost.min(Cost::whole(held.amount)));
+        // A report may be below what was counted; marks only rise.
+        if let Some(cost) = cost.filter(|cost| *cost > held.marked) {
+            held.marked = cost;
             // A later one, or the capture, says the same and more.
-            if let Err(error) = self.port.progress(held.reservation, cost).await {
-                tracing::warn!(request = self.reserve.request.as_str(), error = %error, "the progress of a delivery was not kept");
+            if let Err(error) = self.port.mark(held.reservation, cost).await {
+                tracing::warn!(request = self.reserve.request.as_str(), error = %error, "what was delivered so far was not marked");
             }
         }
     }
 
     async fn capture(&self, held: &Held, snapshot: &Snapshot, millis: u64, complete: bool) -> Result<Charge, PortError> {
         let usage = self.usage(snapshot, millis, complete);
-        let cost = self.tariff.cost(&usage).unwrap_or(Cost::whole(held.amount)).min(Cost::whole(held.amount));
+        let cost = self.tariff.cost(&usage).unwrap_or(Cost::whole(held.amount)).max(held.marked).min(Cost::whole(held.amount));
         let capture = Capture { cost, usage, source: snapshot.source(), delivered_sha256: snapshot.digest(), complete };
         let mut pause = Duration::from_millis(CAPTURE_PAUSE_MILLIS);
         for _ in 1..CAPTURE_TRIES {

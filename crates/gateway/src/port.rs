@@ -10,18 +10,17 @@
 //! # One charge
 //!
 //! ```text
-//!             reserve ──▶ begin ──▶ progress* ──▶ capture
-//!                │           │                        ▲
-//!                │           └──── extend* ───────────┘
+//!             reserve ──▶ mark ──▶ mark* ──▶ capture
+//!                │          └── extend* ──────▲
 //!                └──▶ void
 //! ```
 //!
-//! [`reserve`](ChargePort::reserve) holds an amount under what is signed and not yet charged or held. [`begin`](ChargePort::begin) comes before
-//! the first byte leaves, [`progress`](ChargePort::progress) now and then while a stream is delivered. [`capture`](ChargePort::capture) charges
-//! what was used, at most what is held, and frees the rest. [`void`](ChargePort::void) frees all of it.
+//! [`reserve`](ChargePort::reserve) holds an amount under what is signed and not yet charged or held. [`mark`](ChargePort::mark) says what was
+//! delivered so far: nothing, before the first byte leaves, and then the cost now and then. [`capture`](ChargePort::capture) charges what was
+//! used, at most what is held, and frees the rest. [`void`](ChargePort::void) frees all of it.
 //!
-//! **After a crash**, a reservation that has not begun is void. One that has begun is captured at the cost that the last `begin` or `progress`
-//! named: the payer never pays for what may not have been delivered, and the provider loses at most what was delivered since.
+//! **After a crash** a reservation is captured at what was last marked, and the rest is released: the payer never pays for what may not have been
+//! delivered, and the provider loses at most what was delivered since the last mark.
 
 use std::fmt;
 use std::future::Future;
@@ -57,17 +56,14 @@ pub trait ChargePort: Send + Sync + 'static {
     /// Raises what is held to `at_most`, or as far towards it as is available; answers what is held then. Never lowers it.
     fn extend(&self, reservation: ReservationId, at_most: Amount) -> PortFuture<'_, Amount>;
 
-    /// The delivery begins: from here on a crash charges.
-    fn begin(&self, reservation: ReservationId, delivered: Cost) -> PortFuture<'_, ()>;
-
-    /// At least this much was delivered. Costs never go down.
-    fn progress(&self, reservation: ReservationId, delivered: Cost) -> PortFuture<'_, ()>;
+    /// At least this much was delivered. Costs never go down; the first mark, before anything leaves, is of nothing.
+    fn mark(&self, reservation: ReservationId, delivered: Cost) -> PortFuture<'_, ()>;
 
     /// Charges what was used and frees the rest. The amount is the capture's cost after the channel's carry is taken off
-    /// ([`Carry::charge_up`](millstream_tariff::Carry::charge_up)), and at most what is held.
+    /// ([`Carry::charge_up`](millstream_tariff::Carry::charge_up)), and at most what is held. The gateway never captures less than it has marked.
     fn capture(&self, reservation: ReservationId, capture: Capture) -> PortFuture<'_, Charge>;
 
-    /// Frees what is held and charges nothing. After [`begin`](Self::begin) only while nothing has left: when `begin` itself failed.
+    /// Frees what is held and charges nothing. Only while nothing has left.
     fn void(&self, reservation: ReservationId, reason: VoidReason) -> PortFuture<'_, ()>;
 
     /// Ends a channel, or pays a part of its deposit back, as its payer asks.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 pub enum Event {
     Reserved(u128),
     Extended(u128),
-    Begun,
+    Marked(Cost),
     Captured { amount: u128, complete: bool, usage: millstream_tariff::Usage },
     Voided(VoidReason),
 }
@@ -32,7 +32,7 @@ struct Channel {
 struct Hold {
     channel: EscrowChannelId,
     amount: Amount,
-    begun: bool,
+    marked: Cost,
     logical: Option<(LogicalId, [u8; 32])>,
 }
 
@@ -194,7 +194,7 @@ impl State {
         if let Some((logical, fingerprint)) = &logical {
             self.charged.insert((reserve.tender.channel, logical.clone()), (*fingerprint, None));
         }
-        self.holds.insert(reservation, Hold { channel: reserve.tender.channel, amount, begun: false, logical });
+        self.holds.insert(reservation, Hold { channel: reserve.tender.channel, amount, marked: Cost::ZERO, logical });
         self.events.push(Event::Reserved(amount.units()));
         Ok(Reserved::Held { reservation, amount, standing, funded })
     }
@@ -241,21 +241,16 @@ impl ChargePort for MemoryPort {
         Self::done(Ok(hold.amount))
     }
 
-    fn begin(&self, reservation: ReservationId, _: Cost) -> PortFuture<'_, ()> {
+    fn mark(&self, reservation: ReservationId, delivered: Cost) -> PortFuture<'_, ()> {
         let mut state = self.lock();
         let result = state.available();
         if result.is_ok() {
-            state.holds.get_mut(&reservation).expect("held").begun = true;
-            state.events.push(Event::Begun);
+            let hold = state.holds.get_mut(&reservation).expect("held");
+            assert!(delivered >= hold.marked && delivered.up().expect("small") <= hold.amount, "delivered beyond what is held");
+            hold.marked = delivered;
+            state.events.push(Event::Marked(delivered));
         }
         Self::done(result)
-    }
-
-    fn progress(&self, reservation: ReservationId, delivered: Cost) -> PortFuture<'_, ()> {
-        let state = self.lock();
-        let hold = &state.holds[&reservation];
-        assert!(hold.begun && delivered.up().expect("small") <= hold.amount, "delivered beyond what is held");
-        Self::done(Ok(()))
     }
 
     fn capture(&self, reservation: ReservationId, capture: Capture) -> PortFuture<'_, Charge> {
