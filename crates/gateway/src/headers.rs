@@ -22,7 +22,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Headers of payments. An upstream never sees a request's, and cannot make up an answer's.
-pub(crate) const PAYMENT: [HeaderName; 11] = [
+pub(crate) const PAYMENT: [HeaderName; 12] = [
+    HeaderName::from_static("payment-authorization"),
     HeaderName::from_static("payment-signature"),
     HeaderName::from_static("payment-required"),
     HeaderName::from_static("payment-response"),

@@ -468,6 +468,68 @@ async fn a_session_stream_asks_for_vouchers_when_the_reserve_runs_out() {
 }
 
 #[tokio::test]
+async fn a_session_stream_that_gets_no_voucher_ends_where_the_money_does() {
+    let routes = CHAT.replace("2 USDC / 1M input_token + 8 USDC / 1M output_token", "8 USDC / 1M output_token");
+    let upstream = Upstream::start().await;
+    let gateway =
+        Gateway::start_with(upstream.address, &routes, |payment| payment.replace("voucher_wait_secs = 20", "voucher_wait_secs = 1")).await;
+    let client = Client::new();
+    let payer = session(&gateway, 1_000);
+    let url = gateway.url("/v1/chat/completions");
+    let offer = mpp_offer(&client.post(&url).json(&chat(true)).send().await.expect("an answer"));
+    let pieces = upstream.pieces("text/event-stream");
+    pieces.send(Ok(delta("one"))).await.expect("taken");
+    let mut response =
+        client.post(&url).header("authorization", payer.header(&offer, 8)).json(&chat(true)).send().await.expect("an answer");
+    assert_eq!(response.chunk().await.expect("whole"), Some(delta("one")));
+    pieces.send(Ok(delta("two"))).await.expect("taken");
+    let mut seen = String::new();
+    let broken = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => seen += std::str::from_utf8(&chunk).expect("text"),
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(broken && seen.starts_with("event: payment-need-voucher") && !seen.contains("two"), "{seen}");
+    // The upstream is let go too.
+    pieces.closed().await;
+    assert_eq!((gateway.port.charged(payer.channel), gateway.port.reserved(payer.channel)), (8, 0));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_is_opened_by_its_first_request_and_closed_at_the_end() {
+    let (upstream, gateway, client) = setup(CHAT).await;
+    let payer = SessionPayer::new(7);
+    let url = gateway.url("/v1/chat/completions");
+    let offer = mpp_offer(&client.post(&url).json(&chat(false)).send().await.expect("an answer"));
+    let pay = |header: String| client.post(&url).header("authorization", header).json(&chat(false)).send();
+    // A voucher on a channel that nobody knows.
+    let unknown = pay(payer.header(&offer, CHAT_CEILING)).await.expect("an answer");
+    assert_eq!((unknown.status(), problem(unknown).await["code"].clone()), (StatusCode::GONE, json!("channel-not-found")));
+    upstream.reply("application/json", completion(10, 5));
+    let opened = pay(payer.opening(&offer, CHAT_CEILING, 50_000)).await.expect("an answer");
+    assert_eq!(opened.status(), StatusCode::OK);
+    let receipt = opened.headers()["payment-receipt"].to_str().expect("text");
+    let receipt: Value = serde_json::from_slice(&unbase64(receipt)).expect("JSON");
+    assert_eq!((&receipt["spent"], &receipt["charged"], &receipt["method"]), (&json!("60"), &json!("60"), &json!("evm")));
+    assert!(receipt["txHash"].as_str().expect("a deposit").starts_with("0x"));
+    // Another's signature, and an offer that was not made here.
+    let mut stranger = SessionPayer::new(7);
+    stranger.key = X402Payer::new(1).key;
+    let forged = pay(stranger.header(&offer, 2 * CHAT_CEILING)).await.expect("an answer");
+    assert_eq!(problem(forged).await["type"], "https://paymentauth.org/problems/session/invalid-signature");
+    let made_up = pay(payer.header(&offer.replace("evm/", "x").replacen("id=\"", "id=\"AAAA", 1), 2 * CHAT_CEILING))
+        .await
+        .expect("an answer");
+    assert_eq!(problem(made_up).await["code"], "invalid-offer");
+    let closed = pay(payer.header_with(&offer, "close", 60)).await.expect("an answer");
+    assert_eq!((closed.status(), upstream.seen().len()), (StatusCode::OK, 1));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn requests_run_side_by_side_on_one_session() {
     const SIDE_BY_SIDE: u64 = 16;
     let (upstream, gateway, client) = setup(CHAT).await;

@@ -27,8 +27,13 @@ pub struct Gateway {
 impl Gateway {
     /// Starts one. `routes` is TOML after the sections of payment; `{upstream}` stands for the upstream's address.
     pub async fn start(upstream: SocketAddr, routes: &str) -> Self {
+        Self::start_with(upstream, routes, |payment| payment).await
+    }
+
+    /// Starts one with other terms of payment.
+    pub async fn start_with(upstream: SocketAddr, routes: &str, change: impl FnOnce(String) -> String) -> Self {
         let secret = tempfile();
-        let text = format!("{}\n{}", payment(&secret), routes.replace("{upstream}", &format!("http://{upstream}")));
+        let text = format!("{}\n{}", change(payment(&secret)), routes.replace("{upstream}", &format!("http://{upstream}")));
         let config = GatewayConfig::parse(&text).expect("a configuration");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");

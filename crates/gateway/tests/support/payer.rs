@@ -151,6 +151,21 @@ impl SessionPayer {
         self.header_with(offer, "voucher", cumulative)
     }
 
+    /// `Authorization` that opens the channel with a deposit by ERC-3009, and pays.
+    pub fn opening(&self, offer: &str, cumulative: u128, deposit: u128) -> String {
+        let voucher = EscrowVoucher { channel: self.channel, cumulative: CumulativeAmount::from_units(cumulative) };
+        let signed = self.key.sign(voucher, &self.domain).expect("in range");
+        let payload = json!({
+            "action": "open", "type": "authorization", "channelId": self.channel, "cumulativeAmount": cumulative.to_string(),
+            "voucherSignature": hex(signed.signature().as_bytes()), "salt": self.terms.salt, "signature": hex(&[0x1b; 65]),
+            "authorization": {
+                "from": self.terms.payer, "to": self.domain.contract(), "value": deposit.to_string(), "validAfter": "0",
+                "validBefore": "4000000000", "nonce": self.terms.open_nonce(),
+            },
+        });
+        self.credential(offer, &payload)
+    }
+
     pub fn header_with(&self, offer: &str, action: &str, cumulative: u128) -> String {
         let voucher = EscrowVoucher { channel: self.channel, cumulative: CumulativeAmount::from_units(cumulative) };
         let signed = self.key.sign(voucher, &self.domain).expect("in range");
@@ -158,8 +173,12 @@ impl SessionPayer {
             "action": action, "channelId": self.channel, "cumulativeAmount": cumulative.to_string(),
             "signature": hex(signed.signature().as_bytes()),
         });
-        let credential =
-            json!({ "challenge": parameters(offer), "source": format!("did:pkh:eip155:31337:{}", self.terms.payer), "payload": payload });
+        self.credential(offer, &payload)
+    }
+
+    fn credential(&self, offer: &str, payload: &Value) -> String {
+        let source = format!("did:pkh:eip155:31337:{}", self.terms.payer);
+        let credential = json!({ "challenge": parameters(offer), "source": source, "payload": payload });
         format!("Payment {}", base64url(credential.to_string().as_bytes()))
     }
 }
