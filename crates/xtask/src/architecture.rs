@@ -27,6 +27,8 @@ const SERVER: &[&str] = &["node", "gateway", "store", "engine", "prover"];
 const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "store", "engine", "chain"];
 /// What leaving and auditing must not reach: they work without the provider, and without anything that it keeps.
 const PROVIDERS: &[&str] = &["node", "gateway", "store", "transport", "engine"];
+/// What the gateway must not reach: money is behind its port, whoever keeps it.
+const BEHIND_THE_PORT: &[&str] = &["node", "store", "engine", "chain", "prover"];
 /// What the ceremony must not reach: it makes keys from files alone, wherever its participants are.
 const ONLINE: &[&str] = &["node", "gateway", "client", "load", "store", "transport", "chain", "engine"];
 /// Who must not reach the ceremony: whoever uses keys knows nothing of making them.
@@ -140,6 +142,7 @@ pub fn problems(graph: &Graph) -> Vec<String> {
     SERVER.iter().for_each(|crate_| forbid("client", crate_, "the client needs the server"));
     BEHIND_THE_WIRE.iter().for_each(|crate_| forbid("load", crate_, "the load generator knows what it measures"));
     PROVIDERS.iter().for_each(|crate_| forbid("recovery", crate_, "what is done from the chain alone needs the provider"));
+    BEHIND_THE_PORT.iter().for_each(|crate_| forbid("gateway", crate_, "the gateway knows who keeps the money"));
     ONLINE.iter().for_each(|crate_| forbid("ceremony", crate_, "the ceremony knows more than files"));
     KEY_USERS.iter().for_each(|user| forbid(user, "ceremony", "a user of keys knows how they are made"));
     // `millstream dev` starts a development chain, so the one binary may know the testkit; no library may.
@@ -234,6 +237,7 @@ mod tests {
             (&[("client", "engine")], "the client needs the server: client -> engine"),
             (&[("load", "store")], "the load generator knows what it measures: load -> store"),
             (&[("recovery", "engine")], "what is done from the chain alone needs the provider: recovery -> engine"),
+            (&[("gateway", "engine")], "the gateway knows who keeps the money: gateway -> engine"),
             (&[("ceremony", "chain")], "the ceremony knows more than files: ceremony -> chain"),
             (&[("node", "ceremony")], "a user of keys knows how they are made: node -> ceremony"),
             (&[("prover", "ceremony")], "an adapter reaches upwards: prover -> ceremony"),

@@ -1,0 +1,251 @@
+//! MPP, method `evm`, intent `session`: rising vouchers, that may be signed ahead.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HeaderMap;
+use http::{HeaderValue, Method, StatusCode};
+use millstream_dialect::DialectError;
+use millstream_dialect::mpp::{
+    BindingKey, Credential, CredentialType, EVM, FundingAction, IDEMPOTENCY_KEY, IdempotencyKey, OfferTerms, ProblemKind, SESSION,
+    SessionDetails, SessionPayload, SessionRequest, moment_text,
+};
+use millstream_tariff::Token;
+use millstream_types::{Address, Amount, ChainId, EscrowChannelId, Hash256};
+use millstream_voucher::evm::{EscrowDomain, EscrowScheme, SessionTerms, SignedEscrowVoucher, Signer};
+
+use super::act::{Act, ActKind};
+use super::speech::{Speech, Spoken};
+use super::{Asked, Intent, Refusal, Terms, now};
+use crate::ConfigError;
+use crate::config::MppSection;
+use crate::port::{ChargePort, LogicalId, PortError, ReleaseKind};
+use crate::problem::Problem;
+use crate::tender::{ChannelTerms, Funding, Tender, TenderVoucher, TotalRule};
+
+/// What is offered to clients of MPP.
+pub(super) struct Mpp {
+    domain: EscrowDomain,
+    key: BindingKey,
+    deposit_suggested: Option<Amount>,
+    voucher_delta_min: Option<Amount>,
+    pub(super) voucher_wait: Duration,
+}
+
+impl Mpp {
+    pub(super) fn new(
+        section: &MppSection,
+        chain: ChainId,
+        token: &Token,
+        address: &impl Fn(&str, &str) -> Result<Address, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let amount = |key: &str, text: &Option<String>| {
+            text.as_deref()
+                .map(|text| token.parse_amount(text))
+                .transpose()
+                .map_err(ConfigError::price(format!("payment.mpp.{key}")))
+        };
+        if !(1..=3_600).contains(&section.voucher_wait_secs) {
+            return Err(ConfigError::value("payment.mpp.voucher_wait_secs", "it must be 1 to 3600"));
+        }
+        let key = BindingKey::new(&secret(&section.secret_file)?);
+        Ok(Self {
+            domain: EscrowDomain::new(EscrowScheme::EvmSession, chain, address("mpp.escrow", &section.escrow)?),
+            key: key.map_err(|error| ConfigError::value("payment.mpp.secret_file", error.to_string()))?,
+            deposit_suggested: amount("deposit_suggested", &section.deposit_suggested)?,
+            voucher_delta_min: amount("voucher_delta_min", &section.voucher_delta_min)?,
+            voucher_wait: Duration::from_secs(section.voucher_wait_secs),
+        })
+    }
+
+    /// The value of `WWW-Authenticate`. The amount is the most that this request costs: prices that add up over several units, and those
+    /// finer than a base unit, are no price for one unit.
+    pub(super) fn offer(&self, terms: &Terms, asked: &Asked) -> Result<String, DialectError> {
+        let request = SessionRequest {
+            amount: asked.ceiling,
+            unit_type: Some("request".to_owned()),
+            suggested_deposit: self.deposit_suggested,
+            currency: terms.asset,
+            recipient: terms.pay_to,
+            description: None,
+            external_id: None,
+            method_details: SessionDetails {
+                chain_id: terms.chain.get(),
+                escrow_contract: self.domain.contract(),
+                channel_id: None,
+                min_voucher_delta: self.voucher_delta_min,
+                fee_payer: None,
+                credential_types: Some(vec![CredentialType::Permit2, CredentialType::Authorization, CredentialType::Hash]),
+                permit2_contract: None,
+            },
+        };
+        let mut offer = OfferTerms::new(&terms.realm, EVM, SESSION, &request)?;
+        offer.expires = Some(moment_text("expires", now().plus_millis(terms.offer_secs.saturating_mul(1_000)))?);
+        offer.description = Some(asked.tariff.price().to_string());
+        // The id says that the offer was made here, so none has to be remembered.
+        self.key.bind(offer).to_header()
+    }
+
+    pub(super) async fn read(
+        &self,
+        terms: &Arc<Terms>,
+        method: &Method,
+        headers: &HeaderMap,
+        header: &HeaderValue,
+        asked: &Asked,
+        port: &dyn ChargePort,
+    ) -> Result<Intent, Box<Refusal>> {
+        let credential = Credential::from_header(header.to_str().unwrap_or_default()).map_err(|error| malformed(&error))?;
+        let credential = credential.ok_or_else(|| refusal(ProblemKind::MalformedCredential, "The credential cannot be read."))?;
+        let expired = self.check_echo(&credential, terms)?;
+        let payload = SessionPayload::from_object(&credential.payload).map_err(|error| malformed(&error))?;
+        let opens = matches!(payload, SessionPayload::OpenSent { .. } | SessionPayload::Open { .. });
+        if expired && opens {
+            return Err(refusal(ProblemKind::PaymentExpired, "The offer has expired; take the new one."));
+        }
+        // What is signed, what is deposited before, and on which terms a channel is opened.
+        let (channel, voucher, funding, channel_terms, closes) = match payload {
+            SessionPayload::OpenSent { voucher, hash, salt, authorized_signer } => (
+                voucher.statement().channel,
+                Some(voucher),
+                Some(Funding::Sent { hash }),
+                Some(opened(terms, &credential, salt, authorized_signer)?),
+                false,
+            ),
+            SessionPayload::Open { voucher, salt, authorized_signer, funding } => {
+                let action = FundingAction::Open { salt, authorized_signer };
+                let terms = opened(terms, &credential, salt, authorized_signer)?;
+                (voucher.statement().channel, Some(voucher), Some(Funding::Session { action, funding }), Some(terms), false)
+            }
+            SessionPayload::TopUpSent { channel, hash, .. } => (channel, None, Some(Funding::Sent { hash }), None, false),
+            SessionPayload::TopUp { channel, salt, funding, .. } => {
+                let action = FundingAction::TopUp { salt };
+                (channel, None, Some(Funding::Session { action, funding }), None, false)
+            }
+            SessionPayload::Voucher { voucher, deposit } => {
+                let terms = match deposit.as_ref().map(|deposit| &deposit.action) {
+                    Some(FundingAction::Open { salt, authorized_signer }) => Some(opened(terms, &credential, *salt, *authorized_signer)?),
+                    Some(FundingAction::TopUp { .. }) | None => None,
+                };
+                let funding = deposit.map(|deposit| Funding::Session { action: deposit.action, funding: deposit.funding });
+                (voucher.statement().channel, Some(voucher), funding, terms, false)
+            }
+            SessionPayload::Close { voucher } => (voucher.statement().channel, Some(voucher), None, None, true),
+        };
+        if channel_terms.is_some_and(|terms| terms.channel_id(&self.domain) != channel) {
+            return Err(refusal(ProblemKind::VerificationFailed, "The channelId is not that of the terms it is opened with."));
+        }
+        let voucher = match voucher {
+            Some(voucher) => Some(self.checked(voucher, channel, channel_terms.as_ref(), port).await?),
+            None => None,
+        };
+        let pays = voucher.is_some();
+        let speech = Speech::new(terms, asked, Spoken::Mpp { offer_id: credential.offer.id, channel });
+        let tender = Tender {
+            escrow: self.domain,
+            channel,
+            terms: channel_terms.map(ChannelTerms::Session),
+            voucher,
+            rule: TotalRule::Rising,
+            funding,
+        };
+        let manage = |tender, kind| Ok(Intent::Manage(Box::new(Act { tender, kind, speech: speech.clone() })));
+        if closes {
+            return manage(tender, ActKind::Release(ReleaseKind::Close));
+        }
+        // A HEAD of the resource is a voucher and no request.
+        if method == Method::HEAD || !pays {
+            return manage(tender, ActKind::Accept);
+        }
+        // Of a stream, only its beginning must be paid for when it begins.
+        let streams = asked.streams && !asked.tariff.price().is_fixed();
+        let least = asked.tariff.minimum().max(Amount::from_units(1));
+        let at_least = if streams { least.min(asked.ceiling) } else { asked.ceiling };
+        Ok(Intent::Pay { tender: Box::new(tender), speech: Box::new(speech), at_least, logical: idempotency_key(headers)? })
+    }
+
+    /// Whether the echoed offer has expired. It must be ours in any case.
+    fn check_echo(&self, credential: &Credential, terms: &Terms) -> Result<bool, Box<Refusal>> {
+        let offer = &credential.offer.terms;
+        if offer.method != EVM || offer.intent != SESSION {
+            return Err(refusal(ProblemKind::MethodUnsupported, "Only method evm with intent session is taken here."));
+        }
+        if !self.key.is_ours(&credential.offer) || offer.realm != terms.realm {
+            return Err(refusal(ProblemKind::InvalidOffer, "The credential echoes an offer that was not made here; take the new one."));
+        }
+        let expires = offer.expires().map_err(|error| malformed(&error))?;
+        Ok(expires.is_some_and(|expires| expires < now()))
+    }
+
+    /// Checks the voucher's signature, as far as that goes without the chain.
+    async fn checked(
+        &self,
+        voucher: SignedEscrowVoucher,
+        channel: EscrowChannelId,
+        opened: Option<&SessionTerms>,
+        port: &dyn ChargePort,
+    ) -> Result<TenderVoucher, Box<Refusal>> {
+        let bad = || refusal(ProblemKind::InvalidSignature, "The voucher's signature is not the signer's.");
+        if let Some(opened) = opened {
+            // Nobody has looked yet whether the signer of a new channel is a contract.
+            let verified = voucher.clone().verify(&self.domain, opened.voucher_signer());
+            return Ok(verified.map_or(TenderVoucher::ForTheChain(voucher), TenderVoucher::Verified));
+        }
+        let standing = port.standing(channel).await.map_err(|error| unavailable(&error))?;
+        let standing = standing.ok_or_else(|| refusal(ProblemKind::ChannelNotFound, "The channel is not known here."))?;
+        match standing.signer {
+            Signer::Contract(_) => Ok(TenderVoucher::ForTheChain(voucher)),
+            Signer::Key(account) => voucher.verify(&self.domain, account).map(TenderVoucher::Verified).map_err(|_| bad()),
+        }
+    }
+}
+
+/// The terms of a channel that is opened.
+fn opened(terms: &Terms, credential: &Credential, salt: Hash256, authorized_signer: Address) -> Result<SessionTerms, Box<Refusal>> {
+    let source = credential.source().map_err(|error| malformed(&error))?.filter(|source| source.chain == terms.chain);
+    let source = source.ok_or_else(|| {
+        refusal(ProblemKind::MalformedCredential, "An opening says who pays: `source` is a did:pkh on the offer's chain.")
+    })?;
+    Ok(SessionTerms { payer: source.account, payee: terms.pay_to, token: terms.asset, salt, authorized_signer })
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<LogicalId>, Box<Refusal>> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = IdempotencyKey::new(key.to_str().unwrap_or_default()).map_err(|error| malformed(&error))?;
+    Ok(LogicalId::new(key.as_str()))
+}
+
+fn malformed(error: &DialectError) -> Box<Refusal> {
+    refusal(ProblemKind::MalformedCredential, &format!("The credential cannot be read: {error}."))
+}
+
+fn refusal(kind: ProblemKind, detail: &str) -> Box<Refusal> {
+    Refusal::plain(Problem::of(kind, detail))
+}
+
+fn unavailable(error: &PortError) -> Box<Refusal> {
+    let millis = match error {
+        PortError::Unavailable { retry_after_millis } => *retry_after_millis,
+        PortError::Rejected(_) | PortError::Fault { .. } => 1_000,
+    };
+    let detail = "The ledger cannot be read now; nothing was charged, try again.";
+    Refusal::plain(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-unavailable", detail).retryable(millis))
+}
+
+/// The secret of offers: 32 bytes of hexadecimal, for its owner alone.
+fn secret(path: &Path) -> Result<[u8; 32], ConfigError> {
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let place = "payment.mpp.secret_file";
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map_err(read)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(ConfigError::value(place, format!("{} can be read by others: set its mode to 600", path.display())));
+        }
+    }
+    let text = std::fs::read_to_string(path).map_err(read)?;
+    let secret = text.trim().parse::<Hash256>().map_err(|error| ConfigError::value(place, error.to_string()))?;
+    Ok(*secret.as_bytes())
+}

@@ -1,0 +1,200 @@
+//! x402 version 2, scheme `batch-settlement`: cumulative vouchers, each exactly what was charged and the price.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use millstream_dialect::x402::{
+    BatchExtra, BatchOffer, BatchPayload, ChannelState, PaymentId, PaymentPayload, PaymentRequired, Reason, Resource, SettleResponse,
+    VERSION, VoucherState, batch_domain, offer_payment_identifier,
+};
+use millstream_dialect::{DialectError, Object};
+use millstream_tariff::Token;
+use millstream_types::{Address, Amount, ChainId, Uint256};
+use millstream_voucher::evm::{EscrowDomain, EvmSignature, WITHDRAW_DELAY_MAX_SECS, WITHDRAW_DELAY_MIN_SECS};
+
+use super::act::{Act, ActKind};
+use super::speech::{Speech, Spoken};
+use super::{Asked, Intent, Refusal, Terms};
+use crate::ConfigError;
+use crate::config::X402Section;
+use crate::port::{LogicalId, ReleaseKind, Standing};
+use crate::problem::Problem;
+use crate::tender::{ChannelTerms, Funding, Tender, TenderVoucher, TotalRule};
+
+/// What is offered to clients of x402.
+pub(super) struct X402 {
+    domain: EscrowDomain,
+    receiver_authorizer: Address,
+    withdraw_delay_secs: u64,
+    deposit_min: Option<Amount>,
+}
+
+impl X402 {
+    pub(super) fn new(
+        section: &X402Section,
+        chain: ChainId,
+        token: &Token,
+        address: &impl Fn(&str, &str) -> Result<Address, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        if !(WITHDRAW_DELAY_MIN_SECS..=WITHDRAW_DELAY_MAX_SECS).contains(&section.withdraw_delay_secs) {
+            let reason = format!("it must be {WITHDRAW_DELAY_MIN_SECS} to {WITHDRAW_DELAY_MAX_SECS}");
+            return Err(ConfigError::value("payment.x402.withdraw_delay_secs", reason));
+        }
+        let deposit_min = section.deposit_min.as_deref().map(|text| token.parse_amount(text)).transpose();
+        Ok(Self {
+            domain: batch_domain(chain),
+            receiver_authorizer: address("x402.receiver_authorizer", &section.receiver_authorizer)?,
+            withdraw_delay_secs: section.withdraw_delay_secs,
+            deposit_min: deposit_min.map_err(ConfigError::price("payment.x402.deposit_min"))?,
+        })
+    }
+
+    fn batch_offer(&self, terms: &Terms, asked: &Asked, correction: Option<&Standing>) -> BatchOffer {
+        BatchOffer {
+            chain: terms.chain,
+            amount: asked.ceiling,
+            asset: terms.asset,
+            pay_to: terms.pay_to,
+            max_timeout_secs: terms.offer_secs,
+            extra: BatchExtra {
+                receiver_authorizer: self.receiver_authorizer,
+                withdraw_delay: self.withdraw_delay_secs,
+                name: terms.asset_name.clone(),
+                version: terms.asset_version.clone(),
+                asset_transfer_method: None,
+                min_deposit: self.deposit_min,
+                channel_state: correction.map(channel_state),
+                voucher_state: correction.and_then(voucher_state),
+                custody: Default::default(),
+                more: Object::default(),
+            },
+        }
+    }
+
+    /// The value of `PAYMENT-REQUIRED`.
+    pub(super) fn required(
+        &self,
+        terms: &Terms,
+        asked: &Asked,
+        error: Option<String>,
+        correction: Option<&Standing>,
+    ) -> Result<String, DialectError> {
+        let mut extensions = Object::default();
+        offer_payment_identifier(&mut extensions, false);
+        let resource = Resource {
+            url: asked.resource.clone(),
+            description: asked.route.description.clone(),
+            mime_type: asked.route.mime_type.clone(),
+            more: Object::default(),
+        };
+        let offer = self.batch_offer(terms, asked, correction).to_requirements()?;
+        PaymentRequired { x402_version: VERSION, error, resource, accepts: vec![offer], extensions }.to_header()
+    }
+
+    pub(super) fn read(&self, terms: &Arc<Terms>, header: &HeaderValue, asked: &Asked) -> Result<Intent, Box<Refusal>> {
+        let payment = PaymentPayload::from_header(header.to_str().unwrap_or_default()).map_err(|error| match error {
+            DialectError::Version { .. } => refusal(Reason::InvalidX402Version),
+            error => malformed(&error.to_string()),
+        })?;
+        let offer = self.batch_offer(terms, asked, None);
+        let offered = offer.to_requirements().map_err(|error| malformed(&error.to_string()))?;
+        if !offered.is_accepted_by(&payment.accepted) {
+            return Err(refusal(Reason::InvalidPaymentRequirements));
+        }
+        let payload = BatchPayload::from_object(&payment.payload).map_err(|_| refusal(Reason::BatchVoucherPayload))?;
+        let channel = payload.check(&offer, &self.domain).map_err(refusal)?;
+        let config = payload.config();
+        let signed = payload.voucher().signed();
+        let voucher = if config.payer_authorizer.is_zero() {
+            TenderVoucher::ForTheChain(signed)
+        } else {
+            let verified = signed.verify(&self.domain, config.payer_authorizer);
+            TenderVoucher::Verified(verified.map_err(|_| refusal(Reason::BatchVoucherSignature))?)
+        };
+        let logical = PaymentId::in_extensions(&payment.extensions).map_err(|error| malformed(&error.to_string()))?;
+        let speech = Speech::new(terms, asked, Spoken::X402 { payer: config.payer });
+        let (above_charged, funding, refund) = match payload {
+            BatchPayload::Voucher { .. } => (asked.ceiling, None, None),
+            BatchPayload::Deposit { deposit, .. } => (asked.ceiling, Some(Funding::X402(deposit)), None),
+            BatchPayload::Refund { amount, .. } => (Amount::ZERO, None, Some(ReleaseKind::Refund { amount })),
+        };
+        let tender = Box::new(Tender {
+            escrow: self.domain,
+            channel,
+            terms: Some(ChannelTerms::X402(config)),
+            voucher: Some(voucher),
+            rule: TotalRule::Exactly { above_charged },
+            funding,
+        });
+        Ok(match refund {
+            Some(kind) => Intent::Manage(Box::new(Act { tender: *tender, kind: ActKind::Release(kind), speech })),
+            None => Intent::Pay {
+                tender,
+                speech: Box::new(speech),
+                at_least: asked.ceiling,
+                logical: logical.and_then(|id| LogicalId::new(id.as_str())),
+            },
+        })
+    }
+}
+
+fn malformed(detail: &str) -> Box<Refusal> {
+    Refusal::plain(Problem::new(StatusCode::BAD_REQUEST, "malformed-payment", format!("The payment cannot be read: {detail}.")))
+}
+
+/// A refusal in x402's own word.
+fn refusal(reason: Reason) -> Box<Refusal> {
+    let code = code(reason);
+    let detail = format!("The payment is refused: {}.", code.replace('-', " "));
+    let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, &code, detail);
+    Box::new(Refusal { problem, reason: Some(reason.as_str().to_owned()), correction: None })
+}
+
+/// Our code for a reason of x402's: its name without the scheme's prefix.
+pub(super) fn code(reason: Reason) -> String {
+    reason.as_str().trim_start_matches("invalid_batch_settlement_evm_").replace('_', "-")
+}
+
+/// The channel as responses and corrective offers have it.
+pub(super) fn channel_state(standing: &Standing) -> ChannelState {
+    ChannelState {
+        channel_id: standing.channel,
+        balance: standing.deposit,
+        total_claimed: standing.settled,
+        withdraw_requested_at: standing.withdraw_requested_at_secs.unwrap_or(0),
+        refund_nonce: Uint256::from(standing.refund_nonce),
+        charged_cumulative_amount: Some(standing.charged),
+    }
+}
+
+/// A client believes a corrected total only with its own signature.
+fn voucher_state(standing: &Standing) -> Option<VoucherState> {
+    let signature = EvmSignature::new(standing.accepted_signature.clone()?).ok()?;
+    Some(VoucherState { signed_max_claimable: Some(standing.accepted), signature: Some(signature) })
+}
+
+/// The value of `PAYMENT-RESPONSE`.
+pub(super) fn settled(
+    terms: &Terms,
+    payer: &Address,
+    moved: Option<(&str, Amount)>,
+    charged: Option<Amount>,
+    standing: &Standing,
+) -> Result<String, DialectError> {
+    let extra = millstream_dialect::x402::BatchResponseExtra {
+        charged_amount: charged,
+        channel_state: Some(channel_state(standing)),
+        voucher_state: None,
+    };
+    let (transaction, amount) = moved.map_or_else(Default::default, |(transaction, amount)| (transaction.to_owned(), amount.to_string()));
+    SettleResponse {
+        success: true,
+        payer: Some(millstream_voucher::evm::eip55(payer)),
+        transaction,
+        network: terms.network.to_string(),
+        amount: Some(amount),
+        extra: Object::of("extra", &extra)?,
+        ..SettleResponse::default()
+    }
+    .to_header()
+}

@@ -1,0 +1,38 @@
+//! A price before any HTTP service: offers in both dialects of HTTP 402, exact pass-through of streams, metering from the bytes, and
+//! reserve, deliver, capture.
+//!
+//! [`serve`] is a reverse proxy with a listener of its own; [`Gate`] is the same as a tower layer, for services in Rust. Both charge through a
+//! [`ChargePort`](port::ChargePort), which a node implements over its durable engine: this crate knows no store, no chain and no engine.
+//!
+//! **Invariants.** Nothing is delivered beyond what is held; nothing is charged that was not delivered. Every error says what it cost. The
+//! bytes of a body pass as they come: the meter reads a copy. Payment headers are for the gateway alone, in both directions.
+
+mod body;
+mod bounds;
+mod config;
+mod cors;
+mod delivery;
+mod dialects;
+mod discovery;
+mod error;
+mod gate;
+mod headers;
+pub mod meter;
+mod pattern;
+pub mod port;
+mod problem;
+mod request_id;
+mod route;
+mod serve;
+pub mod tender;
+mod upstream;
+
+pub use body::{Body, BoxError};
+pub use config::{
+    ChargeOn, CredentialSection, GatewayConfig, HeadersSection, LimitsSection, MppSection, PaymentSection, RouteSection, ServerSection,
+    TimeoutsSection, WithoutUsage, X402Section,
+};
+pub use error::{ConfigError, ServeError};
+pub use gate::{ClientAddress, Drained, Gate, Gated};
+pub use route::{Route, Routes};
+pub use serve::serve;
