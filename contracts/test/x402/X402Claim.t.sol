@@ -158,18 +158,17 @@ contract X402ClaimTest is X402Fixture {
     }
 
     function test_TokensAreCountedApart() external {
-        address first = address(token);
+        IMintable first = token;
         token = IMintable(address(new TestUSDC()));
-        IX402BatchSettlement.ChannelConfig memory config = _config();
-        _deposit(config, 1000);
-        IX402BatchSettlement.VoucherClaim memory other = _row(config, 40, 40);
-        config.token = first;
-        IX402BatchSettlement.VoucherClaim[] memory rows = _rows(_row(config, 700, 700), other);
+        _deposit(_config(), 1000);
+        IX402BatchSettlement.VoucherClaim memory other = _row(_config(), 40, 40);
+        token = first;
+        IX402BatchSettlement.VoucherClaim[] memory rows = _rows(_row(_config(), 700, 700), other);
         vm.prank(RECEIVER);
         SETTLEMENT.claim(rows);
-        _checkReceiver(RECEIVER, 40, 0);
-        token = IMintable(first);
         _checkReceiver(RECEIVER, 700, 0);
+        token = IMintable(other.voucher.channel.token);
+        _checkReceiver(RECEIVER, 40, 0);
     }
 
     /// @dev E-6: what is not claimed reserves nothing.
