@@ -7,45 +7,12 @@
 use std::sync::LazyLock;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use millstream_benches::ledger;
-use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, field_from_word};
+use millstream_benches::full_settlement;
+use millstream_circuit::BookSize;
 use millstream_prover::{Arithmetic, Blinding, CircuitId, InsecureDevKeys, Prover, default_keys_dir};
-use millstream_types::{BillHead, BookId, ChannelId, CumulativeAmount, Tier};
-use millstream_voucher::{SecretKey, VoucherBody};
 
 /// Slots of the books: those that fill the smallest domain in use, the default one and the largest.
 const SLOTS: [usize; 3] = [24, 96, 384];
-
-fn secret(slot: u16) -> SecretKey {
-    let mut entropy = [7; 64];
-    entropy[..2].copy_from_slice(&slot.to_be_bytes());
-    SecretKey::from_entropy(&entropy).expect("fixed entropy makes a key")
-}
-
-fn uid(slot: u16) -> ChannelId {
-    let mut bytes = [9; 31];
-    bytes[..2].copy_from_slice(&slot.to_be_bytes());
-    ChannelId::from_uid(&bytes)
-}
-
-/// A voucher for every slot of a book of channels, with deltas of five bytes.
-fn settlement(size: BookSize) -> SettleStatement {
-    let place = Place { ledger: ledger(), book: BookId::new(Tier::new(0), 7).expect("small") };
-    let open = |slot: u16| {
-        let key_x = field_from_word(&secret(slot).public_key().x()).expect("below the order");
-        Operation::Open { slot, uid: uid(slot), key_x, amount_nanos: 1 << 42 }
-    };
-    let slots = 0..size.slots();
-    let opens: Vec<Operation> = slots.clone().map(open).collect();
-    let book = RegisterStatement::new(place, &Book::empty(size), &opens).expect("requests that can be served").book_after;
-    let voucher = |slot: u16| {
-        let nanos = (1 << 39) + 0x1234_5678 * (u64::from(slot) + 1);
-        let (cumulative, bill_head) = (CumulativeAmount::from_nanos(nanos), BillHead::from_bytes([0xb1; 32]));
-        Some(secret(slot).sign(VoucherBody { channel: uid(slot), lines_total: 1, cumulative, bill_head }).expect("64 bits"))
-    };
-    let vouchers: Vec<_> = slots.map(voucher).collect();
-    SettleStatement::new(place, &book, &vouchers).expect("vouchers that settle")
-}
 
 fn prove(criterion: &mut Criterion) {
     // Cargo says so when it measures. Under test, the smallest book does: its keys are made in an instant.
@@ -65,7 +32,7 @@ fn prove(criterion: &mut Criterion) {
             };
             keys.expect("development keys")
         });
-        let statement = LazyLock::new(|| settlement(size));
+        let statement = LazyLock::new(|| full_settlement(size));
         group.bench_function(BenchmarkId::new("witness", slots), |bencher| bencher.iter(|| statement.witness()));
         for (name, arithmetic) in [("lanes", Arithmetic::Fastest), ("ark", Arithmetic::Ark)] {
             group.bench_function(BenchmarkId::new(name, slots), |bencher| {

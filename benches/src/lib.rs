@@ -7,12 +7,15 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use millstream_billing::{FrameLeaf, genesis_head, next_head};
+use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, field_from_word};
 use millstream_engine::{ChainFact, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring};
 use millstream_load::Workload;
 use millstream_load::workload::LINE_NANOS;
 use millstream_store::Batch;
-use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, EpochId, Hash256, LedgerId, Timestamp};
-use millstream_voucher::{SecretKey, SignedVoucher, VerifiedVoucher};
+use millstream_types::{
+    Address, Amount, BillHead, BookId, ChainId, ChannelId, CumulativeAmount, EpochId, Hash256, LedgerId, Tier, Timestamp,
+};
+use millstream_voucher::{SecretKey, SignedVoucher, VerifiedVoucher, VoucherBody};
 use millstream_wire::FrameMessage;
 
 /// Lines under one signature: each line, a few, and the sizes that are recommended.
@@ -264,4 +267,43 @@ mod tests {
         }
         assert!(millstream_billing::EpochTree::new(ledger(), epoch(), &leaves(5)).is_ok());
     }
+}
+
+fn slot_secret(slot: u16) -> SecretKey {
+    let mut entropy = [7; 64];
+    entropy[..2].copy_from_slice(&slot.to_be_bytes());
+    SecretKey::from_entropy(&entropy).expect("fixed entropy makes a key")
+}
+
+fn slot_channel(slot: u16) -> ChannelId {
+    let mut bytes = [9; 31];
+    bytes[..2].copy_from_slice(&slot.to_be_bytes());
+    ChannelId::from_uid(&bytes)
+}
+
+/// A settlement of a full book: a voucher for every slot, with deltas of five bytes.
+///
+/// # Panics
+/// Never: the book is made to be settled.
+#[must_use]
+pub fn full_settlement(size: BookSize) -> SettleStatement {
+    let place = Place { ledger: ledger(), book: BookId::new(Tier::new(0), 7).expect("small") };
+    let open = |slot: u16| {
+        let key_x = field_from_word(&slot_secret(slot).public_key().x()).expect("below the order");
+        Operation::Open { slot, uid: slot_channel(slot), key_x, amount_nanos: 1 << 42 }
+    };
+    let slots = 0..size.slots();
+    let opens: Vec<Operation> = slots.clone().map(open).collect();
+    let book = RegisterStatement::new(place, &Book::empty(size), &opens).expect("requests that can be served").book_after;
+    let voucher = |slot: u16| {
+        let nanos = (1 << 39) + 0x1234_5678 * (u64::from(slot) + 1);
+        let (cumulative, bill_head) = (CumulativeAmount::from_nanos(nanos), BillHead::from_bytes([0xb1; 32]));
+        Some(
+            slot_secret(slot)
+                .sign(VoucherBody { channel: slot_channel(slot), lines_total: 1, cumulative, bill_head })
+                .expect("64 bits"),
+        )
+    };
+    let vouchers: Vec<_> = slots.map(voucher).collect();
+    SettleStatement::new(place, &book, &vouchers).expect("vouchers that settle")
 }

@@ -2,7 +2,7 @@
 //! key, a public beacon at the end, and a check of all of it that anyone can repeat.
 //!
 //! The files are those of snarkjs, so that a participant may use snarkjs or this crate for any step: powers of tau (`.ptau`), circuits
-//! (`.r1cs`) and parameters with the chain of contributions (`.zkey`).
+//! (`.r1cs`), witnesses (`.wtns`) and parameters with the chain of contributions (`.zkey`).
 //!
 //! Knows circuits, keys and files; knows no network, no chain and no node, and no part of a node knows this crate.
 //!
@@ -31,6 +31,7 @@ mod random;
 mod sections;
 mod transcript;
 mod verify;
+mod witness;
 
 pub use chain::{BEACON_BYTES_MAX, BEACON_ITERATIONS_LOG2, Beacon, CONTRIBUTIONS_MAX, NAME_BYTES_MAX};
 pub use contribute::{Contributed, Secret, beacon, contribute};
@@ -44,3 +45,4 @@ pub use powers::PowersPin;
 pub use r1cs::write_r1cs;
 pub use transcript::{ContributionKind, ContributionRecord, Transcript};
 pub use verify::Verified;
+pub use witness::write_witness;

@@ -11,7 +11,7 @@ use millstream_ceremony::{
     BadChain, Beacon, Blake2bHash, CeremonyError, ContributionKind, PowersPin, Reference, Secret, beacon, contribute,
 };
 use millstream_prover::{Blinding, KeyMismatch, KeyPins, ProductionKeys, Prover, ProverError};
-use millstream_types::Hash256;
+use millstream_types::{ChainId, Hash256};
 
 /// What makes a sound file unsound.
 type Change = &'static dyn Fn(&mut Vec<u8>);
@@ -40,8 +40,17 @@ fn a_ceremony_ends_in_a_pinned_key_that_proves_on_a_public_chain() {
     assert_eq!(verifier["words"], serde_json::json!(words));
     assert_eq!(verifier["key_hash"], keys.verifying_key().key_hash().to_string());
 
+    // What a ledger on a public chain is proved for with: the key that it verifies with, or none.
+    let (directory, ours) = (ceremony.file("keys"), keys.verifying_key().key_hash());
+    let on_public = |key, pins: &KeyPins| Prover::for_chain(ChainId::new(8_453), [(ceremony.circuit, key)], &directory, pins);
+    let other = Hash256::from_bytes([1; 32]);
+    let refused = on_public(other, &pins);
+    assert!(matches!(refused, Err(ProverError::ForeignKey { expected, .. }) if expected == other), "{refused:?}");
+    let refused = on_public(ours, &KeyPins::default());
+    assert!(matches!(refused, Err(ProverError::NotPinned { .. })), "{refused:?}");
+
     let statement = registration(1);
-    let prover = Prover::production([keys]);
+    let prover = on_public(ours, &pins).expect("the key that is pinned");
     let proof = prover.prove_register(&statement, &Blinding::from_os().expect("entropy")).expect("a proof");
     let verifying = prover.verifying_key(ceremony.circuit).expect("it has the key");
     assert!(verifying.verify(&statement.public.to_array(), &proof));
@@ -329,7 +338,7 @@ fn a_key_that_is_not_the_pinned_one_is_refused() {
     assert!(matches!(pinned(&|_| {}), Err(ProverError::KeyFile { .. })));
 }
 
-/// Development keys do not become production keys by being pinned.
+/// Development keys do not become production keys by being pinned, nor by being put into a file as a ceremony writes it.
 #[test]
 fn a_development_key_is_no_production_key() {
     let ceremony = ceremony();
@@ -338,13 +347,17 @@ fn a_development_key_is_no_production_key() {
     let entry = fs::read_dir(&directory).expect("a directory").map(|entry| entry.expect("readable").path());
     let file = entry.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "key")).expect("a key");
     let path = directory.join(ProductionKeys::file_name(ceremony.circuit, dev.circuit_digest()));
-    fs::copy(&file, &path).expect("copied");
-    let pin = millstream_prover::KeyPin {
-        circuit: ceremony.circuit,
-        circuit_digest: Hash256::from_bytes(*dev.circuit_digest()),
-        key_hash: dev.verifying_key().key_hash(),
-        file_hash: Hash256::from_bytes(blake3::hash(&fs::read(&path).expect("readable")).into()),
-    };
-    let refused = ProductionKeys::load(ceremony.circuit, &directory, &[pin].into_iter().collect()).map(|keys| keys.circuit());
-    assert!(matches!(refused, Err(ProverError::KeyFile { .. })), "{refused:?}");
+    let as_it_is = fs::read(&file).expect("readable");
+    let wrapped = [&b"millstream ceremony key v1\n\0\0\0\0\0"[..], &as_it_is[32..]].concat();
+    for bytes in [as_it_is, wrapped] {
+        fs::write(&path, &bytes).expect("writable");
+        let pin = millstream_prover::KeyPin {
+            circuit: ceremony.circuit,
+            circuit_digest: Hash256::from_bytes(*dev.circuit_digest()),
+            key_hash: dev.verifying_key().key_hash(),
+            file_hash: Hash256::from_bytes(blake3::hash(&bytes).into()),
+        };
+        let refused = ProductionKeys::load(ceremony.circuit, &directory, &[pin].into_iter().collect()).map(|keys| keys.circuit());
+        assert!(matches!(refused, Err(ProverError::InsecurePin { .. })), "{refused:?}");
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{by_number, ceremony, registration};
-use millstream_ceremony::write_r1cs;
+use millstream_ceremony::{write_r1cs, write_witness};
 use millstream_prover::{Blinding, KeyPins, ProductionKeys, Prover, snarkjs};
 
 /// snarkjs' own command line, which the contracts' tools bring.
@@ -100,4 +100,29 @@ fn it_verifies_our_proofs_and_refuses_wrong_ones() {
     other["pi_c"] = other["pi_a"].clone();
     let other = write("other.json", &other);
     assert!(!accepted(verify(&finished.verification_key, &public, &other)));
+}
+
+#[test]
+fn it_proves_with_our_witness() {
+    let ceremony = ceremony();
+    let [r1cs, witness, proof, public, key] =
+        ["witnessed.r1cs", "witness.wtns", "theirs-proof.json", "theirs-public.json", "theirs-key.json"].map(|name| ceremony.file(name));
+    write_r1cs(ceremony.reference.structure(), &r1cs).expect("written");
+    let statement = registration(1);
+    write_witness(&statement.witness(), &witness).expect("written");
+    succeeds(&[&"wtns", &"check", &r1cs, &witness], "WITNESS IS CORRECT");
+    succeeds(&[&"groth16", &"prove", &ceremony.last(), &witness, &proof, &public], "");
+    let theirs: serde_json::Value = serde_json::from_slice(&fs::read(&public).expect("readable")).expect("JSON");
+    assert_eq!(theirs, snarkjs::public(&statement.public.to_array()));
+    succeeds(&[&"zkey", &"export", &"verificationkey", &ceremony.last(), &key], "");
+    succeeds(&[&"groth16", &"verify", &key, &public, &proof], "OK!");
+
+    // A value that breaks a row.
+    let mut wrong = statement.witness();
+    let last = wrong.assignment.last_mut().expect("there are variables");
+    *last += ark_bn254::Fr::from(1u64);
+    let witness = ceremony.file("wrong.wtns");
+    write_witness(&wrong, &witness).expect("written");
+    let (succeeded, said) = run(&[&"wtns", &"check", &r1cs, &witness]);
+    assert!(!succeeded && !said.contains("WITNESS IS CORRECT"), "{said}");
 }

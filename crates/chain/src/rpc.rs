@@ -127,6 +127,14 @@ impl Rpc {
         C::abi_decode_returns(&answer).map_err(|error| ChainError::unrepresentable(operation, error))
     }
 
+    /// What a gas costs now, in wei, the tip included.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn gas_price(&self) -> Result<u128, ChainError> {
+        self.ask("eth_gasPrice", self.provider.get_gas_price()).await
+    }
+
     /// Whether there is a contract at the address.
     pub(crate) async fn has_code(&self, at: Address) -> Result<bool, ChainError> {
         self.has_code_at(at, BlockId::latest()).await

@@ -124,7 +124,8 @@ impl<'a> FreeSlots<'a> {
     /// A slot for an `open`, `opens_left` of which wait, this one included.
     fn take(&mut self, planned: &BTreeSet<BookId>, opens_left: usize) -> Option<(BookId, u16)> {
         let room = |book: &BookId| self.free.get(book).map(|slots| (*book, slots.len())).filter(|(_, room)| *room > 0);
-        let book = best_fit(planned.iter().filter_map(room), opens_left).or_else(|| best_fit(self.free.keys().filter_map(room), opens_left));
+        let book =
+            best_fit(planned.iter().filter_map(room), opens_left).or_else(|| best_fit(self.free.keys().filter_map(room), opens_left));
         let book = match book {
             Some(book) => book,
             None => self.new_book(opens_left)?,
@@ -147,7 +148,9 @@ impl<'a> FreeSlots<'a> {
 
 /// The book with the least room that holds so many channels; if there is none, the one with the most. Of equals the first.
 fn best_fit(books: impl Iterator<Item = (BookId, usize)>, channels: usize) -> Option<BookId> {
-    books.min_by_key(|(book, room)| (*room < channels, if *room < channels { usize::MAX - room } else { *room }, *book)).map(|(book, _)| book)
+    books
+        .min_by_key(|(book, room)| (*room < channels, if *room < channels { usize::MAX - room } else { *room }, *book))
+        .map(|(book, _)| book)
 }
 
 #[cfg(test)]
@@ -198,7 +201,8 @@ mod tests {
 
     #[test]
     fn openings_go_where_few_slots_idle() {
-        let books: [(BookId, &[u16]); 4] = [(book(1, 0), &[0]), (book(1, 1), &[0, 1, 2, 3, 4]), (book(1, 2), &[0, 1, 3, 4, 5]), (book(0, 0), &[])];
+        let books: [(BookId, &[u16]); 4] =
+            [(book(1, 0), &[0]), (book(1, 1), &[0, 1, 2, 3, 4]), (book(1, 2), &[0, 1, 3, 4, 5]), (book(0, 0), &[])];
         let check = |opens: u16, expected: &[(&str, u16)]| {
             let opens: Vec<_> = (10..10 + opens).map(|number| (Open, number, None)).collect();
             let expected: Vec<_> = expected.iter().map(|(book, slot)| ((*book).to_owned(), Some(*slot))).collect();

@@ -118,7 +118,9 @@ impl Row {
         let change = match flags {
             OUT => Change::Out(held),
             IN => Change::In(held),
-            _ if flags & Self::TOUCHED == 0 || flags & !(Self::TOUCHED | Self::OPEN | Self::CLOSE) != 0 => return Err(bad(RowField::Flags)),
+            _ if flags & Self::TOUCHED == 0 || flags & !(Self::TOUCHED | Self::OPEN | Self::CLOSE) != 0 => {
+                return Err(bad(RowField::Flags));
+            }
             _ => {
                 let opened_key = (flags & Self::OPEN != 0).then_some(key_x);
                 if opened_key.is_none() && key_x != Fr::ZERO {

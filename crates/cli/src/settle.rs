@@ -149,10 +149,10 @@ impl View for JobsView {
             return "no proof is under way".to_owned();
         }
         let rows = jobs.iter().map(|job| {
-            let (seconds, steps) = (format!("{:.1}", job.seconds), job.steps.to_string());
-            vec![job.id.to_string(), job.circuit.clone(), job.book.clone(), job.state.clone(), seconds, steps]
+            let step = job.step.as_ref().map_or_else(String::new, |step| format!("{step} ({} of {})", job.step_number, job.steps));
+            vec![job.id.to_string(), job.circuit.clone(), job.book.clone(), job.state.clone(), format!("{:.1}", job.seconds), step]
         });
-        columns(&["job", "circuit", "book", "state", "seconds", "steps"], &[0, 4, 5], rows)
+        columns(&["job", "circuit", "book", "state", "seconds", "step"], &[0, 4], rows)
     }
 }
 

@@ -69,3 +69,44 @@ async fn a_payer_leaves_when_the_node_is_dead() {
     let (status, _, error) = run(&net, "ledger rebuild --from-block 1000000");
     assert_ne!(status, 0, "{error}");
 }
+
+/// The last resort: nothing is served for so long that anyone may halt the ledger; then everybody leaves by Merkle paths.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_leaves_a_ledger_that_was_left_unserved() {
+    let mut net = Net::start().await;
+    let opening = net.open(&secret(1), 1, 3_000_000).await;
+    let connection = net.connect().await;
+    let mut payer = RawPayer::new(&connection, secret(1), net.dev.ledger.id(), opening.channel).await;
+    payer.attach().await;
+    payer.pay(&[750_000_000, 7]).await;
+    net.admin.settle_run().await.expect("settled");
+    net.dev.node.kill().expect("the node dies");
+    // In no book, and it never will be.
+    let queued = net.open(&secret(2), 2, 1_000_000).await;
+
+    let refusal = |arguments| {
+        let (status, _, error) = run(&net, arguments);
+        (status, error["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(refusal("ledger leave --halt"), (4, "not_halted".to_owned()));
+    net.dev.anvil.advance_secs(7 * 86_400 + 1).expect("advanced");
+    assert_eq!(refusal("ledger leave"), (3, "halt_not_wanted".to_owned()));
+
+    let balance = async || net.payer.balance().await.expect("a balance");
+    let before = balance().await;
+    let (status, left, error) = run(&net, "ledger leave --halt");
+    assert_eq!(status, 0, "{error}");
+    let of = |channel: millstream_types::ChannelId| {
+        let channel = channel.to_string();
+        let found = left.as_array().expect("a list").iter().find(|view| view["channel"] == channel);
+        found.unwrap_or_else(|| panic!("{channel} is not in {left}"))
+    };
+    let (booked, cancelled) = (of(opening.channel), of(queued.channel));
+    assert_eq!((&booked["state"], &booked["ended_by"], &booked["refunded"]), (&"left".into(), &"halt".into(), &"2249999993".into()));
+    assert_eq!((&cancelled["ended_by"], &cancelled["refunded"]), (&"cancelled".into(), &"1000000000".into()), "{cancelled}");
+    assert_eq!(balance().await, before + 2_249_999 + 1_000_000);
+    // There is nothing to take twice.
+    let (status, again, error) = run(&net, "ledger leave");
+    assert_eq!((status, &again), (0, &Value::Array(Vec::new())), "{error}");
+    assert_eq!(balance().await, before + 3_249_999);
+}

@@ -13,7 +13,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use millstream_chain::Ledger;
 use millstream_engine::{Channel, ChannelStatus, Engine, Input, Record, Table};
-use millstream_prover::{Job, JobState};
+use millstream_prover::{Job, JobState, ProofStep};
 use millstream_store::{KeyRange, Read};
 use millstream_types::{Amount, ChannelId, CumulativeAmount};
 use serde::{Deserialize, Serialize};
@@ -329,17 +329,30 @@ struct JobView {
     state: &'static str,
     /// For how long it has been proved.
     seconds: f64,
-    /// Long steps that were begun.
-    steps: u32,
+    /// The step that runs; none while it waits.
+    step: Option<String>,
+    /// Its number, from 1; 0 while it waits.
+    step_number: usize,
+    /// How many there are.
+    steps: usize,
 }
 
 impl From<Job> for JobView {
     fn from(job: Job) -> Self {
-        let (state, seconds, steps) = match job.state {
-            JobState::Waiting => ("waiting", 0.0, 0),
-            JobState::Proving { since, steps } => ("proving", since.as_secs_f64(), steps),
+        let (state, seconds, step) = match job.state {
+            JobState::Waiting => ("waiting", 0.0, None),
+            JobState::Proving { since, step } => ("proving", since.as_secs_f64(), Some(step)),
         };
-        Self { id: job.id, circuit: job.circuit.to_string(), book: job.book.to_string(), state, seconds, steps }
+        Self {
+            id: job.id,
+            circuit: job.circuit.to_string(),
+            book: job.book.to_string(),
+            state,
+            seconds,
+            step: step.map(|step| step.to_string()),
+            step_number: step.map_or(0, |step| step.index() + 1),
+            steps: ProofStep::ALL.len(),
+        }
     }
 }
 

@@ -96,6 +96,12 @@ pub struct SettlementSection {
     /// Nanos that a book must have to collect for the settlement at an interval to take it; one with a closing channel is taken in any
     /// case, and `millstream settle run` takes all.
     pub book_min_nanos: u64,
+    /// Nanos of the token that a whole coin of the chain is worth, by which gas is weighed at an interval; 0 does not weigh it.
+    pub coin_nanos: u64,
+    /// Percent of what a settlement at an interval collects that its gas may cost, where gas is weighed.
+    pub gas_percent_max: u8,
+    /// Nanos from which a book is settled at an interval whatever gas costs; 0 for no such bound.
+    pub book_risk_nanos_max: u64,
     /// Settlements within which moving channels together must save the gas that it costs; 0 moves nothing.
     pub compact_within_settlements: u32,
 }
@@ -142,7 +148,15 @@ impl Default for BillingSection {
 
 impl Default for SettlementSection {
     fn default() -> Self {
-        Self { interval_secs: 0, serve_at_percent: 25, book_min_nanos: 0, compact_within_settlements: 24 }
+        Self {
+            interval_secs: 0,
+            serve_at_percent: 25,
+            book_min_nanos: 0,
+            coin_nanos: 0,
+            gas_percent_max: 5,
+            book_risk_nanos_max: 0,
+            compact_within_settlements: 24,
+        }
     }
 }
 
@@ -196,6 +210,7 @@ impl NodeConfig {
         anyhow::ensure!(self.chain.confirmations > 0, "chain.confirmations counts from 1, the newest block");
         anyhow::ensure!(self.billing.epoch_frames_max > 0, "billing.epoch_frames_max must not be 0");
         anyhow::ensure!(self.settlement.serve_at_percent <= 90, "settlement.serve_at_percent must leave time to prove: at most 90");
+        anyhow::ensure!((1..=100).contains(&self.settlement.gas_percent_max), "settlement.gas_percent_max is 1 to 100");
         anyhow::ensure!(self.prover.jobs_max > 0, "prover.jobs_max must not be 0");
         anyhow::ensure!(self.prover.memory_mib_max >= 128, "prover.memory_mib_max is at least 128, what the smallest books take");
         anyhow::ensure!(self.chain.poll_millis >= 10, "chain.poll_millis is at least 10");

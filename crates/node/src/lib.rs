@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millstream_chain::{ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
+use millstream_chain::{ChainError, ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
 use millstream_prover::ServiceOptions;
 use millstream_store::{Backend, RocksStore, StoreOptions};
@@ -49,7 +49,7 @@ use crate::admin::Admin;
 use crate::core::{Core, CoreThread, SCHEMA, stopped};
 use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
-use crate::plan::Floor;
+use crate::plan::{Floor, GasTerms};
 use crate::prove::Proofs;
 use crate::session::Shared;
 use crate::settle::Settler;
@@ -304,7 +304,6 @@ async fn settle_when_due(
     let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
     // Often enough that the shortest window is not missed.
     let pause = Duration::from_millis((serve_after / 4).clamp(100, 10_000));
-    let floor = Floor(Amount::from_nanos(config.book_min_nanos));
     let mut settled_at = Instant::now();
     loop {
         tokio::select! {
@@ -317,11 +316,31 @@ async fn settle_when_due(
         let now = core::now().max(view.head_time());
         let queue_is_due = oldest.is_some_and(|at| now.millis_since(at) >= serve_after);
         let interval_is_over = config.interval_secs > 0 && settled_at.elapsed() >= Duration::from_secs(config.interval_secs);
+        if !(queue_is_due || interval_is_over) {
+            continue;
+        }
+        let floor = match floor(&ledger, &config).await {
+            Ok(floor) => floor,
+            Err(failure) => {
+                warn!(%failure, "the price of gas cannot be read: nothing is settled");
+                continue;
+            }
+        };
         // A failure was logged and counted; the next round tries again.
-        if (queue_is_due || interval_is_over) && settler.run(floor).await.is_ok() {
+        if settler.run(floor).await.is_ok() {
             settled_at = Instant::now();
         }
     }
+}
+
+/// What makes a book worth its place now.
+async fn floor(ledger: &Ledger, config: &SettlementSection) -> Result<Floor, ChainError> {
+    let gas = match config.coin_nanos {
+        0 => None,
+        coin_nanos => Some(GasTerms::new(ledger.rpc().gas_price().await?, coin_nanos, config.gas_percent_max)),
+    };
+    let risk_max = (config.book_risk_nanos_max > 0).then(|| Amount::from_nanos(config.book_risk_nanos_max));
+    Ok(Floor { least: Amount::from_nanos(config.book_min_nanos), gas, risk_max })
 }
 
 fn submitter_options(config: &NodeConfig) -> SubmitterOptions {

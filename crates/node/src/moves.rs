@@ -81,22 +81,23 @@ struct TierPlan {
 /// Empties the sparsest books, as many as gain the most.
 fn best_of_tier(mut books: Vec<Candidate>, within_settlements: u32) -> Option<TierPlan> {
     books.sort_by_key(|candidate| (candidate.channels, candidate.book));
-    (1..books.len()).filter_map(|sources| {
-        let (sparse, others) = books.split_at(sources);
-        let channels = sparse.iter().map(|candidate| candidate.channels).sum::<usize>();
-        let targets = fill(others, channels)?;
-        let filled = targets.iter().map(|slot| slot.book).collect::<BTreeSet<_>>().len();
-        let changed = sources + filled;
-        if channels > MOVE_CHANNELS_MAX || changed > MOVE_BOOKS_MAX {
-            return None;
-        }
-        // A few hundred channels and a few books: nowhere near 2^64.
-        let cost = MOVE_BASE_GAS + MOVE_BOOK_GAS * changed as u64 + MOVE_CHANNEL_GAS * channels as u64;
-        let gain = (SAVED_BOOK_GAS * sources as u64).saturating_mul(within_settlements.into()).checked_sub(cost)?;
-        Some(TierPlan { sources: sparse.iter().map(|candidate| candidate.book).collect(), targets, gain })
-    })
-    // Of equals the one that moves less, which comes first.
-    .reduce(|best, plan| if plan.gain > best.gain { plan } else { best })
+    (1..books.len())
+        .filter_map(|sources| {
+            let (sparse, others) = books.split_at(sources);
+            let channels = sparse.iter().map(|candidate| candidate.channels).sum::<usize>();
+            let targets = fill(others, channels)?;
+            let filled = targets.iter().map(|slot| slot.book).collect::<BTreeSet<_>>().len();
+            let changed = sources + filled;
+            if channels > MOVE_CHANNELS_MAX || changed > MOVE_BOOKS_MAX {
+                return None;
+            }
+            // A few hundred channels and a few books: nowhere near 2^64.
+            let cost = MOVE_BASE_GAS + MOVE_BOOK_GAS * changed as u64 + MOVE_CHANNEL_GAS * channels as u64;
+            let gain = (SAVED_BOOK_GAS * sources as u64).saturating_mul(within_settlements.into()).checked_sub(cost)?;
+            Some(TierPlan { sources: sparse.iter().map(|candidate| candidate.book).collect(), targets, gain })
+        })
+        // Of equals the one that moves less, which comes first.
+        .reduce(|best, plan| if plan.gain > best.gain { plan } else { best })
 }
 
 /// Free slots for so many channels, ascending: in the fullest book that has room for all that are left, or else in the one with the most room. `None` when
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn one_transaction_has_its_limits() {
-        let largest = |channels: u16| plan_with(&[(book(1, 0), 0, 300), (book(1, 1), 0, 300), (book(1, 2), 0, 300), (book(1, 3), 0, channels)]);
+        let largest =
+            |channels: u16| plan_with(&[(book(1, 0), 0, 300), (book(1, 1), 0, 300), (book(1, 2), 0, 300), (book(1, 3), 0, channels)]);
         assert_eq!((largest(256).len(), largest(257).len()), (256, 0));
         // Ten books of one channel each: seven go into one, the others wait for another pass.
         let many: Vec<_> = (0..10).map(|number| (book(0, number), 0, 1)).collect();

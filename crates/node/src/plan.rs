@@ -27,6 +27,12 @@ const SETTLE_BOOK_GAS: u64 = 280_000;
 /// Gas of a slot: eight bytes of calldata that are not zero, and their part of the polynomial.
 const SETTLE_SLOT_GAS: u64 = 160;
 
+/// What a `settle` costs besides its books, about, by which it is weighed: the transaction, and one check of proofs.
+const SETTLE_FIXED_GAS: u64 = 200_000;
+
+/// What a book besides others costs, about, by which it is weighed.
+const SETTLE_SHARE_GAS: u64 = 55_000;
+
 /// Bytes of calldata of one `settle`, at most.
 const SETTLE_BYTES_MAX: u64 = 110_000;
 
@@ -203,13 +209,53 @@ pub(crate) struct PlannedBook {
     closing_since: Option<Timestamp>,
 }
 
-/// The least that a book must collect to be worth a place in a settlement, in nanos.
+/// What makes a book worth a place in a settlement; a closing channel always does. Amounts in nanos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Floor(pub(crate) Amount);
+pub(crate) struct Floor {
+    /// The least that it must collect.
+    pub(crate) least: Amount,
+    /// What gas costs, where that is weighed.
+    pub(crate) gas: Option<GasTerms>,
+    /// From here on it is taken whatever gas costs: more must not rest on one book's vouchers.
+    pub(crate) risk_max: Option<Amount>,
+}
 
 impl Floor {
     /// Whatever there is.
-    pub(crate) const NONE: Self = Self(Amount::ZERO);
+    pub(crate) const NONE: Self = Self { least: Amount::ZERO, gas: None, risk_max: None };
+
+    /// Whether a book that collects so much is taken whatever it costs.
+    fn is_urgent(&self, book: &PlannedBook) -> bool {
+        book.closing_since.is_some() || self.risk_max.is_some_and(|max| book.total >= max)
+    }
+
+    /// Whether so much pays for so much gas.
+    fn pays(&self, total: Amount, gas: u64) -> bool {
+        self.gas.is_none_or(|terms| terms.pay(total, gas))
+    }
+}
+
+/// What gas costs, and what it may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GasTerms {
+    /// Nanos of the token that 10^9 gas cost.
+    nanos_per_giga_gas: u128,
+    /// The part of what is collected that gas may take, in percent; at least 1.
+    percent_max: u8,
+}
+
+impl GasTerms {
+    /// At a price of gas in wei, and nanos of the token that a whole coin of the chain is worth. What does not fit is too much for any book.
+    pub(crate) fn new(wei_per_gas: u128, coin_nanos: u64, percent_max: u8) -> Self {
+        // 10^9 gas at 1 wei are 10^-9 coins.
+        let nanos_per_giga_gas = wei_per_gas.saturating_mul(u128::from(coin_nanos)).div_ceil(1_000_000_000);
+        Self { nanos_per_giga_gas, percent_max: percent_max.max(1) }
+    }
+
+    fn pay(self, total: Amount, gas: u64) -> bool {
+        let cost = self.nanos_per_giga_gas.saturating_mul(u128::from(gas)).div_ceil(1_000_000_000);
+        total.units().saturating_mul(u128::from(self.percent_max)) / 100 >= cost
+    }
 }
 
 /// A `settle` transaction to be.
@@ -264,8 +310,9 @@ fn queued(view: &View, request: &Request) -> QueuedRequest {
 }
 
 /// What the next `settle` collects, of the books that are not in `done`: those with closing channels first, the one asked for longest ago
-/// before the others, since the ledger's deadline runs; then those with the most at risk. As many as one transaction holds; those that
-/// collect less than the floor are left out unless a channel of theirs is closing.
+/// before the others, since the ledger's deadline runs; then those with the most at risk for their gas. As many as one transaction holds; those
+/// that are not worth it by the floor are left out unless a channel of theirs is closing, and so are all that are not urgent when together
+/// they do not pay for a transaction.
 pub(crate) fn plan_settle(view: &View, sizes: &[u16], done: &BTreeSet<BookId>, floor: Floor) -> SettlePlan {
     let mut plan = SettlePlan::default();
     let mut asked: BTreeMap<ChannelId, Timestamp> = BTreeMap::new();
@@ -290,13 +337,23 @@ pub(crate) fn plan_settle(view: &View, sizes: &[u16], done: &BTreeSet<BookId>, f
                 Some(_) | None => plan.waiting.push(Waiting { channel: *id, reason: "a top-up has to be registered first" }),
             }
         }
-        if !planned.vouchers.is_empty() && (planned.closing_since.is_some() || planned.total >= floor.0) {
+        let is_worth_it = || planned.total >= floor.least && floor.pays(planned.total, share_of_gas(*book, sizes));
+        if !planned.vouchers.is_empty() && (floor.is_urgent(&planned) || is_worth_it()) {
             plan.books.push(planned);
         }
     }
     // `None` is before `Some`, so what has no deadline is told apart first.
-    plan.books.sort_by_key(|book| (book.closing_since.is_none(), book.closing_since, Reverse(book.total), book.book));
+    let worth = |book: &PlannedBook| book.total.units().saturating_mul(1_000_000) / u128::from(share_of_gas(book.book, sizes));
+    plan.books.sort_by_key(|book| (book.closing_since.is_none(), book.closing_since, Reverse(worth(book)), book.book));
     plan.books.truncate(fitting(&plan.books, sizes));
+    if !plan.books.iter().any(|book| floor.is_urgent(book)) {
+        let gas = plan.books.iter().map(|book| share_of_gas(book.book, sizes)).sum::<u64>() + SETTLE_FIXED_GAS;
+        // At most as many amounts of 96 bits as a transaction has books.
+        let total = Amount::from_units(plan.books.iter().map(|book| book.total.units()).sum());
+        if !floor.pays(total, gas) {
+            plan.books.clear();
+        }
+    }
     let unbooked = view.channels.values().filter(|channel| channel.book.is_none() && !channel.unsettled().is_zero());
     plan.waiting
         .extend(unbooked.map(|channel| Waiting { channel: channel.id, reason: "the channel has to be registered first" }));
@@ -305,11 +362,20 @@ pub(crate) fn plan_settle(view: &View, sizes: &[u16], done: &BTreeSet<BookId>, f
     plan
 }
 
+fn slots_of(book: BookId, sizes: &[u16]) -> u64 {
+    sizes.get(usize::from(book.tier().index())).copied().map_or(0, u64::from)
+}
+
+/// What a book adds to the gas of a settlement, about.
+fn share_of_gas(book: BookId, sizes: &[u16]) -> u64 {
+    SETTLE_SHARE_GAS + slots_of(book, sizes) * SETTLE_SLOT_GAS
+}
+
 /// How many of the first books fit one transaction.
 fn fitting(books: &[PlannedBook], sizes: &[u16]) -> usize {
     let (mut gas, mut bytes) = (0, 0);
     let fits = |planned: &&PlannedBook| {
-        let slots = sizes.get(usize::from(planned.book.tier().index())).copied().map_or(0, u64::from);
+        let slots = slots_of(planned.book, sizes);
         gas += SETTLE_BOOK_GAS + slots * SETTLE_SLOT_GAS;
         bytes += SETTLE_BOOK_BYTES + slots * SETTLE_SLOT_BYTES;
         gas <= SETTLE_GAS_MAX && bytes <= SETTLE_BYTES_MAX
@@ -443,7 +509,7 @@ mod tests {
         view.queue = vec![(0, close(3, 7)), (1, close(5, 9))];
         let order = |floor: u64, done: &[u32]| {
             let done = done.iter().map(|number| book(*number)).collect();
-            let plan = plan_settle(&view, &[4], &done, Floor(Amount::from_nanos(floor)));
+            let plan = plan_settle(&view, &[4], &done, Floor { least: Amount::from_nanos(floor), ..Floor::NONE });
             plan.books.iter().map(|planned| planned.book.number()).collect::<Vec<_>>()
         };
         assert_eq!(order(0, &[]), [2, 4, 1, 3, 0]);
@@ -451,6 +517,55 @@ mod tests {
         assert_eq!(order(5, &[2, 1]), [4, 3]);
         let plan = plan_settle(&view, &[4], &BTreeSet::new(), Floor::NONE);
         assert_eq!((plan.books[0].closing.clone(), plan.books[2].closing.clone()), (BTreeSet::from([1]), BTreeSet::new()));
+    }
+
+    /// Books of 4 slots in tier 0 and of 384 in tier 1, with so many nanos to collect.
+    fn valued(books: &[(u8, u64)]) -> View {
+        let mut view = view(&[], &[]);
+        for (index, (tier, unsettled)) in (0..).zip(books) {
+            let (id, book) = (u8::try_from(index).expect("few") + 1, BookId::new(Tier::new(*tier), index).expect("small"));
+            view.channels.insert(channel(id), planned(id, u64::MAX, 0, *unsettled, Some(book)));
+            view.books.entry(book).or_default().insert(0, channel(id));
+        }
+        view
+    }
+
+    #[test]
+    fn gas_is_weighed_against_what_is_collected() {
+        let sizes = [4, 384];
+        // A gas costs 1,000 nanos; a tenth may go.
+        let terms = GasTerms::new(1_000_000_000, 1_000_000_000_000, 10);
+        let taken = |floor: Floor, books: &[(u8, u64)]| {
+            let plan = plan_settle(&valued(books), &sizes, &BTreeSet::new(), floor);
+            plan.books.iter().map(|planned| planned.book.number()).collect::<Vec<_>>()
+        };
+        let weighed = Floor { gas: Some(terms), ..Floor::NONE };
+        let small = (SETTLE_SHARE_GAS + 4 * SETTLE_SLOT_GAS) * 10_000;
+        let (alone, rich) = (small + SETTLE_FIXED_GAS * 10_000, 100 * small);
+        // A book pays for itself, and if there is no other, for the transaction as well.
+        assert_eq!(taken(weighed, &[(0, alone)]), [0]);
+        assert_eq!(taken(weighed, &[(0, alone - 1)]), Vec::<u32>::new());
+        assert_eq!(taken(weighed, &[(0, small), (0, rich), (0, small - 1)]), [1, 0]);
+        // The same value in a larger book is worth less.
+        assert_eq!(taken(weighed, &[(1, rich), (0, rich)]), [1, 0]);
+        // Too much at risk, or gas that is not weighed.
+        assert_eq!(taken(Floor { risk_max: Some(Amount::from_nanos(7)), ..weighed }, &[(0, 7), (0, 6)]), [0]);
+        assert_eq!(taken(Floor::NONE, &[(0, 7), (0, 6)]), [0, 1]);
+        // Gas beyond any price.
+        let absurd = GasTerms::new(u128::MAX, u64::MAX, 100);
+        assert_eq!(taken(Floor { gas: Some(absurd), ..Floor::NONE }, &[(0, u64::MAX)]), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_closing_book_is_taken_whatever_gas_costs() {
+        let mut view = valued(&[(0, 5), (0, 6)]);
+        view.queue = vec![(
+            0,
+            Request { kind: RequestKind::Close, channel: channel(1), amount: Amount::ZERO, requested_at: Timestamp::from_millis(1) },
+        )];
+        let floor = Floor { gas: Some(GasTerms::new(1_000_000_000, 1_000_000_000_000, 10)), ..Floor::NONE };
+        let plan = plan_settle(&view, &[4], &BTreeSet::new(), floor);
+        assert_eq!(plan.books.iter().map(|planned| planned.book.number()).collect::<Vec<_>>(), [0]);
     }
 
     #[test]

@@ -15,8 +15,7 @@ use anyhow::Context;
 use millstream_chain::{Ledger, ProofWords, TierConfig};
 use millstream_circuit::{BookSize, PublicInputs, RegisterStatement, SettleStatement, field_to_word};
 use millstream_prover::{
-    CircuitId, CircuitKind, InsecureDevKeys, Job, KeyPins, ProductionKeys, Proof, Prover, ProverError, ProverService, ServiceOptions,
-    refuse_public_chain,
+    CircuitId, CircuitKind, Job, KeyPins, Proof, Prover, ProverError, ProverService, ServiceOptions, refuse_public_chain,
 };
 use millstream_types::{BookId, ChainId, ChannelId, Hash256, LedgerId};
 use millstream_voucher::{SignedVoucher, VOUCHER_BYTES};
@@ -137,6 +136,7 @@ impl Proofs {
             Statement::Settle(statement) => service.settle(statement).await,
             Statement::Register(statement) => service.register(statement).await,
         };
+        self.metrics.lane_failures.set(i64::try_from(service.prover().lane_failures()).unwrap_or(i64::MAX));
         let words_of_proof = proof?.words();
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.prove_seconds.observe(seconds);
@@ -177,7 +177,8 @@ pub(crate) fn require_keys(chain: ChainId, tiers: &[TierConfig]) -> anyhow::Resu
     circuits_of(tiers)?.into_iter().try_for_each(|(circuit, expected)| {
         let pin = KeyPins::committed().of(circuit).ok_or(ProverError::NotPinned { circuit });
         let pin = pin.with_context(|| format!("chain {chain} is public, and takes keys from a ceremony only"))?;
-        same_key(circuit, expected, pin.key_hash)
+        let ours = pin.key_hash;
+        if ours == expected { Ok(()) } else { Err(ProverError::ForeignKey { circuit, expected, ours }.into()) }
     })
 }
 
@@ -191,33 +192,9 @@ fn circuits_of(tiers: &[TierConfig]) -> anyhow::Result<Vec<(CircuitId, Hash256)>
     Ok(circuits)
 }
 
-fn same_key(circuit: CircuitId, expected: Hash256, ours: Hash256) -> anyhow::Result<()> {
-    anyhow::ensure!(ours == expected, "the ledger verifies {circuit} with the key {expected}; ours is {ours}");
-    Ok(())
-}
-
-/// Loads the keys of every tier, and compares them with the ledger's verifiers: on a development chain development keys, which are made
-/// when they are not there, on a public one the pinned keys.
+/// The prover of every tier's circuits, with the keys that the ledger verifies with.
 fn load_prover(ledger: LedgerId, tiers: &[TierConfig], directory: &Path) -> anyhow::Result<Prover> {
-    let circuits = circuits_of(tiers)?;
-    if refuse_public_chain(ledger.chain).is_err() {
-        let load = |(circuit, expected)| {
-            let key = ProductionKeys::load(circuit, directory, KeyPins::committed())?;
-            same_key(circuit, expected, key.verifying_key().key_hash())?;
-            Ok(key)
-        };
-        let keys = circuits.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
-        info!(circuits = keys.len(), "pinned production keys loaded");
-        return Ok(Prover::production(keys));
-    }
-    let load = |(circuit, expected)| {
-        let key = InsecureDevKeys::load_or_generate(circuit, directory)?;
-        same_key(circuit, expected, key.verifying_key().key_hash())?;
-        Ok(key)
-    };
-    let keys = circuits.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
-    info!(circuits = keys.len(), "insecure development keys loaded");
-    Ok(Prover::insecure_dev(keys))
+    Ok(Prover::for_chain(ledger.chain, circuits_of(tiers)?, directory, KeyPins::committed())?)
 }
 
 /// A finished proof, with what it takes to make its statement again.

@@ -1,6 +1,6 @@
 //! What takes the time of a proof, behind one trait: in lanes where the processor has them, by arkworks everywhere.
 
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 
 use ark_bn254::{Bn254, G1Projective, G2Projective};
 use ark_groth16::ProvingKey;
@@ -32,6 +32,53 @@ pub(crate) struct Sums {
     pub(crate) c: G1Projective,
 }
 
+/// A long step of a proof, in the order in which they are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProofStep {
+    /// The values of the circuit's variables.
+    Witness,
+    /// The quotient polynomial.
+    Quotient,
+    /// The sum in C, over the quotient and the private variables.
+    SumC,
+    /// The sum in A.
+    SumA,
+    /// The sum in B, in G1.
+    SumBG1,
+    /// The sum in B, in G2.
+    SumBG2,
+    /// Verifying the proof.
+    Check,
+}
+
+impl ProofStep {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [Self::Witness, Self::Quotient, Self::SumC, Self::SumA, Self::SumBG1, Self::SumBG2, Self::Check];
+
+    /// Its place in [`Self::ALL`], from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().take_while(|step| **step != self).count()
+    }
+}
+
+impl fmt::Display for ProofStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Witness => "witness",
+            Self::Quotient => "quotient",
+            Self::SumC => "sum_c",
+            Self::SumA => "sum_a",
+            Self::SumBG1 => "sum_b_g1",
+            Self::SumBG2 => "sum_b_g2",
+            Self::Check => "check",
+        })
+    }
+}
+
+/// Asked before each step, which it is told: whether the proof is still wanted.
+pub type Wanted<'a> = &'a dyn Fn(ProofStep) -> bool;
+
 /// A proving key, ready for an arithmetic.
 pub(crate) trait PreparedKey: Debug + Send + Sync {
     /// For logs.
@@ -40,10 +87,10 @@ pub(crate) trait PreparedKey: Debug + Send + Sync {
     /// The memory that it takes beside the proving key, in bytes.
     fn bytes(&self) -> usize;
 
-    /// The sums of a witness. `wanted` is asked between the long steps; the answer is `None` once it says no.
+    /// The sums of a witness, in the steps from [`ProofStep::Quotient`] to [`ProofStep::SumBG2`]. The answer is `None` once `wanted` says no.
     ///
     /// The witness is of the key's circuit: as many variables, and a domain of the same size.
-    fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums>;
+    fn sums(&self, witness: Witness, wanted: Wanted<'_>) -> Option<Sums>;
 }
 
 /// The key in lanes, where there are any and it has the size for them.

@@ -8,7 +8,7 @@ use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 use millstream_circuit::Witness;
 use rayon::prelude::*;
 
-use crate::arithmetic::{PreparedKey, Sums};
+use crate::arithmetic::{PreparedKey, ProofStep, Sums, Wanted};
 use crate::setup::{INSTANCE, domain_size};
 
 /// A proving key as it is.
@@ -24,28 +24,28 @@ impl PreparedKey for ArkKey<'_> {
         0
     }
 
-    fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums> {
+    fn sums(&self, witness: Witness, wanted: Wanted<'_>) -> Option<Sums> {
         let Self(key) = self;
         let integers = |values: &[Fr]| -> Vec<BigInt<4>> { values.par_iter().map(|value| value.into_bigint()).collect() };
-        let step = || wanted().then_some(());
+        let step = |step| wanted(step).then_some(());
         let Witness { assignment, mut a, b } = witness;
 
-        step()?;
+        step(ProofStep::Quotient)?;
         let points = domain_size(a.len());
         // The rows after the circuit's: each instance variable is itself, times nothing.
         a.extend_from_slice(&assignment[..INSTANCE]);
         let assignment = integers(&assignment);
         let quotient = integers(&quotient(a, b, points));
-        step()?;
+        step(ProofStep::SumC)?;
         let h: G1Projective = G1Projective::msm_bigint(&key.h_query, &quotient[..key.h_query.len()]);
         drop(quotient);
-        step()?;
+        step(ProofStep::SumC)?;
         let l: G1Projective = G1Projective::msm_bigint(&key.l_query, &assignment[INSTANCE..]);
-        step()?;
+        step(ProofStep::SumA)?;
         let a = G1Projective::msm_bigint(&key.a_query, &assignment);
-        step()?;
+        step(ProofStep::SumBG1)?;
         let b_g1 = G1Projective::msm_bigint(&key.b_g1_query, &assignment);
-        step()?;
+        step(ProofStep::SumBG2)?;
         let b_g2 = G2Projective::msm_bigint(&key.b_g2_query, &assignment);
         Some(Sums { a, b_g1, b_g2, c: h + l })
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ark_bn254::Bn254;
 use ark_groth16::ProvingKey;
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Validate};
+use millstream_circuit::Structure;
 use millstream_types::{ChainId, Hash256};
 
 use crate::circuit_id::CircuitId;
@@ -50,8 +51,12 @@ pub fn default_keys_dir() -> Result<PathBuf, ProverError> {
 /// # Errors
 /// [`ProverError::Degenerate`]; see [`InsecureDevKeys::generate`].
 pub fn insecure_dev_key_hash(circuit: CircuitId) -> Result<Hash256, ProverError> {
-    let structure = circuit.structure();
-    let key = verifying_key(&structure, &ToxicWaste::insecure_dev(&structure.digest()));
+    insecure_key_hash(circuit, &circuit.structure())
+}
+
+/// As [`insecure_dev_key_hash`], with the circuit's structure at hand.
+pub(crate) fn insecure_key_hash(circuit: CircuitId, structure: &Structure) -> Result<Hash256, ProverError> {
+    let key = verifying_key(structure, &ToxicWaste::insecure_dev(&structure.digest()));
     VerifyingKey::new(&key).map(|key| key.key_hash()).map_err(|reason| ProverError::Degenerate { circuit, reason })
 }
 

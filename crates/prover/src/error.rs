@@ -43,6 +43,22 @@ pub enum ProverError {
         /// The hash here.
         found: Hash256,
     },
+    /// Rejection: the ledger verifies with another key than there is here.
+    #[error("the ledger verifies {circuit} with the key {expected}; ours is {ours}")]
+    ForeignKey {
+        /// The circuit.
+        circuit: CircuitId,
+        /// The ledger's key.
+        expected: Hash256,
+        /// Ours.
+        ours: Hash256,
+    },
+    /// Rejection: the pinned key is the development key of this circuit, whose secrets everybody knows (spec L-23).
+    #[error("the pinned key of {circuit} is the insecure development key: anyone can forge proofs with it")]
+    InsecurePin {
+        /// The circuit.
+        circuit: CircuitId,
+    },
     /// Rejection: the verifying key proves nothing.
     #[error("the verifying key of {circuit} is degenerate")]
     Degenerate {

@@ -6,7 +6,7 @@ use ark_ff::PrimeField;
 use ark_groth16::ProvingKey;
 use millstream_circuit::Witness;
 
-use crate::arithmetic::PreparedKey;
+use crate::arithmetic::{PreparedKey, Wanted};
 use crate::error::ProverError;
 use crate::proof::Proof;
 
@@ -37,7 +37,7 @@ impl Blinding {
     }
 }
 
-/// Proves with a prepared key. `wanted` is asked between the long steps; the answer is `None` once it says no.
+/// Proves with a prepared key. The answer is `None` once `wanted` says no.
 ///
 /// `prepared` is `key`, which is for the witness's circuit: as many variables, and a domain of the same size. A witness that does not
 /// satisfy the circuit gives a proof that does not verify.
@@ -46,7 +46,7 @@ pub(crate) fn prove(
     key: &ProvingKey<Bn254>,
     witness: Witness,
     blinding: &Blinding,
-    wanted: &dyn Fn() -> bool,
+    wanted: Wanted<'_>,
 ) -> Option<Proof> {
     let Blinding { r, s } = *blinding;
     let sums = prepared.sums(witness, wanted)?;
@@ -114,7 +114,7 @@ mod tests {
                 &witness.assignment,
             );
             for arithmetic in arithmetics(&key) {
-                let ours = prove(&*arithmetic, &key, witness.clone(), &blinding, &|| true).expect("wanted");
+                let ours = prove(&*arithmetic, &key, witness.clone(), &blinding, &|_| true).expect("wanted");
                 assert_eq!(theirs.as_ref(), Ok(ours.as_ark()), "{arithmetic:?}");
                 let prepared = ark_groth16::prepare_verifying_key(&key.vk);
                 assert_eq!(Groth16::<Bn254>::verify_proof(&prepared, ours.as_ark(), &public.to_array()), Ok(true));
@@ -132,9 +132,9 @@ mod tests {
                 |count: usize, step: usize| -> Vec<Fr> { (0..count).map(|index| edges[(index / step + turn) % edges.len()]).collect() };
             let Witness { assignment, a, b } = &witness;
             let witness = Witness { assignment: values(assignment.len(), 1 << (4 * turn)), a: values(a.len(), 1), b: values(b.len(), 3) };
-            let expected = ArkKey(&key).sums(witness.clone(), &|| true).expect("wanted");
+            let expected = ArkKey(&key).sums(witness.clone(), &|_| true).expect("wanted");
             for arithmetic in arithmetics(&key) {
-                assert_eq!(arithmetic.sums(witness.clone(), &|| true), Some(expected), "{arithmetic:?}");
+                assert_eq!(arithmetic.sums(witness.clone(), &|_| true), Some(expected), "{arithmetic:?}");
             }
         }
     }
@@ -145,7 +145,7 @@ mod tests {
         let blinding = Blinding::from_entropy(&[5; 128]);
         for arithmetic in arithmetics(&key) {
             let asked = core::cell::Cell::new(0u32);
-            let counted = || {
+            let counted = |_| {
                 asked.set(asked.get() + 1);
                 true
             };
@@ -153,7 +153,7 @@ mod tests {
             assert!(asked.get() >= 5, "{arithmetic:?} has five steps");
             for steps in 0..asked.get() {
                 let left = core::cell::Cell::new(steps);
-                let wanted = || left.replace(left.get().saturating_sub(1)) > 0;
+                let wanted = |_| left.replace(left.get().saturating_sub(1)) > 0;
                 assert!(prove(&*arithmetic, &key, witness.clone(), &blinding, &wanted).is_none(), "after {steps} steps of {arithmetic:?}");
             }
         }

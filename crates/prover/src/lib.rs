@@ -25,7 +25,7 @@ mod setup;
 pub mod snarkjs;
 mod verifying_key;
 
-pub use arithmetic::Arithmetic;
+pub use arithmetic::{Arithmetic, ProofStep, Wanted};
 pub use circuit_id::{CircuitId, CircuitIdError, CircuitKind};
 pub use dev_keys::{InsecureDevKeys, KEYS_DIR_VARIABLE, default_keys_dir, insecure_dev_key_hash, refuse_public_chain};
 pub use error::{DegenerateKey, KeyMismatch, ProofWordsError, ProverError};

@@ -14,6 +14,7 @@ use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Validate
 use millstream_types::Hash256;
 
 use crate::circuit_id::CircuitId;
+use crate::dev_keys::insecure_key_hash;
 use crate::error::{KeyMismatch, ProverError};
 use crate::key_pins::{KeyPin, KeyPins};
 use crate::verifying_key::VerifyingKey;
@@ -51,16 +52,20 @@ impl ProductionKeys {
     ///
     /// # Errors
     /// [`ProverError::NotPinned`]; [`ProverError::KeyFile`]; [`ProverError::KeyMismatch`] when the circuit, the file or the key is not what
-    /// is pinned; [`ProverError::Degenerate`].
+    /// is pinned; [`ProverError::InsecurePin`] when what is pinned is the development key; [`ProverError::Degenerate`].
     pub fn load(circuit: CircuitId, directory: &Path, pins: &KeyPins) -> Result<Self, ProverError> {
         let pin = pins.of(circuit).ok_or(ProverError::NotPinned { circuit })?;
-        let circuit_digest = circuit.structure().digest();
+        let structure = circuit.structure();
+        let circuit_digest = structure.digest();
         let path = directory.join(Self::file_name(circuit, &circuit_digest));
         let mismatch = |what, expected: Hash256, found: Hash256| {
             let path = path.clone();
             if expected == found { Ok(()) } else { Err(ProverError::KeyMismatch { circuit, path, what, expected, found }) }
         };
         mismatch(KeyMismatch::Circuit, pin.circuit_digest, Hash256::from_bytes(circuit_digest))?;
+        if pin.key_hash == insecure_key_hash(circuit, &structure)? {
+            return Err(ProverError::InsecurePin { circuit });
+        }
         let at = |source| ProverError::KeyFile { path: path.clone(), source };
         let mut file = File::open(&path).map_err(at)?;
         // Hashed before it is parsed: no length in a foreign file is believed.

@@ -1,20 +1,22 @@
 //! Statements in, checked proofs out.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ark_bn254::Bn254;
 use ark_groth16::ProvingKey;
 use millstream_circuit::{PublicInputs, RegisterStatement, SettleStatement, Witness};
-use millstream_types::ChainId;
+use millstream_types::{ChainId, Hash256};
 
-use crate::arithmetic::{Arithmetic, PreparedKey, in_lanes};
+use crate::arithmetic::{Arithmetic, PreparedKey, ProofStep, Wanted, in_lanes};
 use crate::ark::ArkKey;
 use crate::circuit_id::CircuitId;
 use crate::dev_keys::{InsecureDevKeys, refuse_public_chain};
 use crate::error::ProverError;
 use crate::groth16::{self, Blinding};
+use crate::key_pins::KeyPins;
 use crate::production_keys::ProductionKeys;
 use crate::proof::Proof;
 use crate::verifying_key::VerifyingKey;
@@ -92,6 +94,32 @@ impl Prover {
         Self::with(keys.into_iter().map(Keys::Production), Arithmetic::Fastest)
     }
 
+    /// The prover of a ledger's circuits, given with the hashes of the keys that the ledger verifies them with. On a development chain it has
+    /// development keys, which are made in `directory` when they are not there; on every other one the pinned keys, which have to be there.
+    ///
+    /// # Errors
+    /// As [`InsecureDevKeys::load_or_generate`] or [`ProductionKeys::load`]; [`ProverError::ForeignKey`].
+    pub fn for_chain(
+        chain: ChainId,
+        circuits: impl IntoIterator<Item = (CircuitId, Hash256)>,
+        directory: &Path,
+        pins: &KeyPins,
+    ) -> Result<Self, ProverError> {
+        let is_public = refuse_public_chain(chain).is_err();
+        let load = |(circuit, expected): (CircuitId, Hash256)| {
+            let keys = if is_public {
+                Keys::Production(ProductionKeys::load(circuit, directory, pins)?)
+            } else {
+                Keys::InsecureDev(InsecureDevKeys::load_or_generate(circuit, directory)?)
+            };
+            let ours = keys.verifying_key().key_hash();
+            if ours == expected { Ok(keys) } else { Err(ProverError::ForeignKey { circuit, expected, ours }) }
+        };
+        let keys = circuits.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        tracing::info!(circuits = keys.len(), insecure = !is_public, "proving keys loaded");
+        Ok(Self::with(keys.into_iter(), Arithmetic::Fastest))
+    }
+
     /// Preparing the keys for lanes takes a second for the largest.
     fn with(keys: impl Iterator<Item = Keys>, arithmetic: Arithmetic) -> Self {
         let prepared = |keys: Keys| {
@@ -146,7 +174,7 @@ impl Prover {
     /// # Errors
     /// [`ProverError::PublicChain`], [`ProverError::NoKeys`], [`ProverError::Shape`], [`ProverError::SelfCheck`], in this order.
     pub fn prove_settle(&self, statement: &SettleStatement, blinding: &Blinding) -> Result<Proof, ProverError> {
-        self.prove_settle_while(statement, blinding, &|| true)
+        self.prove_settle_while(statement, blinding, &|_| true)
     }
 
     /// Proves a registration in one book.
@@ -154,19 +182,15 @@ impl Prover {
     /// # Errors
     /// As [`Self::prove_settle`].
     pub fn prove_register(&self, statement: &RegisterStatement, blinding: &Blinding) -> Result<Proof, ProverError> {
-        self.prove_register_while(statement, blinding, &|| true)
+        self.prove_register_while(statement, blinding, &|_| true)
     }
 
-    /// As [`Self::prove_settle`], but gives up between steps, within a fraction of the whole time, once `wanted` says no.
+    /// As [`Self::prove_settle`], but gives up between steps, within a fraction of the whole time, once `wanted` says no. Where lanes made a
+    /// wrong proof, the steps begin again.
     ///
     /// # Errors
     /// As [`Self::prove_settle`], and [`ProverError::Cancelled`].
-    pub fn prove_settle_while(
-        &self,
-        statement: &SettleStatement,
-        blinding: &Blinding,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Proof, ProverError> {
+    pub fn prove_settle_while(&self, statement: &SettleStatement, blinding: &Blinding, wanted: Wanted<'_>) -> Result<Proof, ProverError> {
         let circuit = CircuitId::settle(statement.book_after.size());
         let circuit = self.circuit(circuit, statement.place.ledger.chain)?;
         self.prove(circuit, &|| statement.witness(), statement.public, blinding, wanted)
@@ -180,7 +204,7 @@ impl Prover {
         &self,
         statement: &RegisterStatement,
         blinding: &Blinding,
-        wanted: &dyn Fn() -> bool,
+        wanted: Wanted<'_>,
     ) -> Result<Proof, ProverError> {
         let circuit = CircuitId::register(statement.book_after.size());
         let circuit = self.circuit(circuit, statement.place.ledger.chain)?;
@@ -202,18 +226,18 @@ impl Prover {
         witness: &dyn Fn() -> Witness,
         public: PublicInputs,
         blinding: &Blinding,
-        wanted: &dyn Fn() -> bool,
+        wanted: Wanted<'_>,
     ) -> Result<Proof, ProverError> {
         let lanes = circuit.lanes.as_deref().filter(|_| self.lane_failures() == 0);
         let Some(lanes) = lanes else {
-            return circuit.prove(&ArkKey(circuit.keys.proving_key()), witness(), public, blinding, wanted);
+            return circuit.prove(&ArkKey(circuit.keys.proving_key()), witness, public, blinding, wanted);
         };
-        let answer = circuit.prove(lanes, witness(), public, blinding, wanted);
+        let answer = circuit.prove(lanes, witness, public, blinding, wanted);
         if !matches!(answer, Err(ProverError::SelfCheck { .. })) {
             return answer;
         }
         // Either the statement is wrong or the lanes are.
-        let proof = circuit.prove(&ArkKey(circuit.keys.proving_key()), witness(), public, blinding, wanted)?;
+        let proof = circuit.prove(&ArkKey(circuit.keys.proving_key()), witness, public, blinding, wanted)?;
         self.lane_failures.fetch_add(1, Ordering::Relaxed);
         tracing::error!(circuit = %circuit.keys.circuit(), "lanes made a wrong proof: from now on arkworks makes them");
         Ok(proof)
@@ -225,18 +249,22 @@ impl Circuit {
     fn prove(
         &self,
         prepared: &dyn PreparedKey,
-        witness: Witness,
+        witness: &dyn Fn() -> Witness,
         public: PublicInputs,
         blinding: &Blinding,
-        wanted: &dyn Fn() -> bool,
+        wanted: Wanted<'_>,
     ) -> Result<Proof, ProverError> {
         let circuit = self.keys.circuit();
         let key = self.keys.proving_key();
+        let step = |step| if wanted(step) { Ok(()) } else { Err(ProverError::Cancelled) };
+        step(ProofStep::Witness)?;
+        let witness = witness();
         let (key_variables, witness_variables) = (key.a_query.len(), witness.assignment.len());
         if key_variables != witness_variables || key.h_query.len() + 1 != crate::setup::domain_size(witness.a.len()) {
             return Err(ProverError::Shape { circuit, key_variables, witness_variables });
         }
         let proof = groth16::prove(prepared, key, witness, blinding, wanted).ok_or(ProverError::Cancelled)?;
+        step(ProofStep::Check)?;
         if self.keys.verifying_key().verify(&public.to_array(), &proof) { Ok(proof) } else { Err(ProverError::SelfCheck { circuit }) }
     }
 }
@@ -263,7 +291,7 @@ mod tests {
             7
         }
 
-        fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums> {
+        fn sums(&self, witness: Witness, wanted: Wanted<'_>) -> Option<Sums> {
             let mut sums = ArkKey(self.0.proving_key()).sums(witness, wanted)?;
             sums.c += ark_bn254::G1Projective::generator();
             Some(sums)

@@ -7,7 +7,7 @@
 //! the whole process shares, and a thread that is seldom let run keeps such a lock for long (`docs/adr/0014`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use millstream_types::BookId;
 use rayon::ThreadPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::arithmetic::ProofStep;
 use crate::circuit_id::CircuitId;
 use crate::error::ProverError;
 use crate::groth16::Blinding;
@@ -83,8 +84,8 @@ pub enum JobState {
     Proving {
         /// For how long.
         since: Duration,
-        /// Long steps that were begun, of about six.
-        steps: u32,
+        /// The step that runs.
+        step: ProofStep,
     },
 }
 
@@ -105,8 +106,7 @@ struct Entry {
     circuit: CircuitId,
     book: BookId,
     is_wanted: AtomicBool,
-    started: Mutex<Option<Instant>>,
-    steps: AtomicU32,
+    proving: Mutex<Option<(Instant, ProofStep)>>,
 }
 
 struct Inner {
@@ -209,11 +209,8 @@ impl ProverService {
     pub fn jobs(&self) -> Vec<Job> {
         let jobs = self.inner.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let view = |(id, entry): (&u64, &Arc<Entry>)| {
-            let started = *entry.started.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = started.map_or(JobState::Waiting, |started| JobState::Proving {
-                since: started.elapsed(),
-                steps: entry.steps.load(Ordering::Relaxed),
-            });
+            let proving = *entry.proving.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = proving.map_or(JobState::Waiting, |(began, step)| JobState::Proving { since: began.elapsed(), step });
             Job { id: *id, circuit: entry.circuit, book: entry.book, state }
         };
         jobs.iter().map(view).collect()
@@ -242,7 +239,6 @@ impl ProverService {
         if !listed.entry.is_wanted.load(Ordering::Relaxed) {
             return Err(ServiceError::Prover(ProverError::Cancelled));
         }
-        *listed.entry.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&listed.entry));
         let proving = tokio::task::spawn_blocking(move || {
             // Held until it has ended, which is later than the wish for it when that is taken back.
@@ -260,8 +256,7 @@ impl ProverService {
             return Err(ServiceError::Busy { waiting });
         }
         let id = inner.next.fetch_add(1, Ordering::Relaxed);
-        let entry =
-            Arc::new(Entry { circuit, book, is_wanted: AtomicBool::new(true), started: Mutex::new(None), steps: AtomicU32::new(0) });
+        let entry = Arc::new(Entry { circuit, book, is_wanted: AtomicBool::new(true), proving: Mutex::new(None) });
         jobs.insert(id, Arc::clone(&entry));
         Ok(Listed { inner, id, entry })
     }
@@ -274,8 +269,9 @@ async fn take(semaphore: &Arc<Semaphore>, permits: u32) -> Result<OwnedSemaphore
 
 fn prove(prover: &Prover, statement: &Statement, entry: &Entry) -> Result<Proof, ProverError> {
     let blinding = Blinding::from_os()?;
-    let wanted = || {
-        entry.steps.fetch_add(1, Ordering::Relaxed);
+    let began = Instant::now();
+    let wanted = |step| {
+        *entry.proving.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, step));
         entry.is_wanted.load(Ordering::Relaxed)
     };
     match statement {

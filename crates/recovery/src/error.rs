@@ -2,7 +2,7 @@
 
 use millstream_chain::ChainError;
 use millstream_circuit::CircuitError;
-use millstream_prover::{CircuitId, ProverError};
+use millstream_prover::ProverError;
 use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, Hash256, Timestamp};
 
 /// Why a ledger was not rebuilt.
@@ -94,16 +94,6 @@ pub enum ServeError {
     /// There is no proof.
     #[error("the registration cannot be proved")]
     Prover(#[source] ProverError),
-    /// The ledger verifies with another key than there is here.
-    #[error("the ledger verifies {circuit} with the key {expected}; ours is {ours}")]
-    ForeignKey {
-        /// The circuit.
-        circuit: CircuitId,
-        /// The ledger's key.
-        expected: Hash256,
-        /// Ours.
-        ours: Hash256,
-    },
     /// Fault: the rebuilt books do not take what the queue asks.
     #[error("the queue cannot be applied to the books")]
     Circuit(#[source] CircuitError),

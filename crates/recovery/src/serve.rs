@@ -10,7 +10,7 @@ use millstream_circuit::{
     Book, BookSize, Operation, Place, Placement, QueuedKind, QueuedRequest, RegisterStatement, Row, field_from_word, field_to_word,
     plan_register,
 };
-use millstream_prover::{Blinding, CircuitId, InsecureDevKeys, Prover, refuse_public_chain};
+use millstream_prover::{Blinding, CircuitId, KeyPins, Prover};
 use millstream_types::{BookId, ChannelId};
 use sha3::{Digest, Keccak256};
 
@@ -61,7 +61,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Registrations are sent by the account of `submitter`. Keys are in, or made into, `keys_dir`.
+    /// Registrations are sent by the account of `submitter`. Keys are in `keys_dir`: development keys, which are made when they are not there,
+    /// or on a public chain the pinned ones.
     #[must_use]
     pub fn new(ledger: Ledger, submitter: Submitter, keys_dir: PathBuf) -> Self {
         Self { operator: Operator::new(ledger.clone(), submitter), ledger, keys_dir, provers: BTreeMap::new() }
@@ -117,16 +118,10 @@ impl Server {
         if let Some(prover) = self.provers.get(&size) {
             return Ok(Arc::clone(prover));
         }
-        refuse_public_chain(self.ledger.chain()).map_err(ServeError::Prover)?;
         let tier = self.ledger.tier(book.tier()).ok_or_else(|| internal(format!("book {book} is of no tier")))?;
-        let (circuit, directory, expected) = (CircuitId::register(size), self.keys_dir.clone(), tier.register_key);
-        let loaded = tokio::task::spawn_blocking(move || InsecureDevKeys::load_or_generate(circuit, &directory)).await;
-        let keys = loaded.map_err(|error| internal(error.to_string()))?.map_err(ServeError::Prover)?;
-        let ours = keys.verifying_key().key_hash();
-        if ours != expected {
-            return Err(ServeError::ForeignKey { circuit, expected, ours });
-        }
-        let prover = Arc::new(Prover::insecure_dev([keys]));
+        let (chain, circuit, directory) = (self.ledger.chain(), (CircuitId::register(size), tier.register_key), self.keys_dir.clone());
+        let loaded = tokio::task::spawn_blocking(move || Prover::for_chain(chain, [circuit], &directory, KeyPins::committed())).await;
+        let prover = Arc::new(loaded.map_err(|error| internal(error.to_string()))?.map_err(ServeError::Prover)?);
         self.provers.insert(size, Arc::clone(&prover));
         Ok(prover)
     }

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use common::proxy::Reply;
 use common::{ALICE, BOB, WINDOW_SECS, World, size, tier, world, world_of};
 use millstream_chain::Ledger;
-use millstream_prover::CircuitId;
+use millstream_prover::{CircuitId, KeyPin, KeyPins};
 use millstream_recovery::{AuditOptions, AuditReport, Finding, KeyOrigin, Severity, audit};
-use millstream_types::Amount;
+use millstream_types::{Amount, Hash256};
 use serde_json::json;
 
 async fn audited(world: &World, ledger: Ledger) -> AuditReport {
-    let options = AuditOptions { rebuild: world.options(), named_keys: BTreeMap::new() };
+    let options = AuditOptions { rebuild: world.options(), ..AuditOptions::default() };
     audit(ledger, &options, &mut |_| {}).await.expect("the chain answers")
 }
 
@@ -87,12 +87,21 @@ async fn what_cannot_be_trusted_is_named() {
     assert!(!report.is_sound());
     let circuit = CircuitId::settle(size(4));
     let judged = async |key| {
-        let options = AuditOptions { rebuild: world.options(), named_keys: BTreeMap::from([(circuit, key)]) };
+        let options = AuditOptions { rebuild: world.options(), named_keys: BTreeMap::from([(circuit, key)]), pins: KeyPins::default() };
         audit(world.ledger.clone(), &options, &mut |_| {}).await.expect("the chain answers").tiers[0].settle_key_origin
     };
     let key = world.ledger.config().tiers[0].settle_key;
     assert_eq!(judged(key).await, KeyOrigin::Named);
     assert_eq!(judged(world.ledger.config().tiers[0].register_key).await, KeyOrigin::Unknown);
+    let pinned = async |key_hash| {
+        let [circuit_digest, file_hash] = [Hash256::from_bytes([7; 32]); 2];
+        let pins = [KeyPin { circuit, circuit_digest, key_hash, file_hash }].into_iter().collect();
+        let options = AuditOptions { rebuild: world.options(), pins, ..AuditOptions::default() };
+        let report = audit(world.ledger.clone(), &options, &mut |_| {}).await.expect("the chain answers");
+        (report.tiers[0].settle_key_origin, names(&report).contains(&"another_key".to_owned()))
+    };
+    assert_eq!(pinned(key).await, (KeyOrigin::Pinned, false));
+    assert_eq!(pinned(Hash256::from_bytes([7; 32])).await, (KeyOrigin::Unknown, true));
 
     // A contract that names the key and is no verifier: PUSH32 the key, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN.
     let tier = world.ledger.config().tiers[1].clone();

@@ -204,9 +204,7 @@ impl LedgerEvent {
                 book: BookId::from_u32(event.book),
                 refund: Amount::from_nanos(event.refundNanos),
             },
-            ILedgerEvents::MovedOut(event) => {
-                Self::MovedOut { channel: convert::channel(event.uid), book: BookId::from_u32(event.book) }
-            }
+            ILedgerEvents::MovedOut(event) => Self::MovedOut { channel: convert::channel(event.uid), book: BookId::from_u32(event.book) },
             ILedgerEvents::MovedIn(event) => {
                 Self::MovedIn { channel: convert::channel(event.uid), book: BookId::from_u32(event.book), slot: event.slot }
             }

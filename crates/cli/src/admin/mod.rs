@@ -5,6 +5,6 @@ mod types;
 
 pub use client::{Admin, SETTLE_DEADLINE};
 pub use types::{
-    AdminChannel, CancelledJob, ChainHead, ChannelMove, ChannelTotals, CutEpoch, NodeStatus, OpenEpoch, PlannedEpoch, PlannedRegister, PlannedSettle,
-    QueueState, SettleJob, SettlePlan, SettleRun, SettleTransaction, SettlementState, UnanchoredEpoch, WaitingChannel,
+    AdminChannel, CancelledJob, ChainHead, ChannelMove, ChannelTotals, CutEpoch, NodeStatus, OpenEpoch, PlannedEpoch, PlannedRegister,
+    PlannedSettle, QueueState, SettleJob, SettlePlan, SettleRun, SettleTransaction, SettlementState, UnanchoredEpoch, WaitingChannel,
 };

@@ -256,7 +256,11 @@ pub struct SettleJob {
     pub state: String,
     /// For how long it has been proved.
     pub seconds: f64,
-    /// Long steps that were begun, of about six.
+    /// The step that runs, such as `quotient`; none while it waits.
+    pub step: Option<String>,
+    /// Its number, from 1; 0 while it waits.
+    pub step_number: u32,
+    /// How many steps there are.
     pub steps: u32,
 }
 

@@ -1,5 +1,6 @@
 //! `millstream ledger audit`.
 
+use millstream_prover::KeyPins;
 use millstream_recovery::{AuditOptions, AuditReport, Finding, KeyOrigin, Severity, TierReport, audit};
 use serde::Serialize;
 
@@ -28,7 +29,7 @@ struct Explained {
 pub(super) async fn run(context: &Context, args: &AuditArgs) -> CliResult<()> {
     let ledger = args.source.ledger(context).await?;
     let named_keys = args.keys.iter().map(|key| (key.circuit, key.hash)).collect();
-    let options = AuditOptions { rebuild: args.source.options(), named_keys };
+    let options = AuditOptions { rebuild: args.source.options(), named_keys, pins: KeyPins::committed().clone() };
     let spinner = progress::spinner(&context.output, "reading the chain");
     let report = audit(ledger, &options, &mut watch(&spinner)).await;
     spinner.finish_and_clear();
@@ -61,6 +62,7 @@ const fn severity(severity: Severity) -> &'static str {
 fn origin(origin: KeyOrigin) -> &'static str {
     match origin {
         KeyOrigin::Named => "as named",
+        KeyOrigin::Pinned => "from the pinned ceremony",
         KeyOrigin::InsecureDevelopment => "INSECURE DEVELOPMENT KEY",
         KeyOrigin::Unknown => "unknown",
     }

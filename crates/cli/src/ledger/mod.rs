@@ -180,7 +180,10 @@ impl From<ServeError> for CliError {
         match error {
             ServeError::Chain(error) => error.into(),
             ServeError::Prover(ProverError::PublicChain { .. }) => Self::refused("insecure_keys", message),
-            ServeError::ForeignKey { .. } => Self::refused("foreign_key", message),
+            ServeError::Prover(ProverError::ForeignKey { .. }) => Self::refused("foreign_key", message),
+            ServeError::Prover(ProverError::NotPinned { .. } | ProverError::KeyMismatch { .. } | ProverError::InsecurePin { .. }) => {
+                Self::refused("key_not_pinned", message)
+            }
             ServeError::Prover(_) | ServeError::Circuit(_) | ServeError::Internal { .. } => Self::failed("proof", message),
         }
     }

@@ -22,7 +22,7 @@ use millstream_circuit::Witness;
 use millstream_lanes::Unit;
 use rayon::prelude::*;
 
-use crate::arithmetic::{PreparedKey, Sums};
+use crate::arithmetic::{PreparedKey, ProofStep, Sums, Wanted};
 use crate::setup::INSTANCE;
 use digits::{Digits, best_width};
 use group::{G1, G2};
@@ -79,15 +79,15 @@ impl<U: Unit> PreparedKey for LaneKey<U> {
         self.transforms.bytes() + self.c.bytes() + self.a.bytes() + self.b_g1.bytes() + self.b_g2.bytes()
     }
 
-    fn sums(&self, witness: Witness, wanted: &dyn Fn() -> bool) -> Option<Sums> {
-        let step = || wanted().then_some(());
+    fn sums(&self, witness: Witness, wanted: Wanted<'_>) -> Option<Sums> {
+        let step = |step| wanted(step).then_some(());
         let Witness { assignment, mut a, b } = witness;
 
-        step()?;
+        step(ProofStep::Quotient)?;
         // The rows after the circuit's: each instance variable is itself, times nothing.
         a.extend_from_slice(&assignment[..INSTANCE]);
         let quotient = self.transforms.quotient(self.unit, a, b);
-        step()?;
+        step(ProofStep::SumC)?;
         let quotient = Digits::new(&quotient, self.width);
         let integers: Vec<BigInt<4>> = assignment.par_iter().map(|value| value.into_bigint()).collect();
         drop(assignment);
@@ -95,11 +95,11 @@ impl<U: Unit> PreparedKey for LaneKey<U> {
         drop(integers);
         let c = self.c.sum(self.unit, &[&quotient, &assignment]);
         drop(quotient);
-        step()?;
+        step(ProofStep::SumA)?;
         let a = self.a.sum(self.unit, &[&assignment]);
-        step()?;
+        step(ProofStep::SumBG1)?;
         let b_g1 = self.b_g1.sum(self.unit, &[&assignment]);
-        step()?;
+        step(ProofStep::SumBG2)?;
         let b_g2 = self.b_g2.sum(self.unit, &[&assignment]);
         Some(Sums { a, b_g1, b_g2, c })
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use millstream_chain::{ChainError, ChannelRecord, Ledger, LedgerAt, VerifyingKeyWords};
 use millstream_circuit::{Book, BookSize, Fr, Slot, field_to_word};
-use millstream_prover::{CircuitId, insecure_dev_key_hash, refuse_public_chain};
+use millstream_prover::{CircuitId, KeyPins, insecure_dev_key_hash, refuse_public_chain};
 use millstream_types::{Address, Amount, AmountError, ChannelId, Hash256, Timestamp};
 use sha3::{Digest, Keccak256};
 use tokio::task::JoinSet;
@@ -35,8 +35,10 @@ const WINDOW_SECS_MAX: u64 = 30 * 86_400;
 pub struct AuditOptions {
     /// How to read the chain.
     pub rebuild: RebuildOptions,
-    /// The hashes of keys that a ceremony made, by circuit.
+    /// The hashes of keys that a ceremony made, by circuit. What is named goes before what is pinned.
     pub named_keys: BTreeMap<CircuitId, Hash256>,
+    /// The production keys that are trusted: [`KeyPins::committed`], or none.
+    pub pins: KeyPins,
 }
 
 /// Audits a ledger at the newest block, or at the last one that the options ask for.
@@ -152,10 +154,11 @@ async fn judge_key(ledger: &Ledger, options: &AuditOptions, circuit: CircuitId, 
         findings.push(Finding::InsecureKey { circuit: name, development_chain });
         return KeyOrigin::InsecureDevelopment;
     }
-    match options.named_keys.get(&circuit) {
-        Some(expected) if *expected == key => KeyOrigin::Named,
-        Some(expected) => {
-            findings.push(Finding::AnotherKey { circuit: name, expected: *expected, actual: key });
+    let named = options.named_keys.get(&circuit).map(|expected| (*expected, KeyOrigin::Named));
+    match named.or_else(|| options.pins.of(circuit).map(|pin| (pin.key_hash, KeyOrigin::Pinned))) {
+        Some((expected, origin)) if expected == key => origin,
+        Some((expected, _)) => {
+            findings.push(Finding::AnotherKey { circuit: name, expected, actual: key });
             KeyOrigin::Unknown
         }
         None => {

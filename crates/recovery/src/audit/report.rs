@@ -11,6 +11,8 @@ use super::{Finding, Severity};
 pub enum KeyOrigin {
     /// It is the key that was named for the circuit.
     Named,
+    /// It is the key that this version has pinned for the circuit.
+    Pinned,
     /// It is the development key: anyone can forge proofs.
     InsecureDevelopment,
     /// It is not known.

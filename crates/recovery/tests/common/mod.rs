@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_chain::{
-    BookRegistration, BookSettlement, ChainKey, DeployPlan, Deployment, EpochRoot, IntentId, KeyProvenance, Ledger, OpenRequest, Operator, Payer, Rpc,
-    RpcOptions, SlotRow, Submitter, SubmitterOptions, TierPlan, TokenChoice, VoucherKeyWitness, deploy, mint, token_balance,
+    BookRegistration, BookSettlement, ChainKey, DeployPlan, Deployment, EpochRoot, IntentId, KeyProvenance, Ledger, OpenRequest, Operator,
+    Payer, Rpc, RpcOptions, SlotRow, Submitter, SubmitterOptions, TierPlan, TokenChoice, VoucherKeyWitness, deploy, mint, token_balance,
 };
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement, SettleStatement, field_to_word};
 use millstream_prover::{Blinding, CircuitId, InsecureDevKeys, Prover};
