@@ -132,7 +132,8 @@ impl Node {
         let kept = config.server.data_dir.join("proofs");
         let proofs = Arc::new(Proofs::new(ledger.clone(), keys_dir, kept, service_options(&config.prover), Arc::clone(&metrics)));
         let within = config.settlement.compact_within_settlements;
-        let settler = Settler::new(core.clone(), ledger.clone(), submitter.clone(), proofs, within, Arc::clone(&metrics), Arc::clone(&view));
+        let settler =
+            Settler::new(core.clone(), ledger.clone(), submitter.clone(), proofs, within, Arc::clone(&metrics), Arc::clone(&view));
         let settler = Arc::new(settler);
         let rooms = Rooms {
             core: core.clone(),

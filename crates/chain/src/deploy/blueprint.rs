@@ -57,7 +57,7 @@ impl fmt::Display for ContractRole {
 
 impl ContractRole {
     /// How a deployment of it is called in messages.
-    const fn operation(self) -> &'static str {
+    pub(super) const fn operation(self) -> &'static str {
         match self {
             Self::Token => "deploy the test token",
             Self::SettleVerifier { .. } | Self::RegisterVerifier { .. } => "deploy Groth16Verifier",

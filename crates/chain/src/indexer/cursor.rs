@@ -33,7 +33,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    pub(super) fn at(origin: Checkpoint) -> Self {
+    pub(crate) fn at(origin: Checkpoint) -> Self {
         Self { checkpoints: vec![origin] }
     }
 
@@ -60,7 +60,7 @@ impl Cursor {
     }
 
     /// The cursor after another checkpoint.
-    pub(super) fn advanced(&self, to: Checkpoint) -> Self {
+    pub(crate) fn advanced(&self, to: Checkpoint) -> Self {
         let mut checkpoints = self.checkpoints.clone();
         if checkpoints.len() == CHECKPOINTS_MAX {
             checkpoints.remove(1);

@@ -8,12 +8,7 @@ use alloy::primitives::{B256, keccak256};
 use millstream_types::Address;
 
 use crate::artifacts::Artifact;
-use crate::{Call, ChainError, Submitter, convert};
-
-/// The deterministic deployer that nearly every chain has, anvil's included: it creates, by CREATE2, what follows a salt in its input.
-pub const DETERMINISTIC_DEPLOYER: Address = Address::from_bytes([
-    0x4e, 0x59, 0xb4, 0x48, 0x47, 0xb3, 0x79, 0x57, 0x85, 0x88, 0x92, 0x0c, 0xa7, 0x8f, 0xbf, 0x26, 0xc0, 0xb4, 0x95, 0x6c,
-]);
+use crate::{CREATE2_PROXY, Call, ChainError, Submitter, convert};
 
 /// One code, so nothing has to be told apart by a salt.
 const SALT: B256 = B256::ZERO;
@@ -24,26 +19,26 @@ const SALT: B256 = B256::ZERO;
 /// [`ChainError::Internal`] when the embedded code is broken.
 pub fn session_escrow_address() -> Result<Address, ChainError> {
     let code_hash = keccak256(Artifact::SessionEscrow.creation_code()?);
-    Ok(convert::address(convert::evm_address(DETERMINISTIC_DEPLOYER).create2(SALT, code_hash)))
+    Ok(convert::address(convert::evm_address(CREATE2_PROXY).create2(SALT, code_hash)))
 }
 
 /// Puts the escrow at [`session_escrow_address`] when it is not there yet; returns that address. Who does it pays the gas and gets no power.
 ///
 /// # Errors
-/// [`ChainError::NoContract`] when the chain has no deterministic deployer; else as [`Submitter::send`].
+/// [`ChainError::NoContract`] when the chain has no deployment proxy; else as [`Submitter::send`].
 pub async fn deploy_session_escrow(submitter: &Submitter) -> Result<Address, ChainError> {
     let (rpc, escrow) = (submitter.rpc(), session_escrow_address()?);
     if rpc.has_code(escrow).await? {
         return Ok(escrow);
     }
-    if !rpc.has_code(DETERMINISTIC_DEPLOYER).await? {
-        return Err(ChainError::NoContract { address: DETERMINISTIC_DEPLOYER, chain: rpc.chain() });
+    if !rpc.has_code(CREATE2_PROXY).await? {
+        return Err(ChainError::NoContract { address: CREATE2_PROXY, chain: rpc.chain() });
     }
     let mut data = SALT.to_vec();
     data.extend_from_slice(&Artifact::SessionEscrow.creation_code()?);
-    submitter.send(Call::new("deploy SessionEscrow", DETERMINISTIC_DEPLOYER, data)).await?;
+    submitter.send(Call::new("deploy SessionEscrow", CREATE2_PROXY, data)).await?;
     if !rpc.has_code(escrow).await? {
-        return Err(ChainError::inconsistent(format!("the deployer left no escrow at {escrow}")));
+        return Err(ChainError::inconsistent(format!("the proxy left no escrow at {escrow}")));
     }
     Ok(escrow)
 }

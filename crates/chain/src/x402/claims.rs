@@ -1,7 +1,7 @@
 //! What the receiver's side sends: deposits that payers signed, claims of many channels, sweeps, refunds.
 
 use alloy::primitives::{Bytes, U256};
-use alloy::sol_types::{SolCall, SolEvent, SolValue};
+use alloy::sol_types::{SolCall, SolValue};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
 use millstream_voucher::evm::{ChannelConfig, EvmSignature};
 
