@@ -18,7 +18,7 @@ const MOVE_BASE_GAS: u64 = 200_000;
 const MOVE_BOOK_GAS: u64 = 75_000;
 
 /// Gas of a moved channel: two rows of calldata and their part of the polynomials, two events, a look at the channel.
-const MOVE_CHANNEL_GAS: u64 = 13_000;
+const MOVE_CHANNEL_GAS: u64 = 15_500;
 
 /// Gas that each settlement saves for a book less: its share of the proofs' check, its root, its event, its calldata.
 const SAVED_BOOK_GAS: u64 = 80_000;

@@ -153,7 +153,8 @@ impl Account {
             None => context.profile()?.payer_key_file()?,
         };
         let wrong = |_| CliError::usage("key_file", format!("the key file {} holds no account's key", path.display()));
-        ChainKey::from_bytes(&profile::read_secret(&path)?).map(Self::Key).map_err(wrong)
+        let secret = profile::read_secret(&path)?;
+        ChainKey::from_bytes(&secret).map(Self::Key).map_err(wrong)
     }
 
     const fn address(&self) -> Address {
