@@ -86,7 +86,8 @@ async fn a_kept_transaction_is_followed_on_wherever_its_process_died() {
         drop(after);
 
         // A third process finds it mined.
-        let again = submitter(&world.rpc, PAYER).resume(approval(&world, 1), &kept, notes).await.expect("followed on");
+        let third = submitter(&world.rpc, PAYER);
+        let again = third.resume(approval(&world, 1), &kept, notes).await.expect("followed on");
         assert_eq!(ended(again).await.0.expect("mined").transaction, receipt.transaction);
     }
 }
@@ -126,7 +127,13 @@ async fn what_cannot_be_kept_is_not_sent() {
     let error = lane.send_kept(approval(&world, 1), large, Arc::<Notes>::default()).await.expect_err("too large");
     assert!(matches!(error, ChainError::GasLimit { limit: 30_000, .. }), "{error}");
     // Nor what is of another account.
-    let version = TxVersion { tx_nonce: 0, gas_limit: 1, max_fee_per_gas: 1, priority_fee_per_gas: 1, transaction: Default::default() };
+    let version = TxVersion {
+        tx_nonce: 0,
+        gas_limit: 1,
+        max_fee_per_gas: 1,
+        priority_fee_per_gas: 1,
+        transaction: millstream_types::Hash256::from_bytes([0; 32]),
+    };
     assert!(matches!(lane.resume(approval(&world, 1), &[version], Arc::<Notes>::default()).await, Err(ChainError::Inconsistent { .. })));
     assert_eq!((world.account_nonce(PAYER), world.pooled(PAYER).len()), (nonce, 0));
 }
@@ -147,7 +154,8 @@ async fn every_version_is_kept_before_it_is_sent() {
     assert!(versions.len() > 1 && versions.iter().all(|version| version.tx_nonce == first.tx_nonce));
     assert!(versions.iter().any(|version| version.transaction == receipt.transaction));
     // All of them are looked for later, whichever was mined.
-    let again = submitter(&world.rpc, PAYER).resume(approval(&world, 1), &versions, notes).await.expect("followed on");
+    let third = submitter(&world.rpc, PAYER);
+    let again = third.resume(approval(&world, 1), &versions, notes).await.expect("followed on");
     assert_eq!(ended(again).await.0.expect("mined").transaction, receipt.transaction);
 }
 

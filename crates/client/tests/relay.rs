@@ -11,7 +11,9 @@ use millstream_types::{Address, Amount, BlockNumber, ChainId, ChannelId, Hash256
 use millstream_wire::{DecodeError, ErrorCode, Kind, NodeMessage, PayerMessage, Refused, RelayPurpose, RelayWay, Relayed};
 use tokio::task::JoinHandle;
 
-const CHANNEL: ChannelId = ChannelId::from_uid(&[7; 31]);
+fn channel() -> ChannelId {
+    ChannelId::from_uid(&[7; 31])
+}
 const TRANSACTION: Hash256 = Hash256::from_bytes([9; 32]);
 
 /// What a node does with one request.
@@ -42,7 +44,7 @@ fn ledger() -> LedgerId {
 }
 
 fn deposit() -> RelayedDeposit {
-    let purpose = DepositPurpose::TopUp { channel: CHANNEL, base_units: 5, salt: [3; 32] };
+    let purpose = DepositPurpose::TopUp { channel: channel(), base_units: 5, salt: [3; 32] };
     let signed = SignedDeposit::Permit2 { nonce: [4; 32], deadline_secs: 6, signature: vec![8; 65] };
     RelayedDeposit { funder: Address::from_bytes([2; 20]), purpose, signed }
 }
@@ -91,7 +93,7 @@ async fn serve(server: ServerEndpoint, deeds: Vec<Deed>, heard: Arc<Mutex<Vec<By
 }
 
 fn relayed(stage: RelayStage) -> NodeMessage {
-    NodeMessage::Relayed(Relayed { channel: CHANNEL, stage })
+    NodeMessage::Relayed(Relayed { channel: channel(), stage })
 }
 
 fn confirmed() -> NodeMessage {
@@ -111,14 +113,14 @@ async fn a_lost_connection_is_asked_again_with_the_same_bytes() {
     .await;
     let mut stages = Vec::new();
     let outcome = node.client.relay(ledger(), &deposit(), |stage| stages.push(stage)).await.expect("relayed");
-    assert_eq!((outcome.channel, outcome.transaction, outcome.deposit), (CHANNEL, TRANSACTION, Amount::from_nanos(12)));
+    assert_eq!((outcome.channel, outcome.transaction, outcome.deposit), (channel(), TRANSACTION, Amount::from_nanos(12)));
     assert_eq!(stages.last().copied().map(|stage| matches!(stage, RelayStage::Confirmed { .. })), Some(true));
     let heard = node.heard.lock().expect("no panic").clone();
     assert_eq!(heard.len(), 5);
     assert!(heard.iter().all(|message| *message == heard[0]));
     let PayerMessage::Relay(relay) = PayerMessage::decode(heard[0].clone()).expect("decodes") else { panic!("a relay") };
     assert_eq!((relay.ledger, relay.funder, relay.base_units), (ledger(), Address::from_bytes([2; 20]), Amount::from_units(5)));
-    assert_eq!(relay.purpose, RelayPurpose::TopUp { channel: CHANNEL, salt: [3; 32] });
+    assert_eq!(relay.purpose, RelayPurpose::TopUp { channel: channel(), salt: [3; 32] });
     assert_eq!((relay.way, relay.signature), (RelayWay::Permit2 { nonce: [4; 32], deadline_secs: 6 }, vec![8; 65]));
 }
 

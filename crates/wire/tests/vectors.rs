@@ -139,7 +139,7 @@ fn not_taken(name: &str, message: &[u8]) -> Value {
 }
 
 fn vectors() -> Value {
-    let [open, top_up] = common::RELAY_PURPOSES;
+    let [open, top_up] = common::relay_purposes();
     let [authorization, permit, permit2] = common::RELAY_WAYS;
     let good_relay = payer_bytes(&relay(open, authorization));
     let [accepted, sent, mined, confirmed] = relayed();

@@ -80,10 +80,12 @@ pub fn reject() -> NodeMessage {
     })
 }
 
-pub const RELAY_PURPOSES: [RelayPurpose; 2] = [
-    RelayPurpose::Open { key_x: [0xa1; 32], key_qx: [0xa2; 32], key_qy: [0xa3; 32], salt: [0xa4; 32] },
-    RelayPurpose::TopUp { channel: ChannelId::from_uid(&[0xc1; 31]), salt: [0xa4; 32] },
-];
+pub fn relay_purposes() -> [RelayPurpose; 2] {
+    [
+        RelayPurpose::Open { key_x: [0xa1; 32], key_qx: [0xa2; 32], key_qy: [0xa3; 32], salt: [0xa4; 32] },
+        RelayPurpose::TopUp { channel: channel(), salt: [0xa4; 32] },
+    ]
+}
 
 pub const RELAY_WAYS: [RelayWay; 3] = [
     RelayWay::Authorization { valid_after_secs: 7, valid_before_secs: 1_900_000_000 },
