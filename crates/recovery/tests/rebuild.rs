@@ -144,7 +144,7 @@ async fn moved_channels_are_followed_and_leave_alone() {
     assert!(matches!(early, ExitOutcome::Waiting { .. }), "{early:?}");
     world.pass_the_window();
     let left = world.exit(BOB).await.run(channels[4], &mut |_| {}).await.expect("left");
-    assert!(matches!(left, ExitOutcome::Left(report) if report.way == ExitWay::OwnProof), "{left:?}");
+    assert!(matches!(left, ExitOutcome::Left(ref report) if report.way == ExitWay::OwnProof), "{left:?}");
     assert_eq!(world.balance(BOB).await, before + 1_400_000);
 
     // Nobody serves the next request: the other moved channel leaves by the paths of its new slot.
