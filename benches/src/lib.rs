@@ -267,23 +267,6 @@ pub const fn epoch() -> EpochId {
     EpochId::new(0)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_workloads_are_honest() {
-        for lines in LINES_PER_FRAME {
-            let (mut payer, mut engine) = (Payer::new(0), engine(2));
-            let frames = (0..3).map(|_| verified(payer.frame(lines))).collect();
-            let effects = tick(&mut engine, frames);
-            assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::PutFrame { .. })).count(), 3);
-            assert!(batch(&effects).size_bytes() > 3 * 24 * lines);
-        }
-        assert!(millstream_billing::EpochTree::new(ledger(), epoch(), &leaves(5)).is_ok());
-    }
-}
-
 fn slot_secret(slot: u16) -> SecretKey {
     let mut entropy = [7; 64];
     entropy[..2].copy_from_slice(&slot.to_be_bytes());
@@ -321,4 +304,21 @@ pub fn full_settlement(size: BookSize) -> SettleStatement {
     };
     let vouchers: Vec<_> = slots.map(voucher).collect();
     SettleStatement::new(place, &book, &vouchers).expect("vouchers that settle")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workloads_are_honest() {
+        for lines in LINES_PER_FRAME {
+            let (mut payer, mut engine) = (Payer::new(0), engine(2));
+            let frames = (0..3).map(|_| verified(payer.frame(lines))).collect();
+            let effects = tick(&mut engine, frames);
+            assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::PutFrame { .. })).count(), 3);
+            assert!(batch(&effects).size_bytes() > 3 * 24 * lines);
+        }
+        assert!(millstream_billing::EpochTree::new(ledger(), epoch(), &leaves(5)).is_ok());
+    }
 }

@@ -204,7 +204,10 @@ impl Rpc {
                 3 => ChainError::Reverted { operation, revert: Revert::Message(message), transaction: None },
                 // Method not found, invalid request, invalid parameters: another attempt meets the same node software.
                 -32602..=-32600 => ChainError::Refused { operation, code, message },
-                _ => self.unavailable(operation, &format!("{message} (code {code})")),
+                _ => match halted(&message) {
+                    Some(revert) => ChainError::Reverted { operation, revert, transaction: None },
+                    None => self.unavailable(operation, &format!("{message} (code {code})")),
+                },
             },
             RpcFailure::Transport(detail) => self.unavailable(operation, &detail),
             RpcFailure::TimedOut(after) => ChainError::TimedOut { operation, after },
@@ -227,6 +230,15 @@ impl Rpc {
             other => RpcFailure::Transport(self.endpoint.scrub(&other.to_string())),
         }
     }
+}
+
+/// What nodes say when code fails without reverting, each in its own words: another attempt meets the same code.
+fn halted(message: &str) -> Option<Revert> {
+    const HALTS: [&str; 4] = ["EVM error", "invalid opcode", "invalid jump destination", "stack underflow"];
+    if message.contains("out of gas") {
+        return Some(Revert::OutOfGas);
+    }
+    HALTS.iter().any(|halt| message.contains(halt)).then(|| Revert::Message(message.to_owned()))
 }
 
 fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {

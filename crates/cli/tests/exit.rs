@@ -80,9 +80,9 @@ async fn a_payer_leaves_a_ledger_that_was_left_unserved() {
     payer.attach().await;
     payer.pay(&[750_000_000, 7]).await;
     net.admin.settle_run().await.expect("settled");
-    net.dev.node.kill().expect("the node dies");
     // In no book, and it never will be.
     let queued = net.open(&secret(2), 2, 1_000_000).await;
+    net.dev.node.kill().expect("the node dies");
 
     let refusal = |arguments| {
         let (status, _, error) = run(&net, arguments);

@@ -20,7 +20,7 @@ use crate::backoff::Backoff;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RelayError {
     /// The node does not relay it, or its transaction reverted.
-    #[error("the node does not relay the deposit: {code} (see docs/errors/{}-{}.md){}", code.number(), code.name(), because(revert.as_ref()))]
+    #[error("the node does not relay the deposit: {code} (see docs/errors/{}-{}.md){}", code.number(), code.name(), because(revert.as_deref()))]
     Refused {
         /// Why.
         code: ErrorCode,
@@ -31,7 +31,7 @@ pub enum RelayError {
         /// The transaction that reverted; `None` when nothing was sent.
         transaction: Option<Hash256>,
         /// The contract's reason.
-        revert: Option<Revert>,
+        revert: Option<Box<Revert>>,
     },
     /// The node gave the stream up.
     #[error("the node closed the stream: {code} (see docs/errors/{}-{}.md)", code.number(), code.name())]
@@ -188,7 +188,7 @@ fn refusal(refused: Refused) -> RelayError {
         retry_after: (retry_after_secs > 0).then(|| Duration::from_secs(retry_after_secs.into())),
         bound: (bound > 0).then_some(bound),
         transaction: (*transaction.as_bytes() != [0; 32]).then_some(transaction),
-        revert: (!revert.is_empty()).then(|| Revert::decode(&revert)),
+        revert: (!revert.is_empty()).then(|| Box::new(Revert::decode(&revert))),
     }
 }
 

@@ -148,7 +148,7 @@ async fn a_refusal_is_told_whole_and_strange_answers_are_refused() {
     match ask().await {
         RelayError::Refused { code, retry_after, bound, transaction, revert: reason } => {
             assert_eq!((code, retry_after, bound), (ErrorCode::RelayReverted, Some(Duration::from_secs(90)), Some(20)));
-            assert_eq!((transaction, reason), (Some(TRANSACTION), Some(revert)));
+            assert_eq!((transaction, reason.as_deref()), (Some(TRANSACTION), Some(&revert)));
         }
         other => panic!("{other}"),
     }

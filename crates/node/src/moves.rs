@@ -142,7 +142,7 @@ mod tests {
     /// Books with channels in the slots from `first` up; each channel is named after its book and slot.
     fn view(books: &[(BookId, u16, u16)]) -> View {
         let slots = |book: BookId, first: u16, count: u16| {
-            let name = move |slot: u16| channel(book.to_u32() * 1_000 + u32::from(slot));
+            let name = move |slot: u16| channel(u32::from(book.tier().index()) * 1_000_000 + book.number() * 1_000 + u32::from(slot));
             (first..first + count).map(|slot| (slot, name(slot))).collect::<BTreeMap<_, _>>()
         };
         let books = books.iter().map(|(book, first, count)| (*book, slots(*book, *first, *count))).collect();

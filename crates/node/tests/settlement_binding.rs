@@ -54,7 +54,7 @@ async fn lane(url: &str, account: usize) -> Submitter {
 }
 
 /// Deploys a ledger, opens a channel and registers it with a real proof.
-async fn site(url: &str, anvil: Option<Anvil>, prover: &Prover) -> Site {
+async fn site(url: &str, anvil: Option<Anvil>, prover: &Prover, salt: u8) -> Site {
     let deployer = lane(url, 0).await;
     let words = |circuit| prover.verifying_key(circuit).expect("loaded").words();
     let tier = TierPlan {
@@ -71,7 +71,7 @@ async fn site(url: &str, anvil: Option<Anvil>, prover: &Prover) -> Site {
         halt_window_secs: 7 * 86_400,
         deposit_min: millstream_types::Amount::ZERO,
         token: TokenChoice::TestUsdc,
-        salt: [0; 32],
+        salt: [salt; 32],
         tiers: vec![tier],
     };
     let deployment = deploy(&deployer, &plan).await.expect("the ledger deploys");
@@ -162,9 +162,9 @@ async fn a_proof_is_refused_for_anything_else() {
         Anvil::spawn(&AnvilOptions::default().with_chain_id(1_337)).expect("anvil"),
     );
     let (first_url, second_url) = (first.url(), second.url());
-    let here = site(&first_url, Some(first), &prover).await;
-    let same_chain = site(&first_url, None, &prover).await;
-    let other_chain = site(&second_url, Some(second), &prover).await;
+    let here = site(&first_url, Some(first), &prover, 0).await;
+    let same_chain = site(&first_url, None, &prover, 1).await;
+    let other_chain = site(&second_url, Some(second), &prover, 0).await;
     // The deployments are twins: what differs between the chains is the chain id, and what follows from it.
     assert_eq!(here.operator.ledger().address(), other_chain.operator.ledger().address());
 

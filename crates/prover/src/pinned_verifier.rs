@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sha3::{Digest, Keccak256};
 
 use crate::circuit_id::CircuitId;
+use crate::dev_keys::dev_verifying_key;
 use crate::error::{KeyMismatch, ProverError};
 use crate::key_pins::KeyPins;
 use crate::production_keys::ProductionKeys;
@@ -34,8 +35,8 @@ impl VerifierKey {
     /// The pinned key of a circuit, from `CIRCUIT.verifier.json` in a directory, or from the proving key there.
     ///
     /// # Errors
-    /// [`ProverError::NotPinned`]; [`ProverError::KeyMismatch`] when the circuit or the key is not what is pinned; [`ProverError::KeyFile`];
-    /// else as [`ProductionKeys::load`].
+    /// [`ProverError::NotPinned`]; [`ProverError::KeyMismatch`] when the circuit or the key is not what is pinned;
+    /// [`ProverError::InsecurePin`] when what is pinned is the development key; [`ProverError::KeyFile`]; else as [`ProductionKeys::load`].
     pub fn pinned(circuit: CircuitId, directory: &Path, pins: &KeyPins) -> Result<Self, ProverError> {
         let pin = pins.of(circuit).ok_or(ProverError::NotPinned { circuit })?;
         let path = directory.join(format!("{circuit}.verifier.json"));
@@ -48,12 +49,16 @@ impl VerifierKey {
             }
             text => text.map_err(at)?,
         };
-        let circuit_digest = Hash256::from_bytes(circuit.structure().digest());
+        let structure = circuit.structure();
+        let circuit_digest = Hash256::from_bytes(structure.digest());
         let check = |what, expected: Hash256, found: Hash256| {
             let path = path.clone();
             if expected == found { Ok(()) } else { Err(ProverError::KeyMismatch { circuit, path, what, expected, found }) }
         };
         check(KeyMismatch::Circuit, pin.circuit_digest, circuit_digest)?;
+        if pin.key_hash == dev_verifying_key(circuit, &structure)?.key_hash() {
+            return Err(ProverError::InsecurePin { circuit });
+        }
         let file: VerifierFile = serde_json::from_slice(&text).map_err(|error| at(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         let words: Vec<[u8; 32]> = file.words.iter().map(|word| *word.as_bytes()).collect();
         let words: [[u8; 32]; 22] =
@@ -71,12 +76,17 @@ mod tests {
     use super::*;
     use crate::dev_keys::insecure_dev_verifier_key;
     use crate::key_pins::KeyPin;
+    use crate::setup::{ToxicWaste, verifying_key};
+    use crate::verifying_key::VerifyingKey;
 
     #[test]
     fn only_the_pinned_words_are_taken() {
         let circuit = CircuitId::register(BookSize::new(1).expect("a size"));
-        let key = insecure_dev_verifier_key(circuit).expect("a key");
-        let key_hash = Hash256::from_bytes(Keccak256::digest(key.words.as_flattened()).into());
+        let structure = circuit.structure();
+        // Of other secrets than the development key.
+        let made = VerifyingKey::new(&verifying_key(&structure, &ToxicWaste::insecure_dev(&[7; 32]))).expect("a key");
+        let key = VerifierKey { circuit, circuit_digest: Hash256::from_bytes(structure.digest()), words: made.words() };
+        let key_hash = made.key_hash();
         let pin = KeyPin { circuit, circuit_digest: key.circuit_digest, key_hash, file_hash: Hash256::from_bytes([1; 32]) };
         let pins: KeyPins = [pin].into_iter().collect();
         let directory = tempfile::tempdir().expect("a directory");
@@ -98,6 +108,11 @@ mod tests {
         assert!(matches!(load(&pins), Err(ProverError::KeyMismatch { what: KeyMismatch::Key, .. })));
         write(&key.words[1..]);
         assert!(matches!(load(&pins), Err(ProverError::KeyFile { .. })));
+        let dev = insecure_dev_verifier_key(circuit).expect("a key");
+        write(&dev.words);
+        let key_hash = Hash256::from_bytes(Keccak256::digest(dev.words.as_flattened()).into());
+        let insecure: KeyPins = [KeyPin { key_hash, ..pin }].into_iter().collect();
+        assert!(matches!(load(&insecure), Err(ProverError::InsecurePin { .. })));
         let changed: KeyPins = [KeyPin { circuit_digest: Hash256::from_bytes([2; 32]), ..pin }].into_iter().collect();
         assert!(matches!(load(&changed), Err(ProverError::KeyMismatch { what: KeyMismatch::Circuit, .. })));
     }

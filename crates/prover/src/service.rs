@@ -239,11 +239,13 @@ impl ProverService {
         if !listed.entry.is_wanted.load(Ordering::Relaxed) {
             return Err(ServiceError::Prover(ProverError::Cancelled));
         }
+        let began = Instant::now();
+        *listed.entry.proving.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, ProofStep::Witness));
         let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&listed.entry));
         let proving = tokio::task::spawn_blocking(move || {
             // Held until it has ended, which is later than the wish for it when that is taken back.
             let _held = (place, memory);
-            inner.pool.install(|| prove(&inner.prover, &statement, &entry))
+            inner.pool.install(|| prove(&inner.prover, &statement, &entry, began))
         });
         proving.await.map_err(|_| ServiceError::Panicked)?.map_err(ServiceError::Prover)
     }
@@ -267,9 +269,8 @@ async fn take(semaphore: &Arc<Semaphore>, permits: u32) -> Result<OwnedSemaphore
     Arc::clone(semaphore).acquire_many_owned(permits).await.map_err(|_| ServiceError::Prover(ProverError::Cancelled))
 }
 
-fn prove(prover: &Prover, statement: &Statement, entry: &Entry) -> Result<Proof, ProverError> {
+fn prove(prover: &Prover, statement: &Statement, entry: &Entry, began: Instant) -> Result<Proof, ProverError> {
     let blinding = Blinding::from_os()?;
-    let began = Instant::now();
     let wanted = |step| {
         *entry.proving.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, step));
         entry.is_wanted.load(Ordering::Relaxed)

@@ -23,7 +23,7 @@ fn verifying_keys_are_pinned() {
 }
 
 const SETTLE_24: &str = "0xdf355be0c77c55f6ee462b33cd7544950bf21cf03fc87f7c9c1ba0d7567c8d22";
-const REGISTER_24: &str = "0xe6884c81bc8337823693a9bc909cd2c51473634d46a9a978ceb1df05d34c3b14";
+const REGISTER_24: &str = "0xa2809b45ed88931ad01d0b86027191e9db0b8941b3f5360b8466bdf7abd3202f";
 
 /// The keys that the contracts' settlements are proved with; `examples/settlement_vectors.rs` makes them, which takes minutes.
 #[test]

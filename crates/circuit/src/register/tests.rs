@@ -318,11 +318,15 @@ fn a_move_that_changes_anything_is_refused() {
     // One flag beside `touched`.
     check("out untouched", 2, &|slots| slots[3].out = true);
     check("in untouched", 2, &|slots| slots[3].into = true);
-    let flags: [(&str, fn(&mut RegisterSlot)); 2] = [("open", |slot| slot.open = true), ("close", |slot| slot.close = true)];
-    for (what, flag) in flags {
+    for what in ["open", "close"] {
         for number in [0, 2] {
             let mut statement = RegisterStatement::new(place(), &start(), &[out(0), into(2, 9)]).expect("can be moved");
-            flag(&mut statement.inputs_mut().slots[number]);
+            let slot = &mut statement.inputs_mut().slots[number];
+            if what == "open" {
+                slot.open = true
+            } else {
+                slot.close = true
+            }
             let public = rebound(&structure, &statement.witness(), statement.data().len());
             statement.inputs_mut().public = public;
             assert!(!broken(&structure, &statement.witness()).is_empty(), "{what} in slot {number}");

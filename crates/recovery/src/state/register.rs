@@ -213,7 +213,8 @@ impl RegisterCall {
                     if !call.parts.is_empty() && (*queue_head != call.queue_head || moves.is_empty() == call.is_of_moves()) {
                         break;
                     }
-                    if !moves.is_empty() && !(included.is_empty() && closed.is_empty() && voided.is_empty()) {
+                    let asks = !(included.is_empty() && closed.is_empty() && voided.is_empty());
+                    if asks && !moves.is_empty() {
                         return Err(contradiction(event.position, format!("book {book} was changed by requests and moves at once")));
                     }
                     call.queue_head = *queue_head;
