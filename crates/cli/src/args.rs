@@ -37,7 +37,7 @@ pub enum Command {
     /// Run a development network on this machine: chain, token, ledger, node and a funded payer
     Dev(DevArgs),
     /// Deploy a ledger with everything that it needs: verifiers, book paths, factory
-    Deploy(DeployArgs),
+    Deploy(Box<DeployArgs>),
     /// Measure a node under load: throughput, latency from the intended time of sending, processor, memory and disk
     Bench(BenchArgs),
     /// Stream payments through a development network of its own, settle them, and check everything against the chain
