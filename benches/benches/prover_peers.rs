@@ -18,7 +18,8 @@ use millstream_prover::{Arithmetic, Blinding, CircuitId, InsecureDevKeys, Prover
 fn files(circuit: CircuitId, directory: &Path) -> [PathBuf; 2] {
     let [powers, initial, key, witness] = ["powers.ptau", "0.zkey", "1.zkey", "witness.wtns"].map(|name| directory.join(name));
     let points = (circuit.structure().constraints() + 4).next_power_of_two();
-    let hash = write_insecure_powers(&powers, points.trailing_zeros(), &[1; 32], Prepared::Yes).expect("written");
+    // One power more than the domain: the name of a large circuit takes it.
+    let hash = write_insecure_powers(&powers, points.trailing_zeros() + 1, &[1; 32], Prepared::Yes).expect("written");
     Reference::derive(circuit, &powers, PowersPin::Hash(hash)).expect("derived").start(&initial).expect("written");
     contribute(&initial, &key, None, Secret::from_os(b"").expect("entropy")).expect("contributed");
     [key, witness]
