@@ -169,7 +169,7 @@ fn words(public: &PublicInputs) -> [[u8; 32]; 3] {
     public.to_array().map(field_to_word)
 }
 
-/// Refuses a ledger on a public chain unless each of its verifiers has a pinned production key (spec L-23, L-24).
+/// Refuses a ledger on a public chain unless each of its verifiers has a pinned production key (spec L-23, L-33).
 pub(crate) fn require_keys(chain: ChainId, tiers: &[TierConfig]) -> anyhow::Result<()> {
     if refuse_public_chain(chain).is_ok() {
         return Ok(());

@@ -5,7 +5,7 @@
 //!
 //! **Invariants.** A proof that leaves this crate has passed the native verifier. A key that leaves it is not degenerate (spec L-22).
 //! Development keys prove nothing about a public chain: a statement for one is refused (spec L-23).
-//! A production key is one that is pinned by hash (spec L-24); [`ProductionKeys::load`] gives no other.
+//! A production key is one that is pinned by hash (spec L-33); [`ProductionKeys::load`] gives no other.
 //!
 //! Spec: `docs/spec/ledger.md`, sections Data binding and Keys.
 

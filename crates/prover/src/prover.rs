@@ -88,7 +88,7 @@ impl Prover {
         Self::with(keys.into_iter().map(Keys::InsecureDev), arithmetic)
     }
 
-    /// A prover with keys from ceremonies, for any chain (spec L-24).
+    /// A prover with keys from ceremonies, for any chain (spec L-33).
     #[must_use]
     pub fn production(keys: impl IntoIterator<Item = ProductionKeys>) -> Self {
         Self::with(keys.into_iter().map(Keys::Production), Arithmetic::Fastest)
