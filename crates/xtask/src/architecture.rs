@@ -15,26 +15,26 @@ const OURS: &str = "millstream-";
 const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire", "dialect"];
 /// Each knows one outside thing, and none of the others.
 const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
-const APPLICATIONS: &[&str] = &["node", "gateway", "client", "load", "recovery", "ceremony", "cli"];
+const APPLICATIONS: &[&str] = &["node", "gateway", "escrow", "client", "load", "recovery", "ceremony", "cli"];
 /// Nobody builds upon these.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];
 
 /// What a pure crate must not reach, by whatever way.
 const IMPURE: &[&str] = &["tokio", "quinn", "rocksdb", "alloy", "axum", "reqwest"];
 /// What the payer's side must not reach: it runs without a server.
-const SERVER: &[&str] = &["node", "gateway", "store", "engine", "prover"];
+const SERVER: &[&str] = &["node", "gateway", "escrow", "store", "engine", "prover"];
 /// What the load generator must not reach: it meets a node on the wire, as any payer does.
-const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "store", "engine", "chain"];
+const BEHIND_THE_WIRE: &[&str] = &["node", "gateway", "escrow", "store", "engine", "chain"];
 /// What leaving and auditing must not reach: they work without the provider, and without anything that it keeps.
-const PROVIDERS: &[&str] = &["node", "gateway", "store", "transport", "engine"];
+const PROVIDERS: &[&str] = &["node", "gateway", "escrow", "store", "transport", "engine"];
 /// What the gateway must not reach: money is behind its port, whoever keeps it.
-const BEHIND_THE_PORT: &[&str] = &["node", "store", "engine", "chain", "prover"];
+const BEHIND_THE_PORT: &[&str] = &["node", "escrow", "store", "engine", "chain", "prover"];
 /// What the ceremony must not reach: it makes keys from files alone, wherever its participants are.
-const ONLINE: &[&str] = &["node", "gateway", "client", "load", "store", "transport", "chain", "engine"];
+const ONLINE: &[&str] = &["node", "gateway", "escrow", "client", "load", "store", "transport", "chain", "engine"];
 /// Who must not reach the ceremony: whoever uses keys knows nothing of making them.
-const KEY_USERS: &[&str] = &["node", "gateway", "client", "load"];
+const KEY_USERS: &[&str] = &["node", "gateway", "escrow", "client", "load"];
 /// Crates of ours that may use `anyhow`; the others have errors of their own.
-const ANYHOW: &[&str] = &["node", "cli", "xtask"];
+const ANYHOW: &[&str] = &["node", "escrow", "cli", "xtask"];
 
 /// The only crates of ours that these may depend on directly.
 const DIRECT: &[(&str, &[&str])] = &[
@@ -50,7 +50,7 @@ const DIRECT: &[(&str, &[&str])] = &[
 ];
 
 /// The only crates of ours, besides those for development, that may depend directly on these.
-const KNOWN_BY: &[(&str, &[&str])] = &[("dialect", &["gateway", "client", "node"])];
+const KNOWN_BY: &[(&str, &[&str])] = &[("dialect", &["gateway", "client", "escrow"])];
 
 /// Normal dependencies by name: the members of the workspace, and everything they reach.
 #[derive(Debug, Default)]
@@ -244,7 +244,7 @@ mod tests {
             (&[("node", "testkit")], "a library uses a development crate: node -> testkit"),
             (&[("chain", "anyhow")], "errors of a library are typed: chain -> anyhow"),
             (&[("voucher", "types"), ("billing", "voucher")], "a crate of its level may not know the other: billing -> voucher"),
-            (&[("voucher", "types"), ("recovery", "dialect")], "only gateway, client, node speak it: recovery -> dialect"),
+            (&[("voucher", "types"), ("recovery", "dialect")], "only gateway, client, escrow speak it: recovery -> dialect"),
             (&[("ledgerd", "types")], "the crate ledgerd is in no group: say in the architecture rules what it may know"),
         ] {
             assert_eq!(problems(&graph(edges)), [expected]);

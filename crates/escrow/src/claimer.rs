@@ -1,0 +1,1 @@
+//! Carries out what the engine says there is to claim, to sweep and to send.

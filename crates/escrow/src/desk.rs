@@ -1,0 +1,1 @@
+//! Answers the gateway from the durable engine and the chain.

@@ -1,0 +1,1 @@
+//! Reads the channels of escrow contracts into the engine.

@@ -1,0 +1,8 @@
+//! The money of HTTP 402 on escrow contracts: the gateway's port over the durable engine.
+//!
+//! `follower` reads the chain into the engine, `desk` answers the gateway, `claimer` carries out what the engine says there is to claim, to
+//! sweep and to send.
+
+mod claimer;
+mod desk;
+mod follower;
