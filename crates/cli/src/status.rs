@@ -39,39 +39,39 @@ impl View for StatusView {
 }
 
 fn of_a_ledger(status: &NodeStatus) -> String {
-        let channels = &status.channels;
-        let unsettled = channels.accepted.checked_sub(channels.settled).unwrap_or(Amount::ZERO);
-        let settlement = match (status.settlement.running, &status.settlement.last) {
-            (true, _) => "running".to_owned(),
-            (false, Some(last)) => {
-                format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled)
-            }
-            (false, None) => "idle; none since the start".to_owned(),
-        };
-        pairs([
-            ("version", status.version.clone()),
-            ("up", duration(status.uptime_secs)),
-            ("listens", status.listen.clone()),
-            ("certificate", status.certificate_sha256.clone()),
-            ("chain", format!("{}, block {}", status.chain_id, status.chain.block)),
-            ("ledger", status.ledger.to_string()),
-            ("provider", status.provider.to_string()),
-            ("operator", status.operator.to_string()),
-            ("token", status.token.to_string()),
-            ("channels", format!("{}: {} open, {} frozen", channels.channels, channels.open, channels.frozen)),
-            ("payments", channels.lines.to_string()),
-            ("deposited", channels.deposited.to_tokens()),
-            ("accepted", channels.accepted.to_tokens()),
-            ("settled", channels.settled.to_tokens()),
-            ("unsettled", unsettled.to_tokens()),
-            ("refunded", channels.refunded.to_tokens()),
-            ("commit", status.commit.to_string()),
-            ("open epoch", format!("{}, {} frames", status.open_epoch.id, status.open_epoch.frames)),
-            ("unanchored", format!("{} epochs", status.unanchored_epochs.len())),
-            ("requests", format!("{} unserved", status.queue.unserved)),
-            ("settlement", settlement),
-            ("relaying", status.relay.as_ref().map_or_else(|| "-".to_owned(), relaying)),
-        ])
+    let channels = &status.channels;
+    let unsettled = channels.accepted.checked_sub(channels.settled).unwrap_or(Amount::ZERO);
+    let settlement = match (status.settlement.running, &status.settlement.last) {
+        (true, _) => "running".to_owned(),
+        (false, Some(last)) => {
+            format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled)
+        }
+        (false, None) => "idle; none since the start".to_owned(),
+    };
+    pairs([
+        ("version", status.version.clone()),
+        ("up", duration(status.uptime_secs)),
+        ("listens", status.listen.clone()),
+        ("certificate", status.certificate_sha256.clone()),
+        ("chain", format!("{}, block {}", status.chain_id, status.chain.block)),
+        ("ledger", status.ledger.to_string()),
+        ("provider", status.provider.to_string()),
+        ("operator", status.operator.to_string()),
+        ("token", status.token.to_string()),
+        ("channels", format!("{}: {} open, {} frozen", channels.channels, channels.open, channels.frozen)),
+        ("payments", channels.lines.to_string()),
+        ("deposited", channels.deposited.to_tokens()),
+        ("accepted", channels.accepted.to_tokens()),
+        ("settled", channels.settled.to_tokens()),
+        ("unsettled", unsettled.to_tokens()),
+        ("refunded", channels.refunded.to_tokens()),
+        ("commit", status.commit.to_string()),
+        ("open epoch", format!("{}, {} frames", status.open_epoch.id, status.open_epoch.frames)),
+        ("unanchored", format!("{} epochs", status.unanchored_epochs.len())),
+        ("requests", format!("{} unserved", status.queue.unserved)),
+        ("settlement", settlement),
+        ("relaying", status.relay.as_ref().map_or_else(|| "-".to_owned(), relaying)),
+    ])
 }
 
 /// What is left for others' gas, in coins of the chain.

@@ -57,7 +57,7 @@ pub use config::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection, lay_over,
 };
 pub use core::Stopped;
-pub use payments::Payments;
+pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};
 
 use crate::admin::Admin;
@@ -154,7 +154,7 @@ impl Node {
     /// A handle for payments of HTTP 402.
     #[must_use]
     pub fn payments(&self) -> Payments {
-        Payments::new(self.base.core.clone())
+        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader))
     }
 
     /// The chain's endpoint.
