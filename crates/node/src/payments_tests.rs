@@ -69,7 +69,7 @@ struct Life<'a> {
 impl<'a> Life<'a> {
     fn start(disk: &CrashDisk, told: &'a mut Told, fault: Option<(usize, Fault)>) -> Self {
         let house = House::start_with(config(), disk);
-        let payments = Payments::new(house.core.clone());
+        let payments = Payments::new(house.core.clone(), Arc::clone(&house.reader));
         Self { house, payments, told, fault }
     }
 
