@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Context;
-use millstream_engine::{Engine, Input};
 use millstream_engine::escrow::{EscrowAnswer, EscrowFact, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use millstream_engine::{Engine, Input};
 use millstream_store::{KeyRange, Read, Table};
 use millstream_tariff::Cost;
 use millstream_types::{Amount, EscrowChannelId};

@@ -147,7 +147,8 @@ impl<'a> Life<'a> {
             other => panic!("{number}: {other:?}"),
         }
         if mark > 0 {
-            let (delivered, meter) = (Cost::whole(Amount::from_units(mark)), Meter { price_version: 1, units: Bytes::from_static(b"half") });
+            let (delivered, meter) =
+                (Cost::whole(Amount::from_units(mark)), Meter { price_version: 1, units: Bytes::from_static(b"half") });
             let answer = self.input(EscrowInput::Mark { request: request(number), delivered, meter }).await?;
             assert_eq!(answer, EscrowAnswer::Marked { delivered });
             self.told.marked.insert(number, mark);

@@ -389,9 +389,7 @@ impl Engine {
                 escrows.extend(now, &config, &request, ceiling, at_least, voucher, effects)
             }
             EscrowInput::Mark { request, delivered, meter } => Ok(escrows.mark(&request, delivered, meter, effects)),
-            EscrowInput::Capture { request, cost, meter, stored } => {
-                escrows.capture(now, &config, &request, cost, meter, stored, effects)
-            }
+            EscrowInput::Capture { request, cost, meter, stored } => escrows.capture(now, &config, &request, cost, meter, stored, effects),
             EscrowInput::Void { request, stored } => escrows.void(now, &config, &request, stored, effects),
             EscrowInput::ClaimSubmitted { escrow, rows, transaction } => escrows.claim_submitted(now, escrow, rows, transaction),
             EscrowInput::ClaimSigned { claim, transaction } => Ok(escrows.claim_signed(claim, transaction)),

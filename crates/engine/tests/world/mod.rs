@@ -335,7 +335,12 @@ impl World {
                     Some(Subject::Channel(id)) => name_of(id.as_bytes()),
                     _ => "x".into(),
                 };
-                self.input(EscrowInput::Extend { request: request(words[1]), ceiling: amount(2), at_least: at_least(2), voucher: signed(&name) })
+                self.input(EscrowInput::Extend {
+                    request: request(words[1]),
+                    ceiling: amount(2),
+                    at_least: at_least(2),
+                    voucher: signed(&name),
+                })
             }
             "mark" => self.input(EscrowInput::Mark { request: request(words[1]), delivered: cost(words[2]), meter }),
             "capture" => self.input(EscrowInput::Capture { request: request(words[1]), cost: cost(words[2]), meter, stored }),
