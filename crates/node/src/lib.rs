@@ -41,7 +41,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use millstream_chain::{ChainKey, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
-use millstream_engine::escrow::EscrowConfig;
 use millstream_store::{Backend, RocksStore, StoreOptions};
 use millstream_types::ChainId;
 use prometheus_client::registry::Registry;
@@ -57,6 +56,7 @@ pub use config::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection, lay_over,
 };
 pub use core::Stopped;
+pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};
 
@@ -263,7 +263,7 @@ fn engine_config(config: &NodeConfig, served: Served) -> EngineConfig {
         epoch_frames_max: config.billing.epoch_frames_max,
         epoch_millis_max: config.billing.epoch_secs_max.saturating_mul(1_000),
         retention_millis: retention_millis(config),
-        escrow: EscrowConfig::default(),
+        escrow: config.escrows,
     }
 }
 

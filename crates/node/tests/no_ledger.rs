@@ -43,6 +43,7 @@ fn config(directory: &Path, anvil: &Anvil) -> NodeConfig {
         prover: Default::default(),
         limits: Default::default(),
         relay: Default::default(),
+        escrows: Default::default(),
     }
 }
 
