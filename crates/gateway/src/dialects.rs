@@ -242,7 +242,9 @@ impl Terms {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             let x402 = x402::required(self, asked, Some(error), refusal.correction.as_deref());
             let mpp = self.mpp.iter().flat_map(|mpp| mpp.offers(self, asked));
-            for (name, value) in x402.map(|value| ("payment-required", value)).into_iter().chain(mpp.map(|value| ("www-authenticate", value))) {
+            for (name, value) in
+                x402.map(|value| ("payment-required", value)).into_iter().chain(mpp.map(|value| ("www-authenticate", value)))
+            {
                 match value.map(HeaderValue::try_from) {
                     Ok(Ok(value)) => drop(headers.append(name, value)),
                     Ok(Err(error)) => tracing::error!(name, error = %error, "an offer is no header"),

@@ -99,7 +99,8 @@ impl Gate {
         }
         let routes = Routes::new(config, dialects.token(), proxied)?;
         if let Some(route) = routes.iter().find(|route| route.tariff().is_some_and(|tariff| !dialects.can_sell(tariff))) {
-            let reason = "only [payment.exact] is there, and the price is known at the end only: set payment.exact.take_ceiling, or take channels";
+            let reason =
+                "only [payment.exact] is there, and the price is known at the end only: set payment.exact.take_ceiling, or take channels";
             return Err(ConfigError::value(format!("route `{}`, price", route.path()), reason));
         }
         let (running, ended) = mpsc::channel(1);

@@ -197,7 +197,8 @@ impl SingleDelivery {
         let problem = match error {
             Some(error) => {
                 tracing::warn!(request = self.hold.request.as_str(), error = %chain(error.as_ref()), "the upstream failed");
-                let detail = "The provider's service could not be reached or broke off before it gave anything; nothing was charged, try again.";
+                let detail =
+                    "The provider's service could not be reached or broke off before it gave anything; nothing was charged, try again.";
                 Problem::new(http::StatusCode::BAD_GATEWAY, "upstream-failed", detail)
             }
             None => {

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 
 use millstream_dialect::DialectError;
-use millstream_dialect::mpp::{
-    CHARGE, ChargeDetails, ChargePayload, ChargeRequest, Credential, CredentialType, OfferTerms, ProblemKind,
-};
+use millstream_dialect::mpp::{CHARGE, ChargeDetails, ChargePayload, ChargeRequest, Credential, CredentialType, OfferTerms, ProblemKind};
 use millstream_types::Uint256;
 
 use super::exact::{Exact, is_counterfactual, token};

@@ -163,14 +163,8 @@ impl Mpp {
         };
         let pays = voucher.is_some();
         let speech = Speech::new(terms, asked, Spoken::Mpp { offer_id: credential.offer.id, channel });
-        let tender = Tender {
-            escrow: *domain,
-            channel,
-            terms: channel_terms.map(ChannelTerms::Session),
-            voucher,
-            rule: TotalRule::Rising,
-            funding,
-        };
+        let tender =
+            Tender { escrow: *domain, channel, terms: channel_terms.map(ChannelTerms::Session), voucher, rule: TotalRule::Rising, funding };
         let manage = |tender, kind| Ok(Intent::Manage(Box::new(Act { tender, kind, speech: speech.clone() })));
         if closes {
             return manage(tender, ActKind::Release(ReleaseKind::Close));

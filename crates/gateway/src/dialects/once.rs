@@ -146,13 +146,7 @@ impl OnceSpeech {
         .to_header()
     }
 
-    fn receipt(
-        &self,
-        offer_id: &str,
-        external_id: Option<&str>,
-        transaction: &str,
-        collected: &Collected,
-    ) -> Result<String, DialectError> {
+    fn receipt(&self, offer_id: &str, external_id: Option<&str>, transaction: &str, collected: &Collected) -> Result<String, DialectError> {
         let mut more = Object::default();
         more.insert("intent", millstream_dialect::mpp::CHARGE.into());
         more.insert("challengeId", offer_id.into());

@@ -105,12 +105,7 @@ impl X402 {
         });
         Ok(match refund {
             Some(kind) => Intent::Manage(Box::new(Act { tender: *tender, kind: ActKind::Release(kind), speech })),
-            None => Intent::Pay {
-                tender,
-                speech: Box::new(speech),
-                at_least: asked.ceiling,
-                logical,
-            },
+            None => Intent::Pay { tender, speech: Box::new(speech), at_least: asked.ceiling, logical },
         })
     }
 }
