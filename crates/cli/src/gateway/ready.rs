@@ -2,10 +2,8 @@
 //! knows is filled in.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millstream_chain::session_escrow::session_escrow_address;
 use millstream_chain::x402::BatchSettlement;
 use millstream_chain::{ChainError, ChainKey, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{EscrowSection, RailConfig};
@@ -19,7 +17,7 @@ use toml::{Table, Value};
 
 use super::settings::{Settings, wrong};
 use crate::error::{CliError, CliResult, Exit, chain_of};
-use crate::profile::{self, write_secret};
+use crate::profile;
 
 /// How far the chain may be ahead of this machine. Offers, vouchers and withdrawals are judged by both clocks.
 const AHEAD_SECS_MAX: u64 = 60;
@@ -29,8 +27,6 @@ const BEHIND_SECS: u64 = 600;
 const UPSTREAM_WAIT: Duration = Duration::from_secs(2);
 /// Coins below which the operator is told, in wei: a few hundred transactions on a cheap chain.
 const COINS_LOW_WEI: u128 = 1_000_000_000_000_000;
-/// The file of the secret that offers are authenticated with, in the data directory.
-const OFFERS_SECRET: &str = "offers.secret";
 
 /// What can be started.
 pub(super) struct Ready {
@@ -46,7 +42,6 @@ pub(super) struct Ready {
 /// Who is paid in what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    pub(super) chain: ChainId,
     pub(super) asset: Address,
     pub(super) pay_to: Address,
     /// The account of the key: it claims and pays the gas.
@@ -65,15 +60,16 @@ impl Ready {
         settings.data_dir()?;
         let rpc = connect(&settings).await?;
         let mut node = settings.node_config(rpc.chain())?;
-        let (mut table, data_dir) = (settings.gateway, node.server.data_dir.clone());
+        let mut table = settings.gateway;
         let payment = section(&mut table, "payment")?;
         let token = complete_token(payment, &rpc, &mut warnings).await?;
         fill(payment, "pay_to", &eip55(&operator));
-        let terms = Terms { chain: rpc.chain(), asset: address(payment, "asset")?, pay_to: address(payment, "pay_to")?, operator };
-        complete_dialects(payment, &rpc, &terms, &data_dir, &mut warnings).await?;
+        let terms = Terms { asset: address(payment, "asset")?, pay_to: address(payment, "pay_to")?, operator };
+        complete_dialects(payment, &rpc, &terms).await?;
 
         let gateway: GatewayConfig = table.try_into().map_err(|error: toml::de::Error| wrong(error.to_string().trim().to_owned()))?;
-        let priced = Token::new(&gateway.payment.symbol, gateway.payment.decimals).map_err(|error| wrong(format!("payment.symbol: {error}")))?;
+        let priced =
+            Token::new(&gateway.payment.symbol, gateway.payment.decimals).map_err(|error| wrong(format!("payment.symbol: {error}")))?;
         // What a route needs, and every price.
         let routes = Routes::new(&gateway, &priced, true).map_err(|error| config_error(&error, &token))?;
         let rail = rail_config(settings.escrow, &gateway, &terms, &routes, &node);
@@ -143,11 +139,11 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
     }
     let asset = address(payment, "asset")?;
     let facts = token_facts(rpc, asset).await.map_err(|error| match error {
-        ChainError::NoContract { .. } => {
-            wrong(format!("payment.asset is {asset}, and there is no contract on chain {}", rpc.chain())).hint("check the token's address and the chain")
-        }
-        ChainError::Unrepresentable { .. } => wrong(format!("payment.asset is {asset}: {}", chain_of(&error)))
-            .hint("deposits are signed in the token's EIP-712 domain: only tokens that have name, version and DOMAIN_SEPARATOR can be sold for"),
+        ChainError::NoContract { .. } => wrong(format!("payment.asset is {asset}, and there is no contract on chain {}", rpc.chain()))
+            .hint("check the token's address and the chain"),
+        ChainError::Unrepresentable { .. } => wrong(format!("payment.asset is {asset}: {}", chain_of(&error))).hint(
+            "deposits are signed in the token's EIP-712 domain: only tokens that have name, version and DOMAIN_SEPARATOR can be sold for",
+        ),
         error => CliError::from(error),
     })?;
     fill(payment, "network", &format!("eip155:{}", rpc.chain()));
@@ -156,7 +152,8 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
     let decimals = i64::from(facts.decimals);
     match payment.get("decimals").and_then(Value::as_integer) {
         Some(written) if written != decimals => {
-            return Err(wrong(format!("payment.decimals is {written}, and the token has {decimals}")).hint("correct it, or leave it out: it is read from the chain"));
+            return Err(wrong(format!("payment.decimals is {written}, and the token has {decimals}"))
+                .hint("correct it, or leave it out: it is read from the chain"));
         }
         _ => {}
     }
@@ -167,7 +164,9 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
         }
         Some(_) => {}
         None if Token::new(&facts.symbol, facts.decimals).is_err() => {
-            return Err(wrong(format!("the token's symbol `{}` cannot stand in a price", facts.symbol)).hint("name another in payment.symbol"));
+            return Err(
+                wrong(format!("the token's symbol `{}` cannot stand in a price", facts.symbol)).hint("name another in payment.symbol")
+            );
         }
         None => fill(payment, "symbol", &facts.symbol),
     }
@@ -175,19 +174,15 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
 }
 
 /// The dialects that are offered: those whose sections are there; without any, those that this chain has contracts for.
-async fn complete_dialects(
-    payment: &mut Table,
-    rpc: &Rpc,
-    terms: &Terms,
-    data_dir: &Path,
-    warnings: &mut Vec<String>,
-) -> CliResult<()> {
+async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResult<()> {
     let named: BTreeSet<String> = payment.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.clone()).collect();
     let wants = |dialect: &str| named.is_empty() || named.contains(dialect);
     if wants("x402") {
         match BatchSettlement::attach(rpc.clone()).await {
             Ok(_) => agree(section(payment, "x402")?, "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
-                error.hint("claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out")
+                error.hint(
+                    "claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out",
+                )
             })?,
             Err(error @ ChainError::NoContract { .. }) => {
                 let hint = "x402's batch-settlement contracts must be on the chain; `millstream dev` puts them on a development chain";
@@ -196,53 +191,18 @@ async fn complete_dialects(
             Err(error) => return Err(error.into()),
         }
     }
-    if wants("mpp") {
-        let escrow = session_escrow_address()?;
-        let problem = if terms.pay_to != terms.operator {
-            Some((
-                format!("MPP sessions are settled by who is paid, {}, and the key is of {}", eip55(&terms.pay_to), eip55(&terms.operator)),
-                "pay to the account of the key, or leave [payment.mpp] out",
-            ))
-        } else if !rpc.is_contract(escrow).await? {
-            Some((
-                format!("there is no session escrow at {} on chain {}", eip55(&escrow), rpc.chain()),
-                "anyone can put it there; `millstream dev` does so on a development chain. Or leave [payment.mpp] out",
-            ))
-        } else {
-            None
-        };
-        match problem {
-            Some((message, hint)) if named.contains("mpp") => return Err(CliError::usage("mpp_impossible", message).hint(hint)),
-            Some((message, _)) => warnings.push(format!("MPP is not offered: {message}")),
-            None => {
-                let mpp = section(payment, "mpp")?;
-                agree(mpp, "escrow", &eip55(&escrow)).map_err(|error| error.hint("this build knows one escrow: leave the line out"))?;
-                if !mpp.contains_key("secret_file") {
-                    fill(mpp, "secret_file", &offers_secret(data_dir)?);
-                }
-            }
-        }
+    if let Some(other) = ["mpp", "exact"].into_iter().find(|section| named.contains(*section)) {
+        let message = format!("payment.{other} is there, and this version's gateway is paid by x402's batch-settlement only");
+        return Err(CliError::usage("dialect", message).hint(format!("leave [payment.{other}] out")));
     }
     Ok(())
-}
-
-/// The secret that offers are authenticated with, made at the first start.
-fn offers_secret(data_dir: &Path) -> CliResult<String> {
-    let path = data_dir.join(OFFERS_SECRET);
-    if !path.exists() {
-        std::fs::create_dir_all(data_dir)
-            .map_err(|error| CliError::failed("data_dir", format!("cannot create {}: {error}", data_dir.display())))?;
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|error| CliError::failed("randomness", format!("the system gives none: {error}")))?;
-        write_secret(&path, &secret)?;
-    }
-    Ok(path.display().to_string())
 }
 
 async fn check_gas(rpc: &Rpc, terms: &Terms, warnings: &mut Vec<String>) -> CliResult<()> {
     let (wei, operator) = (coin_balance(rpc, terms.operator).await?, eip55(&terms.operator));
     if wei == 0 {
-        let message = format!("the account {operator} has no coins for gas on chain {}: nothing could be deposited or claimed", rpc.chain());
+        let message =
+            format!("the account {operator} has no coins for gas on chain {}: nothing could be deposited or claimed", rpc.chain());
         return Err(CliError::new(Exit::Refused, "gas_missing", message).hint(format!("send coins to {operator}, or use another key")));
     }
     if wei < COINS_LOW_WEI {
@@ -258,11 +218,16 @@ async fn check_clock(rpc: &Rpc, warnings: &mut Vec<String>) -> CliResult<()> {
         let message = format!("the chain is {} seconds ahead of this machine's clock", block.saturating_sub(now));
         // Somebody who advances a development chain's time knows it.
         if !rpc.chain().is_development() {
-            return Err(CliError::usage("clock", message).hint("set this machine's clock (NTP): offers would be expired when they are made"));
+            return Err(
+                CliError::usage("clock", message).hint("set this machine's clock (NTP): offers would be expired when they are made")
+            );
         }
         warnings.push(message);
     } else if now > block.saturating_add(BEHIND_SECS) && !rpc.chain().is_development() {
-        warnings.push(format!("the chain's newest block is {} seconds old: the chain stands, or this machine's clock is wrong", now.saturating_sub(block)));
+        warnings.push(format!(
+            "the chain's newest block is {} seconds old: the chain stands, or this machine's clock is wrong",
+            now.saturating_sub(block)
+        ));
     }
     Ok(())
 }

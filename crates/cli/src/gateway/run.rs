@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::args::RunArgs;
+use super::args::GatewayArgs;
 use super::ready::{Ready, config_error};
 use super::settings::Settings;
 use crate::context::Context;
@@ -60,7 +60,7 @@ pub struct Sold {
 ///
 /// # Errors
 /// What is wrong with the configuration or does not agree with the chain, or what failed.
-pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
+pub async fn command(context: &Context, args: &GatewayArgs) -> CliResult<()> {
     let failed = |error: anyhow::Error| CliError::failed("gateway_failed", format!("{error:#}"));
     let settings = Settings::read(context, args)?;
     let ready = Ready::check(settings).await?;
@@ -71,7 +71,8 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
     // Before anything is opened: a port that is taken is found at once.
     let address = ready.gateway.server.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        CliError::usage("listen", format!("cannot listen on {address}: {error}")).hint("another gateway runs there? choose another with --listen, or server.listen in the file")
+        CliError::usage("listen", format!("cannot listen on {address}: {error}"))
+            .hint("another gateway runs there? choose another with --listen, or server.listen in the file")
     })?;
     let listen = listener.local_addr().map_err(|error| failed(error.into()))?;
 
@@ -167,11 +168,7 @@ impl Selling {
     fn of(ready: &Ready, listen: SocketAddr, admin_listen: SocketAddr) -> Self {
         let payment = &ready.gateway.payment;
         let x402 = payment.x402.iter().map(|_| "x402 batch-settlement".to_owned());
-        let sold = |route: &RouteSection| Sold {
-            methods: route.methods.clone(),
-            path: route.path.clone(),
-            price: route.price.clone(),
-        };
+        let sold = |route: &RouteSection| Sold { methods: route.methods.clone(), path: route.path.clone(), price: route.price.clone() };
         Self {
             listen,
             admin_listen,

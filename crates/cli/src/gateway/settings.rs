@@ -15,7 +15,7 @@ use millstream_types::{Address, ChainId};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::args::{RoutePrice, RunArgs};
+use super::args::{GatewayArgs, RoutePrice};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::profile::Profile;
@@ -91,11 +91,10 @@ impl Settings {
     ///
     /// # Errors
     /// A file cannot be read, a key is unknown, or a value is of the wrong kind.
-    pub fn read(context: &Context, args: &RunArgs) -> CliResult<Self> {
+    pub fn read(context: &Context, args: &GatewayArgs) -> CliResult<Self> {
         if let Some(path) = &args.config {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display()))
-            })?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display())))?;
             return Self::parse(&text, std::env::vars())
                 .map_err(|error| CliError { message: format!("in the configuration {}: {}", path.display(), error.message), ..error });
         }
@@ -109,11 +108,7 @@ impl Settings {
         Self::of_table(table, variables, |_| {})
     }
 
-    pub(super) fn of(
-        args: &RunArgs,
-        profile: Option<&Profile>,
-        variables: impl Iterator<Item = (String, String)>,
-    ) -> CliResult<Self> {
+    pub(super) fn of(args: &GatewayArgs, profile: Option<&Profile>, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
         let upstream = args.upstream.as_deref().ok_or_else(|| {
             wrong("nothing says what is sold".to_owned()).hint("name the service with --upstream URL, or everything with --config FILE")
         })?;
@@ -217,8 +212,9 @@ pub(super) fn wrong(message: String) -> CliError {
 fn missing(key: &str, what: &str, flag: &str) -> CliError {
     let (section, name) = key.split_once('.').unwrap_or((key, ""));
     let variable = format!("MILLSTREAM_{}__{}", section.to_uppercase(), name.to_uppercase());
-    wrong(format!("{key} is missing: {what}"))
-        .hint(format!("give {flag}, or `{name} = …` in [{section}] of the file, or {variable}; beside a running `millstream dev` it is found"))
+    wrong(format!("{key} is missing: {what}")).hint(format!(
+        "give {flag}, or `{name} = …` in [{section}] of the file, or {variable}; beside a running `millstream dev` it is found"
+    ))
 }
 
 /// A section of our own, taken out of the table; absent, its defaults.
@@ -238,7 +234,7 @@ fn set(table: &mut Table, name: &str, key: &str, value: Option<impl ToString>) {
     }
 }
 
-fn lay_flags(table: &mut Table, args: &RunArgs) {
+fn lay_flags(table: &mut Table, args: &GatewayArgs) {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     set(table, "server", "listen", args.listen);
     set(table, "server", "public_url", args.public_url.as_ref());
@@ -273,4 +269,125 @@ fn route_table(route: &RoutePrice, upstream: &str) -> Value {
         None => table.insert("free".to_owned(), Value::Boolean(true)),
     };
     Value::Table(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        [chain]
+        rpc_url = "http://127.0.0.1:8545"
+        operator_key_file = "gateway.key"
+        [node]
+        data_dir = "data"
+        [payment]
+        asset = "0x00000000000000000000000000000000000000d4"
+        [payment.x402]
+        [[route]]
+        path = "/*"
+        upstream = "http://127.0.0.1:8000"
+        price = "0.40 USDC / 1M output_token"
+    "#;
+
+    fn parse(text: &str, variables: &[(&str, &str)]) -> CliResult<Settings> {
+        Settings::parse(text, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn of(args: &GatewayArgs, profile: Option<&Profile>) -> CliResult<Settings> {
+        Settings::of(args, profile, std::iter::empty())
+    }
+
+    fn selling() -> GatewayArgs {
+        GatewayArgs {
+            upstream: Some("http://127.0.0.1:8000".to_owned()),
+            price: Some("1 USDC / call".to_owned()),
+            ..GatewayArgs::default()
+        }
+    }
+
+    #[test]
+    fn a_file_is_enough_and_variables_win() {
+        let settings = parse(FILE, &[]).expect("complete");
+        let node = settings.node_config(ChainId::new(8_453)).expect("complete");
+        assert_eq!((node.chain.confirmations, node.chain.chain_id, node.chain.ledger), (CONFIRMATIONS, 8_453, None));
+        assert_eq!((node.server.admin_listen.to_string().as_str(), node.server.listen), (ADMIN_LISTEN, None));
+        assert_eq!(settings.node_config(ChainId::new(31_337)).expect("complete").chain.confirmations, 1);
+        let variables = [
+            ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"),
+            ("MILLSTREAM_PAYMENT__X402__WITHDRAW_DELAY_SECS", "900"),
+            ("MILLSTREAM_NODE__ADMIN_URL", "http://127.0.0.1:9100"),
+            ("MILLSTREAM_PAYER__KEY_FILE", "buyer.key"),
+            ("MILLSTREAM_ESCROW__DEPOSIT_WAIT_SECS", "7"),
+        ];
+        let settings = parse(FILE, &variables).expect("complete");
+        assert_eq!((settings.rpc_url().expect("set"), settings.escrow.deposit_wait_secs), ("http://127.0.0.1:1", 7));
+        let delay = settings.gateway["payment"]["x402"]["withdraw_delay_secs"].as_integer();
+        assert_eq!(delay, Some(900));
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_key() {
+        let check = |text: &str, says: &str| {
+            let error = parse(text, &[]).map(|_| ()).expect_err(text);
+            assert!(error.message.contains(says), "{text}: {}", error.message);
+            assert_eq!((error.code.as_str(), error.exit.status()), ("gateway_config", 2));
+        };
+        check("[chain]\nrpc = 'x'", "[chain]: unknown field `rpc`");
+        check("[node]\ndata = 'x'", "[node]: unknown field `data`");
+        check("[escrow]\nmargin = 1", "[escrow]: unknown field `margin`");
+        check("[chain]\nledger = '0x12'", "[chain]: ");
+        check("[chain", "TOML");
+        assert!(parse(FILE, &[("MILLSTREAM_CHAIN__RPC", "x")]).map(|_| ()).expect_err("unknown").message.contains("unknown field `rpc`"));
+
+        let fails = |text: &str, says: &str, hint: &str| {
+            let error = parse(text, &[]).expect("reads").node_config(ChainId::new(1)).map(|_| ()).expect_err(says);
+            assert!(error.message.contains(says), "{}", error.message);
+            assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{:?}", error.hint);
+        };
+        fails(&FILE.replace("rpc_url", "#"), "chain.rpc_url is missing", "--rpc URL");
+        fails(&FILE.replace("operator_key_file", "#"), "chain.operator_key_file is missing", "MILLSTREAM_CHAIN__OPERATOR_KEY_FILE");
+        fails(&FILE.replace("data_dir", "#"), "node.data_dir is missing", "--data-dir DIR");
+        fails(&FILE.replace("[node]", "[node]\nadmin_listen = '0.0.0.0:1'"), "node.admin_listen is 0.0.0.0:1", "");
+        fails(&FILE.replace("[node]", "[node]\nlisten = '127.0.0.1:1'"), "node.listen go together", "");
+        fails(&FILE.replace("[chain]", "[chain]\nconfirmations = 0"), "chain.confirmations", "");
+    }
+
+    #[test]
+    fn a_profile_is_enough_beside_an_upstream_and_a_price() {
+        let mut profile = Profile { path: PathBuf::from("/dev-net/millstream.toml"), ..Profile::default() };
+        profile.chain.rpc_url = Some("http://127.0.0.1:8545".to_owned());
+        profile.gateway.key_file = Some(PathBuf::from("seller.key"));
+        profile.gateway.data_dir = Some(PathBuf::from("gateway"));
+        profile.gateway.asset = Some(Address::from_bytes([0xd4; 20]));
+        profile.gateway.admin_url = Some("http://127.0.0.1:9100".to_owned());
+        let settings = of(&selling(), Some(&profile)).expect("complete");
+        let node = settings.node_config(ChainId::new(31_337)).expect("complete");
+        assert_eq!(node.server.data_dir, Path::new("/dev-net/gateway"));
+        assert_eq!(node.chain.operator_key_file, Path::new("/dev-net/seller.key"));
+        assert_eq!(node.server.admin_listen.to_string(), "127.0.0.1:9100");
+        assert_eq!(settings.text("payment", "asset"), Some(Address::from_bytes([0xd4; 20]).to_string().as_str()));
+
+        // Flags go before it.
+        let flags = GatewayArgs { data_dir: Some(PathBuf::from("/elsewhere")), rpc: Some("http://127.0.0.1:1".to_owned()), ..selling() };
+        let settings = of(&flags, Some(&profile)).expect("complete");
+        assert_eq!(settings.data_dir().expect("set"), Path::new("/elsewhere"));
+        assert_eq!(settings.rpc_url().expect("set"), "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn routes_come_before_the_price_for_the_rest() {
+        let routes = ["GET /v1/models=free", "POST /v1/chat=2 USDC / 1M input_token"].map(|route| route.parse().expect("a route"));
+        let settings = of(&GatewayArgs { routes: routes.to_vec(), ..selling() }, None).expect("reads");
+        let routes = settings.gateway["route"].as_array().expect("routes").clone();
+        let path = |at: usize| routes[at]["path"].as_str().expect("a path").to_owned();
+        assert_eq!((path(0), path(1), path(2)), ("/v1/models".to_owned(), "/v1/chat".to_owned(), "/*".to_owned()));
+        assert_eq!((routes[0]["free"].as_bool(), routes[1]["methods"][0].as_str()), (Some(true), Some("POST")));
+        for (args, says) in
+            [(GatewayArgs { upstream: None, ..selling() }, "what is sold"), (GatewayArgs { price: None, ..selling() }, "what it costs")]
+        {
+            let error = of(&args, None).map(|_| ()).expect_err(says);
+            assert!(error.message.contains(says) && error.hint.is_some(), "{}", error.message);
+        }
+    }
 }
