@@ -15,6 +15,7 @@ use millstream_chain::x402::{ChannelState, EscrowPoll, EscrowReader, PendingWith
 use millstream_chain::{ChainError, Cursor, ErrorKind, Head};
 use millstream_engine::ChainCursor;
 use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowTerms, Exit};
+use millstream_node::ChainClock;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -72,6 +73,7 @@ pub(crate) struct Follower {
     poll_interval: Duration,
     full_look: Duration,
     looks: mpsc::Receiver<Look>,
+    clock: ChainClock,
     stopping: watch::Receiver<bool>,
     known: BTreeMap<EscrowChannelId, Known>,
     followed: BTreeSet<EscrowChannelId>,
@@ -98,6 +100,7 @@ pub(crate) struct FollowerParts {
     pub(crate) poll_interval: Duration,
     pub(crate) full_look: Duration,
     pub(crate) looks: mpsc::Receiver<Look>,
+    pub(crate) clock: ChainClock,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
@@ -107,7 +110,7 @@ impl Follower {
     /// # Errors
     /// The endpoint cannot be read, or the core has stopped.
     pub(crate) async fn start(parts: FollowerParts) -> anyhow::Result<Self> {
-        let FollowerParts { board, metrics, reader, escrow, token, receiver, poll_interval, full_look, looks, stopping } = parts;
+        let FollowerParts { board, metrics, reader, escrow, token, receiver, poll_interval, full_look, looks, clock, stopping } = parts;
         let read = board.payments.read(move |engine| {
             let channels = engine.escrow_channels(escrow);
             let channels = channels.map(|channel| {
@@ -128,6 +131,7 @@ impl Follower {
             poll_interval,
             full_look,
             looks,
+            clock,
             stopping,
             known: BTreeMap::new(),
             followed: BTreeSet::new(),
@@ -310,6 +314,7 @@ impl Follower {
     }
 
     fn see_clock(&mut self, asked_at: Timestamp, head: &Head) {
+        self.clock.saw(head.timestamp);
         let ahead = head.timestamp.millis_since(asked_at);
         if ahead.abs_diff(self.ahead_millis) > CLOCK_MILLIS_MAX {
             self.ahead_millis = if ahead > CLOCK_MILLIS_MAX { ahead } else { 0 };

@@ -8,7 +8,7 @@ use millstream_chain::x402::{BatchOperator, BatchSettlement, EscrowReader};
 use millstream_chain::{IndexerOptions, Rpc, Submitter};
 use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
 use millstream_gateway::port::ChargePort;
-use millstream_node::Payments;
+use millstream_node::{ChainClock, Node, Payments};
 use millstream_types::Amount;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,8 +36,24 @@ pub struct Parts {
     /// The one nonce lane of the operator's account, shared with whoever else sends for it. The account is the receiver authorizer of the
     /// channels that are served.
     pub submitter: Submitter,
+    /// Told the chain's time.
+    pub clock: ChainClock,
     /// Figures, registered with the node's.
     pub metrics: Arc<EscrowMetrics>,
+}
+
+impl Parts {
+    /// Those of a node. Once for each node: the figures are registered with it.
+    #[must_use]
+    pub fn of(node: &Node) -> Self {
+        Self {
+            payments: node.payments(),
+            rpc: node.rpc().clone(),
+            submitter: node.submitter().clone(),
+            clock: node.clock().clone(),
+            metrics: Arc::new(node.register(EscrowMetrics::register)),
+        }
+    }
 }
 
 /// The running rail: a follower of the chain, the desk that answers the gateway, and who claims.
@@ -55,7 +71,7 @@ impl Rail {
     /// # Errors
     /// What is wrong and with what; nothing is left running.
     pub async fn start(parts: Parts, config: RailConfig) -> anyhow::Result<Self> {
-        let Parts { payments, rpc, submitter, metrics } = parts;
+        let Parts { payments, rpc, submitter, clock, metrics } = parts;
         let stale_after = config.stale_after()?;
         let contract = BatchSettlement::attach(rpc.clone()).await.context("x402's contracts")?;
         let separator = *contract.domain().separator();
@@ -77,6 +93,7 @@ impl Rail {
             poll_interval: config.poll_interval,
             full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
             looks: asked,
+            clock,
             stopping: stopping.clone(),
         });
         let follower = follower.await.context("the escrow's channels cannot be read")?;
