@@ -1,9 +1,8 @@
 //! Node, rail and gateway in one process: started from the inside out, stopped from the outside in.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use millstream_escrow::{self as escrow, EscrowMetrics, Rail};
+use millstream_escrow::{self as escrow, Rail};
 use millstream_gateway::{RouteSection, ServeError};
 use millstream_node::{Node, stop_signal};
 use millstream_types::Address;
@@ -79,13 +78,7 @@ pub async fn command(context: &Context, args: &GatewayArgs) -> CliResult<()> {
     // From here on a signal stops in order.
     let stop = stop_signal().map_err(failed)?;
     let node = Node::start(&ready.node).await.map_err(failed)?;
-    let parts = escrow::Parts {
-        payments: node.payments(),
-        rpc: node.rpc().clone(),
-        submitter: node.submitter().clone(),
-        metrics: Arc::new(node.register(EscrowMetrics::register)),
-    };
-    let rail = match Rail::start(parts, ready.rail.clone()).await {
+    let rail = match Rail::start(escrow::Parts::of(&node), ready.rail.clone()).await {
         Ok(rail) => rail,
         Err(error) => {
             node.stop().await.map_err(failed)?;
