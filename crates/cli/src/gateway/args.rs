@@ -93,6 +93,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_help_is_as_it_was() {
+        let help = GatewayArgs::augment_args(clap::Command::new("millstream gateway")).render_help().to_string();
+        assert_eq!(help.trim_end(), include_str!("../../tests/snapshots/gateway_help.txt").trim_end());
+    }
+
+    #[test]
     fn routes_are_read() {
         let check = |text: &str, method: Option<&str>, path: &str, price: Option<&str>| {
             let own = |text: &str| text.to_owned();
