@@ -147,8 +147,8 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
         error => CliError::from(error),
     })?;
     fill(payment, "network", &format!("eip155:{}", rpc.chain()));
-    agree(payment, "asset_name", &facts.name)?;
-    agree(payment, "asset_version", &facts.version)?;
+    agree(payment, "payment", "asset_name", &facts.name)?;
+    agree(payment, "payment", "asset_version", &facts.version)?;
     let decimals = i64::from(facts.decimals);
     match payment.get("decimals").and_then(Value::as_integer) {
         Some(written) if written != decimals => {
@@ -179,7 +179,7 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms) -> Cli
     let wants = |dialect: &str| named.is_empty() || named.contains(dialect);
     if wants("x402") {
         match BatchSettlement::attach(rpc.clone()).await {
-            Ok(_) => agree(section(payment, "x402")?, "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
+            Ok(_) => agree(section(payment, "x402")?, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
                 error.hint(
                     "claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out",
                 )
@@ -257,10 +257,10 @@ fn fill(table: &mut Table, key: &str, value: &str) {
 }
 
 /// Fills a value in, or finds that what is written is another. Addresses are the same in any case.
-fn agree(table: &mut Table, key: &str, value: &str) -> CliResult<()> {
+fn agree(table: &mut Table, section: &str, key: &str, value: &str) -> CliResult<()> {
     match table.get(key).and_then(Value::as_str) {
         Some(written) if written != value && address_of(written).is_none_or(|written| Some(written) != address_of(value)) => {
-            Err(wrong(format!("{key} is {written:?}, and must be {value:?}")).hint("correct it, or leave it out: it is known"))
+            Err(wrong(format!("{section}.{key} is {written:?}, and must be {value:?}")).hint("correct it, or leave it out: it is known"))
         }
         _ => {
             fill(table, key, value);
@@ -276,4 +276,34 @@ fn address_of(text: &str) -> Option<Address> {
 fn address(payment: &Table, key: &str) -> CliResult<Address> {
     let text = payment.get(key).and_then(Value::as_str).unwrap_or_default();
     address_of(text).ok_or_else(|| wrong(format!("payment.{key} is {text:?}, expected an address: 0x and 40 hexadecimal digits")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_filled_in_and_what_is_written_must_agree() {
+        let known = eip55(&Address::from_bytes([0xab; 20]));
+        let mut table = Table::new();
+        agree(&mut table, "payment.x402", "receiver_authorizer", &known).expect("filled in");
+        assert_eq!(table["receiver_authorizer"].as_str(), Some(known.as_str()));
+        for written in [known.clone(), known.to_lowercase()] {
+            table.insert("receiver_authorizer".to_owned(), Value::String(written.clone()));
+            agree(&mut table, "payment.x402", "receiver_authorizer", &known).expect("the same account");
+            assert_eq!(table["receiver_authorizer"].as_str(), Some(written.as_str()));
+        }
+        for written in ["0x00000000000000000000000000000000000000aa", "nobody"] {
+            table.insert("receiver_authorizer".to_owned(), Value::String(written.to_owned()));
+            let error = agree(&mut table, "payment.x402", "receiver_authorizer", &known).expect_err(written);
+            assert!(error.message.contains("payment.x402.receiver_authorizer") && error.hint.is_some(), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_section_that_is_none_is_named() {
+        let mut table: Table = "payment = 3".parse().expect("TOML");
+        assert!(section(&mut table, "payment").expect_err("a number").message.contains("payment is not a section"));
+        assert!(section(&mut table, "chain").expect("made").is_empty());
+    }
 }

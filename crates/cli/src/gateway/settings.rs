@@ -99,7 +99,7 @@ impl Settings {
                 .map_err(|error| CliError { message: format!("in the configuration {}: {}", path.display(), error.message), ..error });
         }
         // With an endpoint of its own, the profile is another chain's.
-        let profile = if args.rpc.is_none() || context.names_profile() { context.profile().ok() } else { None };
+        let profile = if args.rpc.is_none() || context.names_profile() { context.profile_if_any()? } else { None };
         Self::of(args, profile.as_ref(), std::env::vars())
     }
 
