@@ -154,6 +154,7 @@ fn reasons(bad: &[BadVoucher]) -> Vec<(usize, Option<&str>)> {
     bad.iter().map(|bad| (bad.row, bad.revert.name())).collect()
 }
 
+// E-31.
 #[tokio::test]
 async fn only_a_session_escrow_of_this_chain_is_one() {
     let escrow = escrow().await;

@@ -151,6 +151,12 @@ impl SessionOperator {
         self.submitter.account()
     }
 
+    /// The lane that it sends on.
+    #[must_use]
+    pub const fn submitter(&self) -> &Submitter {
+        &self.submitter
+    }
+
     /// Opens a channel by what its payer signed. `intent` identifies the work to the caller.
     ///
     /// # Errors
@@ -217,14 +223,27 @@ impl SessionOperator {
     /// # Errors
     /// Final: `EmptyBatch`; else as [`Submitter::send`].
     pub async fn settle_many(&self, intent: IntentId, token: Address, rows: &[VoucherRow]) -> Result<SettledMany, ChainError> {
+        let call = self.settle_many_call(token, rows);
+        self.settled_many(self.submitter.send(call.with_intent(intent)).await?)
+    }
+
+    /// The call of [`Self::settle_many`].
+    #[must_use]
+    pub fn settle_many_call(&self, token: Address, rows: &[VoucherRow]) -> Call {
         let row = |row: &VoucherRow| ISessionEscrow::Settlement {
             channelId: (*row.channel.as_bytes()).into(),
             cumulativeAmount: row.cumulative.units(),
             signature: bytes(&row.signature),
         };
         let call = ISessionEscrow::settleManyCall { token: convert::evm_address(token), rows: rows.iter().map(row).collect() };
-        let call = Call::encode("session settleMany", self.contract.address(), &call);
-        let receipt = self.submitter.send(call.with_intent(intent)).await?;
+        Call::encode("session settleMany", self.contract.address(), &call)
+    }
+
+    /// What the transaction of [`Self::settle_many_call`] came to.
+    ///
+    /// # Errors
+    /// [`ChainError::Unrepresentable`] from 2^128 up.
+    pub fn settled_many(&self, receipt: TxReceipt) -> Result<SettledMany, ChainError> {
         let settled = receipt.events::<ISessionEscrow::Settled>(self.contract.address()).map(|event| settled(&event));
         let settled = settled.collect::<Result<_, ChainError>>()?;
         let skipped = receipt.events::<ISessionEscrow::SettlementSkipped>(self.contract.address());
@@ -308,7 +327,9 @@ impl SessionOperator {
         withdraw_credit(&self.contract, &self.submitter, token, to).await
     }
 
-    fn open_call(&self, opening: &SessionOpening) -> Call {
+    /// The call of [`Self::open`].
+    #[must_use]
+    pub fn open_call(&self, opening: &SessionOpening) -> Call {
         let SessionOpening { terms, deposit, funding } = opening;
         let (payee, token) = (convert::evm_address(terms.payee), convert::evm_address(terms.token));
         let (from, signer) = (convert::evm_address(terms.payer), convert::evm_address(terms.authorized_signer));
@@ -349,7 +370,9 @@ impl SessionOperator {
         }
     }
 
-    fn top_up_call(&self, top_up: &SessionTopUp) -> Call {
+    /// The call of [`Self::top_up`].
+    #[must_use]
+    pub fn top_up_call(&self, top_up: &SessionTopUp) -> Call {
         let SessionTopUp { channel, from, additional, salt, funding } = top_up;
         let (id, payer, escrow) = ((*channel.as_bytes()).into(), convert::evm_address(*from), self.contract.address());
         match funding {
@@ -382,7 +405,9 @@ impl SessionOperator {
         }
     }
 
-    fn settle_call(&self, voucher: &VoucherRow) -> Call {
+    /// The call of [`Self::settle`].
+    #[must_use]
+    pub fn settle_call(&self, voucher: &VoucherRow) -> Call {
         let call = ISessionEscrow::settleCall {
             channelId: (*voucher.channel.as_bytes()).into(),
             cumulativeAmount: voucher.cumulative.units(),
@@ -391,7 +416,11 @@ impl SessionOperator {
         Call::encode("session settle", self.contract.address(), &call)
     }
 
-    fn close_call(&self, channel: EscrowChannelId, voucher: Option<&VoucherRow>) -> Result<Call, ChainError> {
+    /// The call of [`Self::close`].
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`] when the voucher is of another channel.
+    pub fn close_call(&self, channel: EscrowChannelId, voucher: Option<&VoucherRow>) -> Result<Call, ChainError> {
         let (cumulative, signature) = last(channel, voucher)?;
         let call = ISessionEscrow::closeCall { channelId: (*channel.as_bytes()).into(), cumulativeAmount: cumulative.units(), signature };
         Ok(Call::encode("session close", self.contract.address(), &call))
@@ -404,7 +433,11 @@ impl SessionOperator {
         Ok((receipt, row))
     }
 
-    fn closed(&self, channel: EscrowChannelId, receipt: TxReceipt) -> Result<Closed, ChainError> {
+    /// What the transaction of [`Self::close_call`] came to.
+    ///
+    /// # Errors
+    /// [`ChainError::Inconsistent`] when it closed another channel, or none.
+    pub fn closed(&self, channel: EscrowChannelId, receipt: TxReceipt) -> Result<Closed, ChainError> {
         let mut events = receipt.events::<ISessionEscrow::ChannelClosed>(self.contract.address());
         let event = events.find(|event| event.channelId.0 == *channel.as_bytes());
         let event = event.ok_or_else(|| ChainError::inconsistent("a close succeeded without its event"))?;
