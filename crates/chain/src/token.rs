@@ -17,6 +17,14 @@ pub async fn token_balance(rpc: &Rpc, token: Address, account: Address) -> Resul
     convert::u128_of("token balance", balance)
 }
 
+/// The decimals of a token: a whole one is 10 to the power of this many base units.
+///
+/// # Errors
+/// The token does not say; or the endpoint is unavailable.
+pub async fn token_decimals(rpc: &Rpc, token: Address) -> Result<u8, ChainError> {
+    rpc.view("decimals", token, &IToken::decimalsCall {}).await
+}
+
 /// What an account has of the chain's own coin, in wei.
 ///
 /// # Errors

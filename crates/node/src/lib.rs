@@ -35,9 +35,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use millstream_chain::{ChainError, ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
-use millstream_engine::escrow::EscrowConfig;
 use millstream_prover::ServiceOptions;
-use millstream_store::{Backend, RocksStore, StoreOptions};
+use millstream_store::{Backend, Read, RocksStore, StoreOptions};
 use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
 use millstream_types::{Amount, BlockNumber, ChainId};
 use tokio::net::TcpListener;
@@ -48,7 +47,8 @@ use tracing::{error, info, warn};
 
 pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection};
 pub use core::Stopped;
-pub use payments::Payments;
+pub use millstream_engine::escrow::EscrowConfig;
+pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};
 
 use crate::admin::Admin;
@@ -78,6 +78,7 @@ pub struct Node {
     certificate_sha256: String,
     stop: watch::Sender<bool>,
     core: Core,
+    reader: Arc<dyn Read>,
     core_thread: CoreThread,
     endpoint: ServerEndpoint,
     server: JoinHandle<()>,
@@ -115,7 +116,7 @@ impl Node {
             epoch_frames_max: config.billing.epoch_frames_max,
             epoch_millis_max: config.billing.epoch_secs_max.saturating_mul(1_000),
             retention_millis: retention_millis(config),
-            escrow: EscrowConfig::default(),
+            escrow: config.escrows,
         };
         let (errands, errands_queue) = mpsc::unbounded_channel();
         let (core, core_thread) = Core::start(engine, store, Arc::clone(&metrics), errands)?;
@@ -199,7 +200,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         let background = vec![
-            tokio::spawn(errands::run(core.clone(), reader, ledger.id(), errands_view, errands_queue)),
+            tokio::spawn(errands::run(core.clone(), Arc::clone(&reader), ledger.id(), errands_view, errands_queue)),
             tokio::spawn(settle_when_due(settler, due_view, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
         ];
         info!(%listen, %admin_listen, certificate_sha256, checker, ledger = %config.chain.ledger, "node started");
@@ -209,6 +210,7 @@ impl Node {
             certificate_sha256,
             stop,
             core,
+            reader,
             core_thread,
             server: tokio::spawn(server::run(shared, endpoint.clone(), config.limits.connections_max)),
             endpoint,
@@ -233,7 +235,7 @@ impl Node {
     /// A handle for payments of HTTP 402.
     #[must_use]
     pub fn payments(&self) -> Payments {
-        Payments::new(self.core.clone())
+        Payments::new(self.core.clone(), Arc::clone(&self.reader))
     }
 
     /// What payers pin: SHA-256 of the certificate, hexadecimal.
