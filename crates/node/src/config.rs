@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use millstream_engine::escrow::EscrowConfig;
 use millstream_types::Address;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct NodeConfig {
     /// Deposits that payers sign and this node submits for them.
     #[serde(default)]
     pub relay: RelaySection,
+    /// What the engine is told about escrows: whoever serves them derives it from what they are served by.
+    #[serde(skip)]
+    pub escrows: EscrowConfig,
 }
 
 /// `[server]`.

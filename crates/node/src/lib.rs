@@ -35,7 +35,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use millstream_chain::{ChainError, ChainKey, Indexer, IndexerOptions, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
-use millstream_engine::escrow::EscrowConfig;
 use millstream_prover::ServiceOptions;
 use millstream_store::{Backend, Read, RocksStore, StoreOptions};
 use millstream_transport::{ServerEndpoint, ServerIdentity, TransportOptions};
@@ -48,6 +47,7 @@ use tracing::{error, info, warn};
 
 pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection};
 pub use core::Stopped;
+pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};
 
@@ -116,7 +116,7 @@ impl Node {
             epoch_frames_max: config.billing.epoch_frames_max,
             epoch_millis_max: config.billing.epoch_secs_max.saturating_mul(1_000),
             retention_millis: retention_millis(config),
-            escrow: EscrowConfig::default(),
+            escrow: config.escrows,
         };
         let (errands, errands_queue) = mpsc::unbounded_channel();
         let (core, core_thread) = Core::start(engine, store, Arc::clone(&metrics), errands)?;

@@ -242,6 +242,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
             hour_gwei_max: 100_000_000,
             ..RelaySection::default()
         },
+        escrows: millstream_node::EscrowConfig::default(),
     })
 }
 
