@@ -12,6 +12,7 @@ mod core;
 mod core_tests;
 mod errands;
 mod follower;
+mod gas;
 mod metrics;
 mod moves;
 mod payments;
@@ -47,6 +48,7 @@ use tracing::{error, info, warn};
 
 pub use config::{BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection};
 pub use core::Stopped;
+pub use gas::GasTerms;
 pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};
@@ -55,7 +57,7 @@ use crate::admin::Admin;
 use crate::core::{Core, CoreThread, SCHEMA, stopped};
 use crate::follower::{ChainView, Follower};
 use crate::metrics::Metrics;
-use crate::plan::{Floor, GasTerms};
+use crate::plan::Floor;
 use crate::prove::Proofs;
 use crate::relay::{Relays, Rooms};
 use crate::session::Shared;
@@ -143,6 +145,7 @@ impl Node {
             settler: Arc::clone(&settler),
             view: Arc::clone(&view),
             metrics: Arc::clone(&metrics),
+            coin_nanos: config.chain.coin_nanos,
         };
         let relays = Relays::restore(rooms, config.relay.clone(), Arc::clone(&reader)).await?;
 
@@ -201,7 +204,7 @@ impl Node {
         });
         let background = vec![
             tokio::spawn(errands::run(core.clone(), Arc::clone(&reader), ledger.id(), errands_view, errands_queue)),
-            tokio::spawn(settle_when_due(settler, due_view, core.clone(), ledger.clone(), config.settlement.clone(), stopping)),
+            tokio::spawn(settle_when_due(settler, due_view, core.clone(), ledger.clone(), config.settlement.clone(), config.chain.coin_nanos, stopping)),
         ];
         info!(%listen, %admin_listen, certificate_sha256, checker, ledger = %config.chain.ledger, "node started");
         Ok(Self {
@@ -327,6 +330,7 @@ async fn settle_when_due(
     core: Core,
     ledger: Ledger,
     config: SettlementSection,
+    coin_nanos: u64,
     mut stopping: watch::Receiver<bool>,
 ) {
     let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
@@ -347,7 +351,7 @@ async fn settle_when_due(
         if !(queue_is_due || interval_is_over) {
             continue;
         }
-        let floor = match floor(&ledger, &config).await {
+        let floor = match floor(&ledger, &config, coin_nanos).await {
             Ok(floor) => floor,
             Err(failure) => {
                 warn!(%failure, "the price of gas cannot be read: nothing is settled");
@@ -362,13 +366,11 @@ async fn settle_when_due(
 }
 
 /// What makes a book worth its place now.
-async fn floor(ledger: &Ledger, config: &SettlementSection) -> Result<Floor, ChainError> {
-    let gas = match config.coin_nanos {
-        0 => None,
-        coin_nanos => Some(GasTerms::new(ledger.rpc().gas_price().await?, coin_nanos, config.gas_percent_max)),
-    };
+async fn floor(ledger: &Ledger, config: &SettlementSection, coin_nanos: u64) -> Result<Floor, ChainError> {
+    let gas = GasTerms::new(coin_nanos, config.gas_percent_max);
+    let wei_per_gas = if gas.weighs() { ledger.rpc().gas_price().await? } else { 0 };
     let risk_max = (config.book_risk_nanos_max > 0).then(|| Amount::from_nanos(config.book_risk_nanos_max));
-    Ok(Floor { least: Amount::from_nanos(config.book_min_nanos), gas, risk_max })
+    Ok(Floor { least: Amount::from_nanos(config.book_min_nanos), gas, wei_per_gas, risk_max })
 }
 
 fn submitter_options(config: &NodeConfig) -> SubmitterOptions {

@@ -14,6 +14,7 @@ use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Timestamp};
 use millstream_voucher::VerifiedVoucher;
 
 use crate::core::{Core, Stopped};
+use crate::gas::GasTerms;
 
 /// Books in one `settle`, at most: each more makes the others cheaper by less, and what was paid meanwhile waits for all their proofs.
 const SETTLE_BOOKS_MAX: usize = 8;
