@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use millstream_chain::Submitter;
 use millstream_engine::escrow::{ClaimId, EscrowAnswer, EscrowId, EscrowInput, EscrowRejection};
 use millstream_node::{Payments, Stopped};
-use millstream_types::{Amount, AssetUnit, EscrowChannelId};
+use millstream_types::{AssetUnit, EscrowChannelId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -64,6 +64,9 @@ pub struct ClaimerParts {
     pub escrows: Vec<ClaimedEscrow>,
     /// What the operator decided.
     pub section: ClaimSection,
+    /// What a claim takes from being sent to being beyond doubt: from twice this before a withdrawal on, its channel is claimed on whenever
+    /// there is something new.
+    pub claim_margin: Duration,
     /// Nanos of the tokens that a whole coin of the chain is worth; 0 does not weigh gas.
     pub coin_nanos: u64,
     /// The pause between two rounds.
@@ -83,8 +86,6 @@ pub struct Report {
     pub quarantined: Vec<EscrowChannelId>,
     /// Sweeps that were sent.
     pub sweeps: usize,
-    /// Unclaimed when the round began, in nanos over all escrows.
-    unclaimed: Amount,
     /// Until the nearest withdrawal.
     nearest_secs: Option<u64>,
 }
@@ -150,11 +151,11 @@ impl Claimer {
     /// # Errors
     /// The settings, or the chain does not answer.
     pub async fn start(parts: ClaimerParts) -> anyhow::Result<Self> {
-        let ClaimerParts { payments, submitter, escrows, section, coin_nanos, poll, metrics } = parts;
+        let ClaimerParts { payments, submitter, escrows, section, claim_margin, coin_nanos, poll, metrics } = parts;
         section.check()?;
         let escrows: Arc<[ClaimedEscrow]> = escrows.into();
         let lane = Arc::new(Lane::new(payments.clone(), submitter, section, coin_nanos, metrics));
-        let claims = Claims::new(Arc::clone(&lane), Arc::clone(&escrows));
+        let claims = Claims::new(Arc::clone(&lane), Arc::clone(&escrows), claim_margin);
         let sweeps = Sweeps::new(Arc::clone(&lane), Arc::clone(&escrows));
         let desk = ClaimsDesk::new(payments.clone(), escrows, Arc::clone(&sweeps));
         let works: Vec<(Kind, Arc<dyn Work>)> = vec![(Kind::Claims, claims), (Kind::Sweeps, sweeps)];

@@ -9,7 +9,7 @@ mod follower;
 mod terms;
 
 pub use claimer::{
-    ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts, ClaimsDesk,
-    ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SortedRows, SweepView, X402Claims,
+    ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts,
+    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SortedRows, SweepView, X402Claims,
 };
 pub use terms::{ForeignTerms, read_x402_config, x402_config};

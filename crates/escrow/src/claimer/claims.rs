@@ -49,6 +49,8 @@ struct State {
     doubted: BTreeMap<EscrowChannelId, usize>,
     /// Channels whose payers are leaving that were claimed on: for which deadline, and when.
     hurried: BTreeMap<EscrowChannelId, (Timestamp, Instant)>,
+    /// How far the chain was read when it was last looked at.
+    read: BTreeMap<EscrowId, BlockNumber>,
     /// When the next round at the interval is due.
     next_rounds: BTreeMap<EscrowId, Instant>,
 }
@@ -78,12 +80,13 @@ struct Known {
 pub(super) struct Claims {
     lane: Arc<Lane>,
     escrows: Arc<[ClaimedEscrow]>,
+    margin: Duration,
     state: Mutex<State>,
 }
 
 impl Claims {
-    pub(super) fn new(lane: Arc<Lane>, escrows: Arc<[ClaimedEscrow]>) -> Arc<Self> {
-        Arc::new(Self { lane, escrows, state: Mutex::default() })
+    pub(super) fn new(lane: Arc<Lane>, escrows: Arc<[ClaimedEscrow]>, margin: Duration) -> Arc<Self> {
+        Arc::new(Self { lane, escrows, margin, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,6 +210,20 @@ impl Claims {
         }
     }
 
+    /// A chain that was reorganised has taken nonces back, too.
+    async fn mind_reorganisations(&self) -> Result<(), Stopped> {
+        let escrows: Vec<EscrowId> = self.escrows.iter().map(|escrow| escrow.id).collect();
+        let read = move |engine: &Engine| -> BTreeMap<EscrowId, BlockNumber> {
+            escrows.iter().filter_map(|id| Some((*id, engine.escrow_cursor(*id)?.block))).collect()
+        };
+        let read = self.lane.payments.read(read).await?;
+        let before = std::mem::replace(&mut self.state().read, read.clone());
+        if before.iter().any(|(id, before)| read.get(id).is_none_or(|read| read < before)) {
+            self.lane.submitter.resynchronise().await;
+        }
+        Ok(())
+    }
+
     async fn round_of(self: &Arc<Self>, escrow: &ClaimedEscrow, is_asked: bool, report: &mut Report) -> Result<(), WorkError> {
         let section = &self.lane.section;
         let mut occasion = self.occasion(escrow.id, is_asked);
@@ -217,7 +234,6 @@ impl Claims {
             occasion = Occasion::Risk;
             look = self.look(escrow, occasion).await?;
         }
-        report.unclaimed = Amount::from_units(report.unclaimed.units().saturating_add(nanos.units()));
         let left_secs = match look.nearest {
             // The chain decides when a withdrawal is final, by its own time.
             Some(nearest) => {
@@ -228,7 +244,7 @@ impl Claims {
             }
             None => None,
         };
-        let is_pressing = left_secs.is_some_and(|left| left <= section.margin_secs.saturating_mul(2));
+        let is_pressing = left_secs.is_some_and(|left| left <= self.margin.as_secs().saturating_mul(2));
         self.let_be(&mut look.owed, is_pressing || is_asked);
         if look.owed.is_empty() {
             self.round_ended(escrow.id, occasion, true);
@@ -402,7 +418,10 @@ impl Claims {
 
 impl Work for Claims {
     fn resume(self: Arc<Self>) -> Working<()> {
-        Box::pin(async move { self.resume_all().await })
+        Box::pin(async move {
+            self.mind_reorganisations().await?;
+            self.resume_all().await
+        })
     }
 
     fn round(self: Arc<Self>, is_asked: bool) -> Working<Report> {
@@ -411,11 +430,7 @@ impl Work for Claims {
             for escrow in self.escrows.iter() {
                 self.round_of(escrow, is_asked, &mut report).await?;
             }
-            let quarantined = self.lane.payments.read(|engine: &Engine| engine.escrow_summary().quarantined).await?;
-            let metrics = &self.lane.metrics;
-            metrics.quarantined.set(i64::try_from(quarantined).unwrap_or(i64::MAX));
-            metrics.unclaimed(report.unclaimed);
-            metrics.withdrawals(report.nearest_secs);
+            self.lane.metrics.withdrawals(report.nearest_secs);
             Ok(report)
         })
     }

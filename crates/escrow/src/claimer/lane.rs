@@ -45,7 +45,13 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(payments: Payments, submitter: Submitter, section: ClaimSection, coin_nanos: u64, metrics: Arc<ClaimMetrics>) -> Self {
+    pub(super) fn new(
+        payments: Payments,
+        submitter: Submitter,
+        section: ClaimSection,
+        coin_nanos: u64,
+        metrics: Arc<ClaimMetrics>,
+    ) -> Self {
         let gas = GasTerms::new(coin_nanos, section.gas_percent_max);
         Self { payments, submitter, section, metrics, gas, tasks: Mutex::default(), inherited_since: Mutex::default() }
     }

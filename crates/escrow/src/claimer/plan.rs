@@ -129,11 +129,7 @@ fn batches(owed: Vec<Owed>, is_urgent: bool, section: &ClaimSection, batch_max: 
 }
 
 /// Cuts rows into batches, in their order; with what each brings.
-fn batches_with_gains(
-    owed: Vec<Owed>,
-    section: &ClaimSection,
-    batch_max: &impl Fn(&EscrowChannelId) -> usize,
-) -> Vec<(Batch, u128)> {
+fn batches_with_gains(owed: Vec<Owed>, section: &ClaimSection, batch_max: &impl Fn(&EscrowChannelId) -> usize) -> Vec<(Batch, u128)> {
     let by_gas = section.gas_max.saturating_mul(100) / GAS_MARGIN_PERCENT;
     let by_gas = usize::try_from(by_gas.saturating_sub(CLAIM_FIXED_GAS) / CLAIM_ROW_GAS).unwrap_or(usize::MAX);
     let rows_max = usize::from(section.rows_max).min(by_gas).max(1);
@@ -183,8 +179,7 @@ mod tests {
     /// The rows of each batch by the first byte of their channels, urgent ones with an exclamation mark.
     fn planned(rows: &[Owed], occasion: Occasion, section: &ClaimSection, market: Market, small: &[u8]) -> Vec<String> {
         let row_min = row_min(section, market.unit);
-        let looked_at: Vec<Owed> =
-            rows.iter().filter(|owed| occasion.concerns(row_min, owed.gain, owed.deadline)).cloned().collect();
+        let looked_at: Vec<Owed> = rows.iter().filter(|owed| occasion.concerns(row_min, owed.gain, owed.deadline)).cloned().collect();
         let batch_max = |channel: &EscrowChannelId| if small.contains(&channel.as_bytes()[0]) { 1 } else { usize::MAX };
         let text = |batch: Batch| {
             let rows: Vec<String> = batch.rows.iter().map(|row| row.channel.as_bytes()[0].to_string()).collect();
@@ -238,8 +233,9 @@ mod tests {
         check(ClaimSection { gas_max: 200_000, ..ClaimSection::default() }, &[], &["1 2 3 4", "5"]);
         check(ClaimSection::default(), &[1, 3], &["2 4 5", "1", "3"]);
         let signature = EvmSignature::new(vec![1; 4_000]).expect("short enough");
-        let long: Vec<Owed> =
-            (1..=20).map(|byte| Owed { row: Row { signature: signature.clone(), ..owed(byte, 9, None).row }, ..owed(byte, 9, None) }).collect();
+        let long: Vec<Owed> = (1..=20)
+            .map(|byte| Owed { row: Row { signature: signature.clone(), ..owed(byte, 9, None).row }, ..owed(byte, 9, None) })
+            .collect();
         let batches = plan(long, Occasion::Asked, &ClaimSection::default(), market(), |_| usize::MAX);
         assert!(batches.len() == 2 && batches.iter().all(|batch| batch.rows.iter().map(Row::bytes).sum::<usize>() <= ROWS_BYTES_MAX));
     }

@@ -24,8 +24,6 @@ pub struct ClaimSection {
     pub fee_gwei_max: u64,
     /// Gas that one transaction may take.
     pub gas_max: u64,
-    /// Seconds that a claim takes from being sent to being beyond doubt.
-    pub margin_secs: u64,
     /// Seconds between two sweeps to one receiver; 0 leaves them to the operator.
     pub sweep_interval_secs: u64,
     /// Nanos that a sweep must move.
@@ -42,7 +40,6 @@ impl Default for ClaimSection {
             gas_percent_max: 5,
             fee_gwei_max: 100,
             gas_max: 4_000_000,
-            margin_secs: 300,
             sweep_interval_secs: 21_600,
             sweep_min_nanos: 1_000_000_000,
         }
@@ -60,7 +57,6 @@ impl ClaimSection {
         anyhow::ensure!((1..=100).contains(&self.gas_percent_max), "escrow.claim.gas_percent_max is 1 to 100");
         anyhow::ensure!(self.fee_gwei_max > 0, "escrow.claim.fee_gwei_max must not be 0");
         anyhow::ensure!(self.gas_max >= GAS_MIN, "escrow.claim.gas_max is at least {GAS_MIN}, what one row may take");
-        anyhow::ensure!(self.margin_secs > 0, "escrow.claim.margin_secs must not be 0: a claim takes time to be beyond doubt");
         Ok(())
     }
 }
@@ -72,13 +68,12 @@ mod tests {
     #[test]
     fn the_defaults_hold_and_nonsense_does_not() {
         ClaimSection::default().check().expect("the defaults hold");
-        let nonsense: [fn(&mut ClaimSection); 6] = [
+        let nonsense: [fn(&mut ClaimSection); 5] = [
             |section| section.rows_max = 0,
             |section| section.rows_max = 101,
             |section| section.gas_percent_max = 0,
             |section| section.fee_gwei_max = 0,
             |section| section.gas_max = GAS_MIN - 1,
-            |section| section.margin_secs = 0,
         ];
         for spoil in nonsense {
             let mut section = ClaimSection::default();

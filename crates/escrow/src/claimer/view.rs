@@ -122,7 +122,12 @@ impl ClaimsDesk {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn quarantined(&self, escrow: EscrowId, after: Option<EscrowChannelId>, limit: usize) -> Result<Vec<QuarantineView>, Stopped> {
+    pub async fn quarantined(
+        &self,
+        escrow: EscrowId,
+        after: Option<EscrowChannelId>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineView>, Stopped> {
         let limit = limit.min(PAGE_ROWS_MAX);
         let page = move |engine: &Engine| -> Vec<QuarantineView> {
             let view = |channel: &millstream_engine::escrow::EscrowChannel| QuarantineView {
@@ -162,7 +167,8 @@ impl ClaimsDesk {
     /// # Errors
     /// [`Stopped`].
     pub async fn sweeps(&self) -> Result<Vec<SweepView>, Stopped> {
-        let sweeps = |engine: &Engine| engine.sweeps().map(|(escrow, receiver, sweep)| (escrow, receiver, sweep.clone())).collect::<Vec<_>>();
+        let sweeps =
+            |engine: &Engine| engine.sweeps().map(|(escrow, receiver, sweep)| (escrow, receiver, sweep.clone())).collect::<Vec<_>>();
         let sweeps = self.payments.read(sweeps).await?;
         let view = |(escrow, receiver, sweep): (EscrowId, Address, millstream_engine::escrow::Sweep)| SweepView {
             escrow: escrow.0,
