@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use millstream_chain::{ChainError, Journal, Kept as Keeping, TxVersion};
-use millstream_engine::escrow::{CLAIM_BYTES_MAX, ClaimId, ClaimRow, EscrowAnswer, EscrowId, EscrowInput};
+use millstream_engine::escrow::{CLAIM_BYTES_MAX, ClaimId, ClaimRow, EscrowAnswer, EscrowId, EscrowInput, EscrowRejection};
 use millstream_node::Payments;
 use millstream_types::{Address, CumulativeAmount, EscrowChannelId, Hash256};
 use millstream_voucher::evm::EvmSignature;
@@ -185,7 +185,9 @@ impl Versions {
         let of = match (of, answer) {
             (Of::Claim(escrow, None), EscrowAnswer::Claim(claim)) => Of::Claim(escrow, Some(claim)),
             (of, EscrowAnswer::Done) => of,
-            // What was claimable a moment ago is not now, or the claim is over: nothing leaves.
+            // Its rows are done already, by somebody else's transaction; this one is in the way of others until it is mined.
+            (of @ Of::Claim(_, Some(_)), EscrowAnswer::Rejected { rejection: EscrowRejection::UnknownClaim { .. }, .. }) => of,
+            // What was claimable a moment ago is not now: nothing leaves.
             (_, EscrowAnswer::Rejected { rejection, .. }) => {
                 return Err(ChainError::InvalidInput { what: "version", detail: rejection.to_string() });
             }
