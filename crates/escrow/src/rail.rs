@@ -203,9 +203,11 @@ async fn forget_announcements(payments: &Payments, escrow: EscrowId) -> anyhow::
 async fn keep_claiming(mut claimer: Claimer, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
     tokio::select! {
         biased;
-        _ = stopping.wait_for(|stopping| *stopping) => Ok(()),
-        failure = claimer.failed() => Err(failure),
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+        failure = claimer.failed() => return Err(failure),
     }
+    claimer.stop().await;
+    Ok(())
 }
 
 /// Counts now and then what all channels come to.

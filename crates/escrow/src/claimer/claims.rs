@@ -143,7 +143,7 @@ impl Claims {
         let resumed = async {
             let sent = Sent::decode(&transaction).map_err(|fault| ChainError::Inconsistent { detail: fault.to_string() })?;
             let call = served.contract.claim_call(&sent.rows)?;
-            let versions = Versions::new(self.lane.payments.clone(), Of::Claim(escrow, Some(id)), sent.clone());
+            let versions = Versions::new(&self.lane, Of::Claim(escrow, Some(id)), sent.clone());
             Ok((self.lane.submitter.resume(call, &sent.versions, versions).await?, sent))
         };
         match resumed.await {
@@ -290,7 +290,7 @@ impl Claims {
         }
         let call = escrow.contract.claim_call(&good)?;
         let of = Of::Claim(escrow.id, None);
-        let versions = Versions::new(self.lane.payments.clone(), of, Sent { versions: Vec::new(), rows: good.clone() });
+        let versions = Versions::new(&self.lane, of, Sent { versions: Vec::new(), rows: good.clone() });
         let pace = if is_urgent { Pace::Urgent } else { Pace::AtLeisure };
         let error = match self.lane.send(call, pace, Arc::clone(&versions)).await {
             Ok(watch) => {

@@ -230,7 +230,15 @@ impl World {
     }
 
     pub async fn live_with(&self, section: ClaimSection, replace_after: Duration) -> Life {
-        let node = Node::start(&node_config(self.directory.path(), &self.url)).await.expect("the node starts");
+        let config = node_config(self.directory.path(), &self.url);
+        let mut started = None;
+        // What a killed life had under way lets go of the store when its tasks are gone.
+        until("the node starts", async || {
+            started = Node::start(&config).await.ok();
+            started.is_some()
+        })
+        .await;
+        let node = started.expect("started");
         let payments = node.payments();
         let (separator, token) = (*self.contract.domain().separator(), self.token.token());
         let (step, claim, optimistic) = (StepRule::Exact, ClaimRule::UpTo, OptimisticLimit::default());
