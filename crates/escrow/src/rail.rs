@@ -8,12 +8,13 @@ use millstream_chain::x402::{BatchOperator, BatchSettlement, EscrowReader};
 use millstream_chain::{IndexerOptions, Rpc, Submitter, token_decimals};
 use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
 use millstream_gateway::port::ChargePort;
-use millstream_node::{ChainClock, Node, Payments};
+use millstream_node::{AdminPart, ChainClock, Node, Payments};
 use millstream_types::{Amount, AssetUnit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::admin::{self, Rooms, ServedEscrow};
 use crate::board::Board;
 use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, X402Claims};
 use crate::config::RailConfig;
@@ -62,6 +63,8 @@ pub struct Rail {
     desk: Arc<Desk>,
     claims: ClaimerHandle,
     escrow: EscrowId,
+    admin: Rooms,
+    board: Arc<Board>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
@@ -129,9 +132,11 @@ impl Rail {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
         tasks.spawn(keep_claiming(claimer, stopping.clone()));
-        tasks.spawn(count(board, metrics, id, stopping));
+        tasks.spawn(count(Arc::clone(&board), metrics, id, stopping));
         info!(escrow = %id, token = %config.token, receiver = %config.receiver, "x402 channels are served");
-        Ok(Self { desk: Arc::new(desk), claims, escrow: id, stop, tasks })
+        let served = ServedEscrow { id, protocol: "x402", token: config.token, receiver: config.receiver };
+        let admin = Rooms { payments, claims: claims.clone(), escrows: vec![served] };
+        Ok(Self { desk: Arc::new(desk), claims, escrow: id, admin, board, stop, tasks })
     }
 
     /// What the gateway charges through.
@@ -144,6 +149,12 @@ impl Rail {
     #[must_use]
     pub fn claims(&self) -> ClaimerHandle {
         self.claims.clone()
+    }
+
+    /// What it shows and does on the node's admin listener.
+    #[must_use]
+    pub fn admin(&self) -> AdminPart {
+        admin::part(self.admin.clone(), Arc::clone(&self.board))
     }
 
     /// The number of x402's escrow in the engine.

@@ -89,6 +89,7 @@ fn rail_config(escrow: EscrowSection, gateway: &GatewayConfig, terms: &Terms, ro
         // Without x402 there is no delay to keep within.
         withdraw_delay_secs: gateway.payment.x402.as_ref().map_or(u64::MAX, |x402| x402.withdraw_delay_secs),
         delivery_secs_max: routes.delivery_secs_max(),
+        coin_nanos: node.chain.coin_nanos,
         confirmations: node.chain.confirmations,
         poll_interval: Duration::from_millis(node.chain.poll_millis),
     }
