@@ -303,11 +303,7 @@ mod tests {
     }
 
     fn selling() -> RunArgs {
-        RunArgs {
-            upstream: Some("http://127.0.0.1:8000".to_owned()),
-            price: Some("1 USDC / call".to_owned()),
-            ..RunArgs::default()
-        }
+        RunArgs { upstream: Some("http://127.0.0.1:8000".to_owned()), price: Some("1 USDC / call".to_owned()), ..RunArgs::default() }
     }
 
     #[test]
