@@ -168,13 +168,13 @@ async fn a_stream_passes_untouched_and_its_cost_is_known_at_its_end() {
         let payer = payer(directory.path(), options(scheme));
         for _ in 0..2 {
             let pieces = upstream.pieces("text/event-stream");
+            // The gateway answers when the first byte is there.
+            pieces.send(Ok(delta("a"))).await.expect("room");
             let response = payer.execute(chat(&gateway, true)).await.expect("an answer");
             let payment = response.extensions().get::<Payment>().cloned().expect("it was paid");
             assert_eq!(payment.state().charged, None);
             let reading = tokio::spawn(response.text());
-            for word in ["a", "b"] {
-                pieces.send(Ok(delta(word))).await.expect("read");
-            }
+            pieces.send(Ok(delta("b"))).await.expect("read");
             pieces.send(Ok(usage_event(4, 2))).await.expect("read");
             drop(pieces);
             let text = reading.await.expect("no panic").expect("a body");
@@ -191,9 +191,9 @@ async fn a_stream_that_is_dropped_is_charged_for_what_came_and_the_next_request_
     let (upstream, gateway, directory) = setup().await;
     let payer = payer(directory.path(), options(Scheme::Batch));
     let pieces = upstream.pieces("text/event-stream");
+    pieces.send(Ok(delta("a"))).await.expect("room");
     let mut response = payer.execute(chat(&gateway, true)).await.expect("an answer");
     let payment = response.extensions().get::<Payment>().cloned().expect("it was paid");
-    pieces.send(Ok(delta("a"))).await.expect("read");
     assert!(response.chunk().await.expect("a piece").is_some());
     drop((response, pieces));
     assert_eq!(payment.settled().await.charged, None);
@@ -368,6 +368,9 @@ async fn more_channels_of_one_payee_run_side_by_side() {
     let (upstream, gateway, directory) = setup().await;
     let payer = payer(directory.path(), HttpPayerOptions { channels_per_payee: 4, ..options(Scheme::Batch) });
     let pieces: Vec<_> = (0..4).map(|_| upstream.pieces("text/event-stream")).collect();
+    for piece in &pieces {
+        piece.send(Ok(delta("a"))).await.expect("room");
+    }
     let mut responses = Vec::new();
     // Four streams are open at once, which one channel could not.
     for _ in 0..4 {

@@ -13,7 +13,7 @@ use millstream_dialect::DialectError;
 use millstream_dialect::mpp::{IDEMPOTENCY_KEY, IdempotencyKey};
 use millstream_dialect::x402::PaymentId;
 use millstream_types::{Address, Amount, ChainId, EscrowChannelId, Hash256, Timestamp};
-use reqwest::{Client, ClientBuilder, Request, Response, Url};
+use reqwest::{Client, ClientBuilder, Request, Response, ResponseBuilderExt, Url};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::account::PayerAccount;
@@ -452,6 +452,7 @@ impl Inner {
     }
 
     fn answer(self: &Arc<Self>, prepared: Prepared, mut ticket: Ticket, response: Response) -> Response {
+        let url = response.url().clone();
         let mut response = http::Response::<reqwest::Body>::from(response);
         receipts(response.headers(), &mut ticket);
         ticket.funding = None;
@@ -465,7 +466,7 @@ impl Inner {
             ticket.lane = None;
         }
         let calls = (streams && ticket.record.scheme == Scheme::Session).then(|| answer_calls(self, &prepared, &ticket)).flatten();
-        response.map(|body| reqwest::Body::wrap(PaidBody::new(body, streams, ticket, calls))).into()
+        rebuilt(url, response.map(|body| reqwest::Body::wrap(PaidBody::new(body, streams, ticket, calls))))
     }
 
     /// The turn on a channel.
@@ -530,6 +531,16 @@ impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.inner.leave(self.key);
     }
+}
+
+/// A response with the address that it came from.
+pub(super) fn rebuilt(url: Url, response: http::Response<reqwest::Body>) -> Response {
+    let (parts, body) = response.into_parts();
+    // A builder with nothing but an address cannot fail.
+    let mut built = http::Response::builder().url(url).body(()).unwrap_or_default().map(|()| body);
+    (*built.status_mut(), *built.version_mut(), *built.headers_mut()) = (parts.status, parts.version, parts.headers);
+    built.extensions_mut().extend(parts.extensions);
+    built.into()
 }
 
 /// As an error of the request that the offer was for.

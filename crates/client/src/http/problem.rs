@@ -9,7 +9,7 @@ use millstream_types::{Amount, CumulativeAmount, parse_base_units};
 use reqwest::Response;
 
 use super::error::HttpPayError;
-use super::payer::Verdict;
+use super::payer::{Verdict, rebuilt};
 use super::ticket::Ticket;
 
 /// Bytes of a problem that are read.
@@ -33,6 +33,7 @@ impl Problem {
         if !kind.is_some_and(|kind| kind.starts_with(b"application/problem+json")) || !short {
             return Ok((None, response));
         }
+        let url = response.url().clone();
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         let bytes = match Limited::new(body, PROBLEM_BYTES_MAX).collect().await {
             Ok(collected) => collected.to_bytes(),
@@ -40,7 +41,7 @@ impl Problem {
             Err(_) => Bytes::new(),
         };
         let problem = mpp::Problem::from_json(&bytes).ok().map(|problem| Self::of(&problem));
-        Ok((problem, http::Response::from_parts(parts, reqwest::Body::from(bytes)).into()))
+        Ok((problem, rebuilt(url, http::Response::from_parts(parts, reqwest::Body::from(bytes)))))
     }
 
     fn of(problem: &mpp::Problem) -> Self {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use millstream_dialect::mpp::{
-    Credential, Funding, NeedVoucher, Offer, PAYMENT_RECEIPT, ProblemKind, SessionPayload, SessionRequest, Source,
-};
+use millstream_dialect::mpp::{Credential, Funding, NeedVoucher, Offer, ProblemKind, SessionPayload, SessionRequest, Source};
 use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Hash256};
 use millstream_voucher::evm::{EscrowDomain, SessionTerms};
 use reqwest::Response;
@@ -302,7 +300,7 @@ impl Inner {
     ) -> Result<Verdict, HttpPayError> {
         let Some(id) = ticket.record.channel else { return Ok(Verdict::Answer(response)) };
         let status = response.status();
-        if status.is_success() || response.headers().contains_key(PAYMENT_RECEIPT) {
+        if status.is_success() {
             // A voucher above what was there is taken because the deposit is.
             let record = self.book.channel(id);
             if let Some(pending) = record.and_then(|record| record.pending.filter(|_| ticket.record.voucher.as_amount() > record.funded)) {
