@@ -227,6 +227,33 @@ pub enum HttpPayError {
 }
 
 impl HttpPayError {
+    /// A stable word for it, in kebab-case.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoOffer { offers, .. } => match offers.iter().any(|(_, refusal)| matches!(refusal, Refusal::Limit { .. })) {
+                true => "limit-reached",
+                false => "no-offer-taken",
+            },
+            Self::Unreachable(_) => "upstream-unreachable",
+            Self::Unanswered { .. } => "unanswered",
+            Self::NotTaken { .. } => "payment-not-taken",
+            Self::ChargedNotAnswered { .. } => "charged-not-answered",
+            Self::FalseClaim { .. } => "false-claim",
+            Self::IdConflict { .. } => "id-conflict",
+            Self::InFlight { .. } => "id-in-flight",
+            Self::BodyTooLong { .. } => "body-too-large",
+            Self::Body(_) => "body-broken",
+            Self::OwnPayment { .. } => "own-payment",
+            Self::Id(_) => "id-refused",
+            Self::UnknownChannel { .. } => "channel-unknown",
+            Self::Book(BookError::InUse { .. }) => "book-in-use",
+            Self::Book(_) => "book-failed",
+            Self::Chain(_) => "chain-failed",
+            Self::Write(_) | Self::Sign(_) | Self::Amount(_) | Self::Randomness | Self::Client(_) => "fault",
+        }
+    }
+
     /// What was signed for the request; nothing when nothing was.
     #[must_use]
     pub const fn signed(&self) -> Option<&Signed> {

@@ -35,6 +35,7 @@ mod error;
 mod offer;
 mod payer;
 mod problem;
+mod proxy;
 mod service;
 mod session;
 mod single;
@@ -49,6 +50,7 @@ pub use asset::{Asset, AssetId, AssetLimits, SpendLimits};
 pub use book::{BookError, ChannelStatus, EscrowTerms, HttpChannel, PaymentBook, Scheme, Spent};
 pub use error::{HttpPayError, Limit, Refusal, Signed};
 pub use payer::{HttpPayer, HttpPayerOptions, OfferView, PayeePolicy};
+pub use proxy::{ProxyError, ProxyOptions, ProxyUpstreams, serve_proxy};
 pub use ticket::{Payment, PaymentState};
 
 /// The system's clock.
