@@ -3,6 +3,7 @@
 use alloy::primitives::U256;
 use alloy::sol_types::Eip712Domain;
 use millstream_types::Address;
+use millstream_voucher::evm::TokenDomain;
 
 use crate::bindings::IToken;
 use crate::{Call, ChainError, Rpc, Submitter, TxReceipt, convert};
@@ -14,6 +15,14 @@ use crate::{Call, ChainError, Rpc, Submitter, TxReceipt, convert};
 pub async fn token_balance(rpc: &Rpc, token: Address, account: Address) -> Result<u128, ChainError> {
     let balance = rpc.view("balanceOf", token, &IToken::balanceOfCall { account: convert::evm_address(account) }).await?;
     convert::u128_of("token balance", balance)
+}
+
+/// The decimals of a token: a whole one is 10 to the power of this many base units.
+///
+/// # Errors
+/// The token does not say; or the endpoint is unavailable.
+pub async fn token_decimals(rpc: &Rpc, token: Address) -> Result<u8, ChainError> {
+    rpc.view("decimals", token, &IToken::decimalsCall {}).await
 }
 
 /// What an account has of the chain's own coin, in wei.
@@ -56,6 +65,52 @@ pub async fn approve(submitter: &Submitter, token: Address, spender: Address, ba
         }
         sent => sent.map(Some),
     }
+}
+
+/// The domain that transfers of a token are signed for (ERC-3009), checked against the separator that the token itself computes.
+///
+/// # Errors
+/// [`ChainError::Unrepresentable`] when the separator is not that of name, version, chain and token; a token without a name or a separator
+/// reverts; or the endpoint is unavailable.
+pub async fn token_domain(rpc: &Rpc, token: Address) -> Result<TokenDomain, ChainError> {
+    let domain = signing_domain(rpc, token).await?;
+    let (name, version) = (domain.name.unwrap_or_default(), domain.version.unwrap_or_default());
+    Ok(TokenDomain::new(&name, &version, rpc.chain(), token))
+}
+
+/// What a token says of itself, and what its signatures are made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// Its symbol.
+    pub symbol: String,
+    /// Its decimals.
+    pub decimals: u8,
+    /// Name in its EIP-712 domain.
+    pub name: String,
+    /// Version in its EIP-712 domain.
+    pub version: String,
+}
+
+/// Reads a token. Name and version are those that the token's own domain separator is made of.
+///
+/// # Errors
+/// [`ChainError::NoContract`]; [`ChainError::Unrepresentable`] of a token that has no symbol, or no domain of that form; or the endpoint is
+/// unavailable.
+pub async fn token_facts(rpc: &Rpc, token: Address) -> Result<TokenFacts, ChainError> {
+    if !rpc.has_code(token).await? {
+        return Err(ChainError::NoContract { address: token, chain: rpc.chain() });
+    }
+    let not_there = |what: &'static str| {
+        move |error: ChainError| match error {
+            ChainError::Reverted { .. } => ChainError::unrepresentable(what, "the contract does not tell"),
+            other => other,
+        }
+    };
+    let symbol = rpc.view("symbol", token, &IToken::symbolCall {}).await.map_err(not_there("token symbol"))?;
+    let decimals = rpc.view("decimals", token, &IToken::decimalsCall {}).await.map_err(not_there("token decimals"))?;
+    let domain = signing_domain(rpc, token).await.map_err(not_there("token signing domain"))?;
+    let text = |part: Option<std::borrow::Cow<'static, str>>| part.map(String::from).unwrap_or_default();
+    Ok(TokenFacts { symbol, decimals, name: text(domain.name), version: text(domain.version) })
 }
 
 /// The EIP-712 domain of a token, checked against the separator that the token itself computes: a signature in another domain would be

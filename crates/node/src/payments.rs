@@ -1,11 +1,17 @@
 //! Payments of HTTP 402, for whoever speaks its dialects: a handle to the core that answers what is durable.
 
-use millstream_engine::Engine;
-use millstream_engine::escrow::{EscrowAnswer, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::Context;
+use millstream_engine::escrow::{EscrowAnswer, EscrowFact, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use millstream_engine::{Engine, Input};
+use millstream_store::{KeyRange, Read, Table};
+use millstream_tariff::Cost;
 use millstream_types::{Amount, EscrowChannelId};
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 
-use crate::core::{Core, Stopped};
+use crate::core::{Core, OwnRecord, Stopped};
 
 /// A handle to the node's core. Cheap to clone. Every answer leaves after the batch that it rests on is synced; callers wait while the
 /// core's queue is full.
@@ -15,11 +21,40 @@ use crate::core::{Core, Stopped};
 #[derive(Clone)]
 pub struct Payments {
     core: Core,
+    reader: Arc<dyn Read>,
+}
+
+/// A record of a transaction that is sent for an escrow without the engine's knowing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Its key. The first byte says whose it is: 1 the facilitator's, 2 the desk's.
+    pub key: Vec<u8>,
+    /// What is kept; `None` deletes it.
+    pub value: Option<Vec<u8>>,
 }
 
 impl Payments {
-    pub(crate) const fn new(core: Core) -> Self {
-        Self { core }
+    pub(crate) fn new(core: Core, reader: Arc<dyn Read>) -> Self {
+        Self { core, reader }
+    }
+
+    /// Keeps records of what is sent, all or none, and answers when they are durable: before a transaction leaves, and when its end is known.
+    ///
+    /// # Errors
+    /// [`Stopped`]: whether they are kept is not known.
+    pub async fn keep(&self, submissions: Vec<Submission>) -> Result<(), Stopped> {
+        let record = |Submission { key, value }| OwnRecord { table: Table::Submissions, key, value };
+        self.core.own(submissions.into_iter().map(record).collect()).await
+    }
+
+    /// The records whose keys begin with this byte, in the order of their keys: for a start, before anything is sent.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn kept(&self, whose: u8) -> anyhow::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let reader = Arc::clone(&self.reader);
+        let read = move || reader.collect(Table::Submissions, &KeyRange::with_prefix(&[whose]));
+        tokio::task::spawn_blocking(read).await?.context("cannot read what was sent")
     }
 
     /// Any input about an escrow.
@@ -62,7 +97,7 @@ impl Payments {
         self.apply(EscrowInput::ReserveOnce(reserve)).await
     }
 
-    /// Raises what a delivery under way may cost.
+    /// Raises what a delivery under way may cost, as far as is available, and at least to `at_least`.
     ///
     /// # Errors
     /// As [`Payments::apply`].
@@ -70,16 +105,17 @@ impl Payments {
         &self,
         request: RequestId,
         ceiling: Amount,
+        at_least: Amount,
         voucher: Option<VerifiedEscrowVoucher>,
     ) -> Result<EscrowAnswer, Stopped> {
-        self.apply(EscrowInput::Extend { request, ceiling, voucher }).await
+        self.apply(EscrowInput::Extend { request, ceiling, at_least, voucher }).await
     }
 
     /// Says what a delivery costs so far, before that is delivered.
     ///
     /// # Errors
     /// As [`Payments::apply`].
-    pub async fn mark(&self, request: RequestId, delivered: Amount, meter: Meter) -> Result<EscrowAnswer, Stopped> {
+    pub async fn mark(&self, request: RequestId, delivered: Cost, meter: Meter) -> Result<EscrowAnswer, Stopped> {
         self.apply(EscrowInput::Mark { request, delivered, meter }).await
     }
 
@@ -87,8 +123,8 @@ impl Payments {
     ///
     /// # Errors
     /// As [`Payments::apply`].
-    pub async fn capture(&self, request: RequestId, amount: Amount, meter: Meter) -> Result<EscrowAnswer, Stopped> {
-        self.apply(EscrowInput::Capture { request, amount, meter, stored: None }).await
+    pub async fn capture(&self, request: RequestId, cost: Cost, meter: Meter) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Capture { request, cost, meter, stored: None }).await
     }
 
     /// Ends a delivery that failed.
@@ -99,11 +135,25 @@ impl Payments {
         self.apply(EscrowInput::Void { request, stored: None }).await
     }
 
+    /// Applies what an escrow's chain says, in order and in one batch, and answers when it is durable.
+    ///
+    /// # Errors
+    /// [`Stopped`]: whether they were applied is not known; the engine's cursor says it after the restart.
+    pub async fn facts(&self, facts: Vec<EscrowFact>) -> Result<(), Stopped> {
+        self.core.inputs(facts.into_iter().map(Input::EscrowFact).collect()).await
+    }
+
     /// Reads the durable state between two ticks: claims, sweeps, payments to send. Long reads hold payments up, so read a part at a time.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Stopped> {
         self.core.query(read).await
+    }
+}
+
+impl fmt::Debug for Payments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payments").finish_non_exhaustive()
     }
 }

@@ -106,7 +106,7 @@ impl StoreOptions {
             }
             // Growing keys too, and small values: 2.6 bytes written per payload byte, most of it the log.
             Table::Leaves | Table::Index | Table::Charges => options.set_write_buffer_size(self.frames_buffer_bytes),
-            Table::Meta | Table::Epochs | Table::Books | Table::Chain | Table::Relays => {
+            Table::Meta | Table::Epochs | Table::Books | Table::Chain | Table::Relays | Table::Submissions => {
                 options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
             }
         }

@@ -32,11 +32,14 @@ pub enum Table {
     Outcomes = 10,
     /// Deposits that the node relays or has relayed, each with what its gas was promised and costs.
     Relays = 11,
+    /// What is put on the chain beside what the engine decides: for a facilitator's servers, deposits, refunds; each with the signed versions
+    /// of its transaction. The first byte of a key says whose record it is.
+    Submissions = 12,
 }
 
 impl Table {
     /// Every table, by number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Channels,
         Self::Frames,
@@ -49,6 +52,7 @@ impl Table {
         Self::Charges,
         Self::Outcomes,
         Self::Relays,
+        Self::Submissions,
     ];
 
     /// The name of its column family.
@@ -67,6 +71,7 @@ impl Table {
             Self::Charges => "charges",
             Self::Outcomes => "outcomes",
             Self::Relays => "relays",
+            Self::Submissions => "submissions",
         }
     }
 
@@ -86,6 +91,7 @@ impl Table {
             Self::Charges => 9,
             Self::Outcomes => 10,
             Self::Relays => 11,
+            Self::Submissions => 12,
         }
     }
 
@@ -116,9 +122,10 @@ mod tests {
             (9, "charges"),
             (10, "outcomes"),
             (11, "relays"),
+            (12, "submissions"),
         ];
         assert_eq!(listed, pinned);
         assert!(Table::ALL.iter().all(|table| Table::from_number(table.number()) == Some(*table)));
-        assert_eq!(Table::from_number(12), None);
+        assert_eq!(Table::from_number(13), None);
     }
 }

@@ -1,14 +1,23 @@
 //! What the receiver's side sends: deposits that payers signed, claims of many channels, sweeps, refunds.
 
 use alloy::primitives::{Bytes, U256};
+use alloy::sol;
 use alloy::sol_types::{SolCall, SolValue};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
-use millstream_voucher::evm::{ChannelConfig, EvmSignature};
+use millstream_voucher::evm::{ChannelConfig, EvmSignature, deposit_nonce};
 
 use super::bindings::IX402BatchSettlement;
 use super::contract::{BatchSettlement, config};
 use super::{ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
-use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert};
+use crate::{Call, ChainError, IntentId, PERMIT2, Revert, Submitter, TxReceipt, convert};
+
+sol! {
+    /// Where permissions are remembered that were used: ERC-3009's by the token, Permit2's by its contract.
+    interface IUsed {
+        function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+        function nonceBitmap(address owner, uint256 word) external view returns (uint256);
+    }
+}
 
 /// Rows of one claim, at most: 482 bytes and some 24,000 gas each.
 pub const CLAIM_ROWS_MAX: usize = 100;
@@ -117,6 +126,12 @@ impl BatchOperator {
         self.submitter.account()
     }
 
+    /// The account's lane.
+    #[must_use]
+    pub const fn submitter(&self) -> &Submitter {
+        &self.submitter
+    }
+
     /// Submits a deposit that a payer signed. `intent` identifies the work to the caller.
     ///
     /// # Errors
@@ -138,6 +153,32 @@ impl BatchOperator {
     /// As [`Self::deposit`]; nothing is sent.
     pub async fn try_deposit(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<(), ChainError> {
         self.submitter.simulate(&self.deposit_call(terms, amount, authorization)?).await.map(|_| ())
+    }
+
+    /// Whether the payer's permission was used: the deposit is there, or the payer took the permission back.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn is_deposit_used(
+        &self,
+        channel: EscrowChannelId,
+        terms: &ChannelConfig,
+        authorization: &DepositAuthorization,
+    ) -> Result<bool, ChainError> {
+        let (rpc, payer) = (self.contract.rpc(), convert::evm_address(terms.payer));
+        match authorization {
+            DepositAuthorization::Erc3009 { salt, .. } => {
+                let nonce = convert::evm_hash(deposit_nonce(&channel, *salt));
+                rpc.view("authorizationState", terms.token, &IUsed::authorizationStateCall { authorizer: payer, nonce }).await
+            }
+            DepositAuthorization::Permit2 { nonce, .. } => {
+                // A bit for each number: the last byte names it in its word.
+                let number = U256::from_be_bytes(nonce.to_be_bytes());
+                let call = IUsed::nonceBitmapCall { owner: payer, word: number >> 8 };
+                let word: U256 = rpc.view("nonceBitmap", PERMIT2, &call).await?;
+                Ok(word.bit(usize::from(number.byte(0))))
+            }
+        }
     }
 
     fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {
@@ -209,7 +250,11 @@ impl BatchOperator {
         Ok(self.claimed(receipt))
     }
 
-    fn claim_call(&self, rows: &[ClaimRow]) -> Result<Call, ChainError> {
+    /// The call that claims rows from channels that name this account, for who sends and follows it by itself.
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`] for a withdraw delay that does not fit 40 bits.
+    pub fn claim_call(&self, rows: &[ClaimRow]) -> Result<Call, ChainError> {
         let call = IX402BatchSettlement::claimCall { voucherClaims: voucher_claims(rows)? };
         Ok(Call::encode("x402 claim", self.contract.address(), &call))
     }
@@ -232,13 +277,24 @@ impl BatchOperator {
         if self.contract.receiver(receiver, token).await?.due().is_zero() {
             return Ok(None);
         }
+        let receipt = self.submitter.send(self.sweep_call(receiver, token).with_intent(intent)).await?;
+        Ok(Some(self.swept(receipt)))
+    }
+
+    /// The call that sweeps, for who sends and follows it by itself.
+    #[must_use]
+    pub fn sweep_call(&self, receiver: Address, token: Address) -> Call {
         let call = IX402BatchSettlement::settleCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
-        let call = Call::encode("x402 settle", self.contract.address(), &call);
-        let receipt = self.submitter.send(call.with_intent(intent)).await?;
+        Call::encode("x402 settle", self.contract.address(), &call)
+    }
+
+    /// What a sweep came to whose transaction was confirmed.
+    #[must_use]
+    pub fn swept(&self, receipt: TxReceipt) -> Sweep {
         let event = receipt.event::<IX402BatchSettlement::Settled>(self.contract.address());
         // Somebody else may have swept meanwhile: then there is no event, and nothing was moved by this one.
         let amount = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
-        Ok(Some(Sweep { receipt, amount }))
+        Sweep { receipt, amount }
     }
 
     /// Gives back to the payer up to `amount` of what nobody claimed, from a channel that names this account; before it, and in the same

@@ -98,12 +98,15 @@ pub(crate) struct Escrows {
     pub(crate) counters: Counters,
     pub(crate) generation: Generation,
     frozen: u64,
-    quarantined: u64,
+    /// Channels in quarantine.
+    pub(crate) quarantined: BTreeSet<(EscrowId, EscrowChannelId)>,
     /// Outcomes of this tick: the store does not have them yet.
     pub(crate) fresh: HashMap<RequestId, Outcome>,
     /// Charges of this tick.
     pub(crate) new_charges: Vec<Charge>,
     changed: BTreeSet<EscrowChannelId>,
+    /// Claims that were made, changed or ended in this tick: each is written once, however many of its rows the chain confirmed.
+    pub(crate) changed_claims: BTreeSet<ClaimId>,
     pub(crate) counters_changed: bool,
     /// When the engine is to be woken.
     pub(crate) wanted: Option<Timestamp>,
@@ -141,6 +144,10 @@ impl Escrows {
         self.channels.get(place)
     }
 
+    fn all(&self) -> &[EscrowChannel] {
+        &self.channels
+    }
+
     fn place(&self, id: &EscrowChannelId) -> Result<usize, Fault> {
         let place = self.places.get(id).and_then(|place| usize::try_from(*place).ok());
         place.ok_or(Fault::UnknownEscrowChannel { channel: *id })
@@ -173,11 +180,12 @@ impl Escrows {
             service.exposed = service.exposed.saturating_sub(before.exposed).saturating_add(after.exposed);
         }
         recount(&mut self.frozen, before.is_frozen, after.is_frozen);
-        recount(&mut self.quarantined, before.is_quarantined, after.is_quarantined);
-        if after.is_owing {
-            self.owing.insert((escrow, id));
-        } else {
-            self.owing.remove(&(escrow, id));
+        for (is_member, members) in [(after.is_owing, &mut self.owing), (after.is_quarantined, &mut self.quarantined)] {
+            if is_member {
+                members.insert((escrow, id));
+            } else {
+                members.remove(&(escrow, id));
+            }
         }
     }
 
@@ -239,7 +247,7 @@ impl Escrows {
         EscrowSummary {
             channels: count(self.channels.len()),
             frozen: self.frozen,
-            quarantined: self.quarantined,
+            quarantined: count(self.quarantined.len()),
             owing: count(self.owing.len()),
             reservations: count(self.reservations.len()),
             claims: count(self.claims.len()),
@@ -335,6 +343,12 @@ impl Escrows {
                 effects.push(put(EscrowRecord::Channel(id, StoredState(Box::new(channel.state.clone())))));
             }
         }
+        for id in core::mem::take(&mut self.changed_claims) {
+            effects.push(match self.claims.get(&id) {
+                Some(claim) => put(EscrowRecord::Claim(claim.clone())),
+                None => delete(EscrowKey::Claim(id)),
+            });
+        }
         if core::mem::take(&mut self.counters_changed) {
             effects.push(put(EscrowRecord::Counters(self.counters)));
         }
@@ -371,15 +385,17 @@ impl Engine {
             EscrowInput::Voucher { voucher } => escrows.voucher(now, &config, &voucher),
             EscrowInput::Reserve(reserve) => escrows.reserve(now, &config, reserve, effects),
             EscrowInput::ReserveOnce(reserve) => Ok(escrows.reserve_once(now, &config, reserve, effects)),
-            EscrowInput::Extend { request, ceiling, voucher } => escrows.extend(now, &config, &request, ceiling, voucher, effects),
-            EscrowInput::Mark { request, delivered, meter } => Ok(escrows.mark(&request, delivered, meter, effects)),
-            EscrowInput::Capture { request, amount, meter, stored } => {
-                escrows.capture(now, &config, &request, amount, meter, stored, effects)
+            EscrowInput::Extend { request, ceiling, at_least, voucher } => {
+                escrows.extend(now, &config, &request, ceiling, at_least, voucher, effects)
             }
+            EscrowInput::Mark { request, delivered, meter } => Ok(escrows.mark(&request, delivered, meter, effects)),
+            EscrowInput::Capture { request, cost, meter, stored } => escrows.capture(now, &config, &request, cost, meter, stored, effects),
             EscrowInput::Void { request, stored } => escrows.void(now, &config, &request, stored, effects),
-            EscrowInput::ClaimSubmitted { escrow, rows, transaction } => escrows.claim_submitted(now, escrow, rows, transaction, effects),
-            EscrowInput::ClaimLanded { claim } => Ok(escrows.claim_landed(claim, effects)),
-            EscrowInput::ClaimFailed { claim, row, reason } => escrows.claim_failed(claim, row, reason, effects),
+            EscrowInput::ClaimSubmitted { escrow, rows, transaction } => escrows.claim_submitted(now, escrow, rows, transaction),
+            EscrowInput::ClaimSigned { claim, transaction } => Ok(escrows.claim_signed(claim, transaction)),
+            EscrowInput::ClaimLanded { claim } => Ok(escrows.claim_landed(claim)),
+            EscrowInput::ClaimFailed { claim, row, reason } => escrows.claim_failed(claim, row, reason),
+            EscrowInput::Quarantine { channel, reason } => escrows.quarantine(&channel, reason),
             EscrowInput::Release { channel } => escrows.release(&channel),
             EscrowInput::SweepSubmitted { escrow, receiver, transaction } => {
                 Ok(escrows.sweep_submitted(escrow, receiver, Some(transaction), effects))
@@ -448,8 +464,10 @@ impl Engine {
             | EscrowInput::Extend { .. }
             | EscrowInput::Mark { .. }
             | EscrowInput::ClaimSubmitted { .. }
+            | EscrowInput::ClaimSigned { .. }
             | EscrowInput::ClaimLanded { .. }
             | EscrowInput::ClaimFailed { .. }
+            | EscrowInput::Quarantine { .. }
             | EscrowInput::Release { .. }
             | EscrowInput::SweepSubmitted { .. }
             | EscrowInput::SweepFailed { .. }
@@ -463,6 +481,11 @@ impl Engine {
         let Generation { number, is_used, was_used, .. } = escrows.generation;
         let key = |generation| Key::Escrow(EscrowKey::Outcome(generation, *request));
         (is_used || was_used).then(|| [key(number), key(number.wrapping_sub(1))])
+    }
+
+    /// The channels of an escrow, in the order in which they came.
+    pub fn escrow_channels(&self, escrow: EscrowId) -> impl Iterator<Item = &EscrowChannel> {
+        self.escrows.all().iter().filter(move |channel| channel.terms.escrow == escrow)
     }
 
     /// A channel on an escrow.
@@ -527,9 +550,10 @@ impl Escrows {
         };
         match input {
             EscrowInput::Announce { terms, .. } => Some(terms.channel),
-            EscrowInput::AnnouncementFailed { channel } | EscrowInput::Show { channel } | EscrowInput::Release { channel } => {
-                Some(*channel)
-            }
+            EscrowInput::AnnouncementFailed { channel }
+            | EscrowInput::Show { channel }
+            | EscrowInput::Quarantine { channel, .. }
+            | EscrowInput::Release { channel } => Some(*channel),
             EscrowInput::Voucher { voucher } => Some(voucher.statement().channel),
             EscrowInput::Reserve(reserve) => Some(reserve.channel),
             EscrowInput::Extend { request, .. }
@@ -540,6 +564,7 @@ impl Escrows {
             | EscrowInput::Resume
             | EscrowInput::ReserveOnce(_)
             | EscrowInput::ClaimSubmitted { .. }
+            | EscrowInput::ClaimSigned { .. }
             | EscrowInput::ClaimLanded { .. }
             | EscrowInput::ClaimFailed { .. }
             | EscrowInput::SweepSubmitted { .. }
