@@ -26,7 +26,7 @@ use crate::terms::escrow_id;
 /// How long a rail that stops waits for its parts.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two counts of what all channels come to.
-const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the rail is built upon.
 #[derive(Clone)]
@@ -99,6 +99,7 @@ impl Rail {
             full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
             looks: asked,
             clock,
+            submitter: submitter.clone(),
             stopping: stopping.clone(),
         });
         let follower = follower.await.context("the escrow's channels cannot be read")?;
@@ -129,6 +130,7 @@ impl Rail {
             looks,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
         });
+        desk.resume().await.context("what was sent before the start")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
         tasks.spawn(keep_claiming(claimer, stopping.clone()));

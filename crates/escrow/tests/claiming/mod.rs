@@ -26,11 +26,10 @@ use millstream_voucher::evm::{
 };
 use serde_json::{Value, json};
 
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "../../../chain/tests/common/proxy.rs"]
-mod proxy;
+mod ear;
 
-use proxy::{Reply, proxy};
+use ear::ear;
+pub use ear::{ALL, NOTHING, QUESTIONS};
 
 /// Runs the node, and is the receiver authorizer.
 pub const OPERATOR: usize = 0;
@@ -41,10 +40,6 @@ pub const RECEIVER: usize = 2;
 /// Puts deposits on the chain.
 const HELPER: usize = 3;
 pub const DELAY_SECS: u64 = 900;
-/// What the chain hears of the node: everything, no transactions, nothing.
-pub const ALL: u8 = 0;
-pub const QUESTIONS: u8 = 1;
-pub const NOTHING: u8 = 2;
 const ESCROW: EscrowId = EscrowId(7);
 const FAR: u64 = 4_000_000_000;
 
@@ -103,19 +98,19 @@ impl World {
         place_development_x402(&rpc).await.expect("placed");
         let contract = BatchSettlement::attach(rpc.clone()).await.expect("placed");
         let hearing = Arc::new(AtomicU8::new(ALL));
-        let heard = Arc::clone(&hearing);
-        let rule = move |method: &str, _: &Value| match (heard.load(Ordering::SeqCst), method) {
-            (NOTHING, _) | (QUESTIONS, "eth_sendRawTransaction") => Reply::HangUp,
-            _ => Reply::Pass,
-        };
-        let url = proxy(Arc::clone(&anvil), rule).await;
+        let url = ear(anvil.url(), Arc::clone(&hearing)).await;
         let directory = tempfile::tempdir().expect("a directory");
         let token = TokenDomain::new("USD Coin", "2", rpc.chain(), Address::ZERO);
         let world = Self { anvil, rpc, token, contract, url, hearing, directory };
         let artifact: Value = serde_json::from_str(include_str!("../../../../contracts/artifacts/TestUSDC.json")).expect("JSON");
         let from = DEV_ACCOUNTS[HELPER].address;
         let hash = world.call("eth_sendTransaction", json!([{ "from": from, "data": artifact["bytecode"] }])).await;
-        let receipt = world.call("eth_getTransactionReceipt", json!([hash])).await;
+        let mut receipt = Value::Null;
+        until("the token is there", async || {
+            receipt = world.call("eth_getTransactionReceipt", json!([hash])).await;
+            !receipt.is_null()
+        })
+        .await;
         let token: Address = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         let world = Self { token: TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token), ..world };
         mint(&world.submitter(HELPER), token, DEV_ACCOUNTS[PAYER].address, 1_000_000_000_000).await.expect("minted");
