@@ -60,7 +60,8 @@ impl Payer {
         let amount = Amount::from_units(amount);
         let blank = EvmSignature::new(vec![0; 65]).expect("65 bytes");
         let times = (Uint256::ZERO, Uint256::from(4_000_000_000_u64));
-        let unsigned = Erc3009Deposit { valid_after: times.0, valid_before: times.1, salt: Hash256::from_bytes([number; 32]), signature: blank };
+        let unsigned =
+            Erc3009Deposit { valid_after: times.0, valid_before: times.1, salt: Hash256::from_bytes([number; 32]), signature: blank };
         let transfer = *unsigned.signed(self.config.payer, &self.channel, amount).statement();
         let signature = self.key.sign(transfer, &self.token).expect("in range").signature().clone();
         let authorization = DepositAuthorization::Erc3009(Erc3009Deposit { signature, ..unsigned });

@@ -150,7 +150,8 @@ async fn completion(stream: &mut BufReader<TcpStream>, body: &[u8], shared: &Sha
                 _ => return Ok(false),
             }
         }
-        let delta = json!({ "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": format!("t{number} ") } }] });
+        let delta =
+            json!({ "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": format!("t{number} ") } }] });
         event(stream, &delta.to_string()).await?;
     }
     if asked["stream_options"]["include_usage"] == true {
