@@ -156,6 +156,7 @@ impl House {
             receiver: DEV_ACCOUNTS[RECEIVER].address,
             withdraw_delay_secs: DELAY_SECS,
             delivery_secs_max: 60,
+            coin_nanos: 0,
             confirmations: plan.confirmations,
             poll_interval: Duration::from_millis(20),
         };
@@ -239,6 +240,7 @@ fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
             start_block: 0,
             confirmations: plan.confirmations,
             poll_millis: 20,
+            coin_nanos: 0,
             operator_key_file: key,
             keys_dir: None,
         },
