@@ -111,6 +111,12 @@ impl BatchOperator {
         &self.contract
     }
 
+    /// Whose lane everything is sent on.
+    #[must_use]
+    pub const fn submitter(&self) -> &Submitter {
+        &self.submitter
+    }
+
     /// The account: what channels have to name as their receiver authorizer, for claims and refunds without another's signature.
     #[must_use]
     pub fn account(&self) -> Address {
@@ -140,7 +146,11 @@ impl BatchOperator {
         self.submitter.simulate(&self.deposit_call(terms, amount, authorization)?).await.map(|_| ())
     }
 
-    fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {
+    /// The deposit as a call: to be judged, kept and sent.
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`]: the withdraw delay does not fit.
+    pub fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {
         let word = |value: Uint256| U256::from_be_bytes(value.to_be_bytes());
         let bytes = |signature: &EvmSignature| Bytes::copy_from_slice(signature.as_bytes());
         let (collector, data) = match authorization {
@@ -321,7 +331,7 @@ impl BatchOperator {
     }
 }
 
-fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
+pub(super) fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
     let claim = |row: &ClaimRow| {
         Ok(IX402BatchSettlement::VoucherClaim {
             voucher: IX402BatchSettlement::Voucher { channel: config(&row.config)?, maxClaimableAmount: row.ceiling.units() },
