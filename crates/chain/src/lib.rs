@@ -51,6 +51,6 @@ pub use rpc::{Rpc, RpcOptions};
 pub use settlements::{pack_settlements, unpack_settlements};
 pub use signer::ask_contract;
 pub use submitter::{
-    Call, GasBounds, GasQuote, IntentId, Journal, Kept, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch,
+    Call, GasBounds, GasQuote, IntentId, Journal, Kept, Pace, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch,
 };
-pub use token::{approve, coin_balance, mint, token_allowance, token_balance, token_titles};
+pub use token::{approve, coin_balance, mint, token_allowance, token_balance, token_decimals, token_titles};

@@ -39,6 +39,14 @@ pub async fn token_titles(rpc: &Rpc, token: Address) -> Result<(Option<String>, 
     Ok((name, known(rpc.view("version", token, &IToken::versionCall {}).await)?))
 }
 
+/// The decimals of a token: a whole one is 10 to the power of this many base units.
+///
+/// # Errors
+/// The token does not say; or the endpoint is unavailable.
+pub async fn token_decimals(rpc: &Rpc, token: Address) -> Result<u8, ChainError> {
+    rpc.view("decimals", token, &IToken::decimalsCall {}).await
+}
+
 /// What an account has of the chain's own coin, in wei.
 ///
 /// # Errors

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_chain::{
-    Call, ChainError, GasBounds, Journal, Kept, PERMIT2, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch, mint,
+    Call, ChainError, GasBounds, Journal, Kept, PERMIT2, Pace, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch, mint,
 };
 use millstream_testkit::DEV_ACCOUNTS;
 use serde_json::json;
 
 use common::{PAYER, World, submitter, submitter_with, until, world};
 
-const BOUNDS: GasBounds = GasBounds { gas_max: 1_000_000, fee_per_gas_max: u128::MAX };
+const BOUNDS: GasBounds = GasBounds { gas_max: 1_000_000, fee_per_gas_max: u128::MAX, pace: Pace::AtLeisure };
 
 /// Remembers, or does not.
 #[derive(Debug, Default)]
@@ -180,4 +180,33 @@ async fn a_reverted_one_says_what_it_cost() {
     let (outcome, fee_wei) = ended(second).await;
     assert!(matches!(outcome, Err(ChainError::Reverted { transaction: Some(_), .. })), "{outcome:?}");
     assert!(fee_wei > 0);
+}
+
+#[tokio::test]
+async fn an_urgent_one_is_sent_with_twice_the_fees() {
+    let world = world().await;
+    world.stop_mining();
+    let (lane, notes) = (submitter(&world.rpc, PAYER), Arc::new(Notes::default()));
+    for pace in [Pace::AtLeisure, Pace::Urgent] {
+        let amount = u8::try_from(notes.versions().len()).expect("few") + 1;
+        lane.send_kept(approval(&world, amount), GasBounds { pace, ..BOUNDS }, Arc::clone(&notes) as _).await.expect("sent");
+    }
+    let [at_leisure, urgent] = notes.versions()[..] else { panic!("two were sent") };
+    assert_eq!(urgent.max_fee_per_gas, 2 * at_leisure.max_fee_per_gas);
+    // Its bounds hold all the same.
+    let bounds = GasBounds { fee_per_gas_max: at_leisure.max_fee_per_gas, pace: Pace::Urgent, ..BOUNDS };
+    let error = lane.send_kept(approval(&world, 9), bounds, notes).await.expect_err("too dear");
+    assert!(matches!(error, ChainError::FeeLimit { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_nonce_that_a_reorganisation_took_back_is_used_again() {
+    let world = world().await;
+    let lane = submitter(&world.rpc, PAYER);
+    let token = world.deployment.token;
+    let lost = mint(&lane, token, DEV_ACCOUNTS[PAYER].address, 1).await.expect("mined");
+    world.anvil.reorg(1).expect("reorganised");
+    lane.resynchronise().await;
+    let again = mint(&lane, token, DEV_ACCOUNTS[PAYER].address, 2).await.expect("mined, without a gap before it");
+    assert_eq!(again.tx_nonce, lost.tx_nonce);
 }

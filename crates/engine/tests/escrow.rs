@@ -381,7 +381,17 @@ fn a_claim_is_under_way_until_the_chain_confirmed_each_row() {
          release x2                   => done
          claimable x                  => x:800/1000 x2:10/10
          claim x2 10                  => claim 1
+         signed 1                     => done
+         signed 2                     => !UnknownClaim
+         quarantine x                 => done
+         claimable x                  =>
+         quarantine x3                => !UnknownChannel
+         crash
+         claimable x                  =>
+         release x                    => done
+         claimable x                  => x:800/1000
          claimed x2 10
+         signed 1                     => !UnknownClaim
          landed 1                     => done
          landed 2                     => !UnknownClaim",
     );

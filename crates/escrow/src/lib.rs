@@ -6,3 +6,6 @@
 mod claimer;
 mod desk;
 mod follower;
+mod terms;
+
+pub use terms::{ForeignTerms, read_x402_config, x402_config};

@@ -38,6 +38,16 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     fn keep(&self, version: TxVersion) -> Kept<'_>;
 }
 
+/// How much of a hurry a call is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// Waits for every [`Submitter::send`] that waits for the lane.
+    #[default]
+    AtLeisure,
+    /// Waits for its turn only, and is sent with twice the estimated fees, within the submitter's caps.
+    Urgent,
+}
+
 /// What a call may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GasBounds {
@@ -46,6 +56,8 @@ pub struct GasBounds {
     /// The largest `maxFeePerGas` that it is first sent with, in wei. Replacements of one that is stuck obey the submitter's own cap: what
     /// comes after it on the lane must not wait.
     pub fee_per_gas_max: u128,
+    /// How much of a hurry it is in.
+    pub pace: Pace,
 }
 
 /// What a call would be sent with now.
@@ -123,8 +135,8 @@ impl Submitter {
         Ok(GasQuote { gas_limit, max_fee_per_gas: fees.max })
     }
 
-    /// Sends a call whose versions are kept, and returns as soon as it is on its way. Takes the lane only when no [`Submitter::send`] waits
-    /// for it.
+    /// Sends a call whose versions are kept, and returns as soon as it is on its way. At leisure it takes the lane only when no
+    /// [`Submitter::send`] waits for it.
     ///
     /// # Errors
     /// Nothing was sent. [`ChainError::FeeLimit`] and [`ChainError::GasLimit`] when it would cost more than `bounds`;
@@ -138,7 +150,11 @@ impl Submitter {
     }
 
     async fn launch_kept(self, call: Call, bounds: GasBounds, journal: Arc<dyn Journal>) -> Result<TxWatch, ChainError> {
-        let mut lane = self.core.lane_at_leisure().await;
+        let hurry = matches!(bounds.pace, Pace::Urgent).then(|| Hurry::new(&self.core));
+        let mut lane = match &hurry {
+            Some(_) => self.core.lane.lock().await,
+            None => self.core.lane_at_leisure().await,
+        };
         if let Some(flight) = lane.flights.get(&call.intent) {
             return Ok(TxWatch { stage: flight.stage.clone() });
         }
@@ -146,6 +162,12 @@ impl Submitter {
         let launched = self.core.launch(&mut lane, call, Some(bounds), Some(journal)).await?;
         let flight = self.follow(&mut lane, launched, &[]);
         Ok(TxWatch { stage: flight.stage })
+    }
+
+    /// Reads the next nonce from the chain again, for when it was reorganised: a nonce that it took back would leave a gap before all that
+    /// comes after it.
+    pub async fn resynchronise(&self) {
+        self.core.lane.lock().await.resynchronise();
     }
 
     /// Follows a transaction of an earlier process on, from what its journal kept: `versions` oldest first, all with the nonce of the last. It

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::broadcast::{Broadcast, broadcast};
 use super::fees::Fees;
-use super::kept::{GasBounds, Journal, TxVersion};
+use super::kept::{GasBounds, Journal, Pace, TxVersion};
 use super::{Call, IntentId, SubmitterOptions, TxReceipt};
 use crate::key::SignedTransaction;
 use crate::{ChainError, ChainKey, Rpc, convert};
@@ -112,7 +112,10 @@ impl Core {
             Some(limit) => limit,
             None => self.simulate(&call).await?,
         };
-        let fees = self.estimate_fees().await?;
+        let mut fees = self.estimate_fees().await?;
+        if bounds.is_some_and(|bounds| matches!(bounds.pace, Pace::Urgent)) {
+            fees = fees.doubled(&self.options);
+        }
         let operation = call.operation;
         if let Some(GasBounds { gas_max: limit, .. }) = bounds.filter(|bounds| gas_limit > bounds.gas_max) {
             return Err(ChainError::GasLimit { operation, needed: gas_limit, limit });

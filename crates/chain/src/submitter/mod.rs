@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use self::broadcast::{Broadcast, broadcast};
 pub use self::call::{Call, IntentId, TxReceipt};
 use self::kept::Hurry;
-pub use self::kept::{GasBounds, GasQuote, Journal, Kept, TxStage, TxVersion, TxWatch};
+pub use self::kept::{GasBounds, GasQuote, Journal, Kept, Pace, TxStage, TxVersion, TxWatch};
 use self::lane::{Core, Flight, Lane, Launched, SharedCore, Stage};
 pub use self::options::SubmitterOptions;
 use crate::{ChainError, ChainKey, Rpc};

@@ -111,16 +111,16 @@ impl BatchOperator {
         &self.contract
     }
 
-    /// Whose lane everything is sent on.
-    #[must_use]
-    pub const fn submitter(&self) -> &Submitter {
-        &self.submitter
-    }
-
     /// The account: what channels have to name as their receiver authorizer, for claims and refunds without another's signature.
     #[must_use]
     pub fn account(&self) -> Address {
         self.submitter.account()
+    }
+
+    /// The account's lane.
+    #[must_use]
+    pub const fn submitter(&self) -> &Submitter {
+        &self.submitter
     }
 
     /// Submits a deposit that a payer signed. `intent` identifies the work to the caller.
@@ -219,7 +219,11 @@ impl BatchOperator {
         Ok(self.claimed(receipt))
     }
 
-    fn claim_call(&self, rows: &[ClaimRow]) -> Result<Call, ChainError> {
+    /// The call that claims rows from channels that name this account, for who sends and follows it by itself.
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`] for a withdraw delay that does not fit 40 bits.
+    pub fn claim_call(&self, rows: &[ClaimRow]) -> Result<Call, ChainError> {
         let call = IX402BatchSettlement::claimCall { voucherClaims: voucher_claims(rows)? };
         Ok(Call::encode("x402 claim", self.contract.address(), &call))
     }
@@ -242,13 +246,24 @@ impl BatchOperator {
         if self.contract.receiver(receiver, token).await?.due().is_zero() {
             return Ok(None);
         }
+        let receipt = self.submitter.send(self.sweep_call(receiver, token).with_intent(intent)).await?;
+        Ok(Some(self.swept(receipt)))
+    }
+
+    /// The call that sweeps, for who sends and follows it by itself.
+    #[must_use]
+    pub fn sweep_call(&self, receiver: Address, token: Address) -> Call {
         let call = IX402BatchSettlement::settleCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
-        let call = Call::encode("x402 settle", self.contract.address(), &call);
-        let receipt = self.submitter.send(call.with_intent(intent)).await?;
+        Call::encode("x402 settle", self.contract.address(), &call)
+    }
+
+    /// What a sweep came to whose transaction was confirmed.
+    #[must_use]
+    pub fn swept(&self, receipt: TxReceipt) -> Sweep {
         let event = receipt.event::<IX402BatchSettlement::Settled>(self.contract.address());
         // Somebody else may have swept meanwhile: then there is no event, and nothing was moved by this one.
         let amount = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
-        Ok(Some(Sweep { receipt, amount }))
+        Sweep { receipt, amount }
     }
 
     /// Gives back to the payer up to `amount` of what nobody claimed, from a channel that names this account; before it, and in the same

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 
-use super::channel::{EscrowChannel, cut_reason};
+use super::channel::{EscrowChannel, cut_reason, within};
 use super::claim::{Claim, Claimable};
 use super::desk::{Judged, transaction_within};
 use super::id::{ClaimId, EscrowId};
 use super::input::{ClaimRow, EscrowAnswer};
-use super::record::{EscrowKey, EscrowRecord};
+use super::record::EscrowRecord;
 use super::rejection::EscrowRejection;
-use super::state::{Escrows, delete, put};
+use super::state::{Escrows, put};
 use super::terms::ClaimRule;
 use crate::Fault;
 use crate::engine::Engine;
@@ -22,14 +22,15 @@ use crate::input::Effect;
 /// Rows of one claim, at most.
 pub const CLAIM_ROWS_MAX: usize = 1_024;
 
+/// Bytes of what finds a claim's transaction again, at most.
+pub const CLAIM_BYTES_MAX: usize = 65_535;
+
 impl Engine {
     /// What can be claimed on an escrow now, by channel, after one of them or from the first: charged, not claimed, not being claimed, not in
     /// quarantine.
     pub fn claimable(&self, escrow: EscrowId, after: Option<EscrowChannelId>) -> impl Iterator<Item = Claimable<'_>> {
-        let from = after.map_or(Bound::Included((escrow, EscrowChannelId::from_bytes([0; 32]))), |id| Bound::Excluded((escrow, id)));
-        let to = Bound::Included((escrow, EscrowChannelId::from_bytes([u8::MAX; 32])));
         let rules = self.escrow(escrow);
-        self.escrows.owing.range((from, to)).filter_map(move |(_, id)| {
+        self.escrows.owing.range(of_escrow(escrow, after)).filter_map(move |(_, id)| {
             let (rules, channel) = (rules?, self.escrows.get(id)?);
             let (total, kept) = channel.state.claimable(rules.claim)?;
             Some(Claimable {
@@ -41,6 +42,17 @@ impl Engine {
             })
         })
     }
+
+    /// The channels of an escrow that are in quarantine, after one of them or from the first.
+    pub fn quarantined(&self, escrow: EscrowId, after: Option<EscrowChannelId>) -> impl Iterator<Item = &EscrowChannel> {
+        self.escrows.quarantined.range(of_escrow(escrow, after)).filter_map(|(_, id)| self.escrows.get(id))
+    }
+}
+
+/// The channels of an escrow, after one of them or from the first.
+fn of_escrow(escrow: EscrowId, after: Option<EscrowChannelId>) -> (Bound<(EscrowId, EscrowChannelId)>, Bound<(EscrowId, EscrowChannelId)>) {
+    let from = after.map_or(Bound::Included((escrow, EscrowChannelId::from_bytes([0; 32]))), |id| Bound::Excluded((escrow, id)));
+    (from, Bound::Included((escrow, EscrowChannelId::from_bytes([u8::MAX; 32]))))
 }
 
 impl Escrows {
@@ -50,7 +62,6 @@ impl Escrows {
         escrow: EscrowId,
         rows: Vec<ClaimRow>,
         transaction: Bytes,
-        effects: &mut Vec<Effect>,
     ) -> Result<Judged, Fault> {
         if let Err(rejection) = self.judge_claim(escrow, &rows, &transaction) {
             return Ok(Err(rejection));
@@ -62,13 +73,21 @@ impl Escrows {
             self.update(&row.channel, |state| state.claiming = Some((id, row.total.units())))?;
         }
         let claim = Claim { id, escrow, submitted_at: now, is_landed: false, transaction, rows };
-        effects.push(put(EscrowRecord::Claim(claim.clone())));
         self.claims.insert(id, claim);
+        self.changed_claims.insert(id);
         Ok(Ok(EscrowAnswer::Claim(id)))
     }
 
+    pub(crate) fn claim_signed(&mut self, id: ClaimId, transaction: Bytes) -> Judged {
+        within(&transaction, CLAIM_BYTES_MAX)?;
+        let claim = self.claims.get_mut(&id).ok_or(EscrowRejection::UnknownClaim { claim: id })?;
+        claim.transaction = transaction;
+        self.changed_claims.insert(id);
+        Ok(EscrowAnswer::Done)
+    }
+
     fn judge_claim(&self, escrow: EscrowId, rows: &[ClaimRow], transaction: &Bytes) -> Result<(), EscrowRejection> {
-        transaction_within(transaction)?;
+        within(transaction, CLAIM_BYTES_MAX)?;
         let service = self.services.get(&escrow).ok_or(EscrowRejection::UnknownEscrow { escrow })?;
         let channels: BTreeSet<_> = rows.iter().map(|row| row.channel).collect();
         if rows.is_empty() || rows.len() > CLAIM_ROWS_MAX || channels.len() != rows.len() {
@@ -86,11 +105,11 @@ impl Escrows {
         Ok(())
     }
 
-    pub(crate) fn claim_landed(&mut self, id: ClaimId, effects: &mut Vec<Effect>) -> Judged {
+    pub(crate) fn claim_landed(&mut self, id: ClaimId) -> Judged {
         match self.claims.get_mut(&id) {
             Some(claim) => {
                 claim.is_landed = true;
-                effects.push(put(EscrowRecord::Claim(claim.clone())));
+                self.changed_claims.insert(id);
                 Ok(EscrowAnswer::Done)
             }
             // Confirmed already, or never made.
@@ -99,15 +118,9 @@ impl Escrows {
         }
     }
 
-    pub(crate) fn claim_failed(
-        &mut self,
-        id: ClaimId,
-        row: Option<EscrowChannelId>,
-        reason: String,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Judged, Fault> {
+    pub(crate) fn claim_failed(&mut self, id: ClaimId, row: Option<EscrowChannelId>, reason: String) -> Result<Judged, Fault> {
         let Some(claim) = self.claims.remove(&id) else { return Ok(Err(EscrowRejection::UnknownClaim { claim: id })) };
-        effects.push(delete(EscrowKey::Claim(id)));
+        self.changed_claims.insert(id);
         let reason = cut_reason(reason);
         for ClaimRow { channel, .. } in claim.rows {
             self.update(&channel, |state| {
@@ -120,6 +133,14 @@ impl Escrows {
         Ok(Ok(EscrowAnswer::Done))
     }
 
+    pub(crate) fn quarantine(&mut self, id: &EscrowChannelId, reason: String) -> Result<Judged, Fault> {
+        if self.get(id).is_none() {
+            return Ok(Err(EscrowRejection::UnknownChannel));
+        }
+        self.update(id, |state| state.quarantined = Some(cut_reason(reason)))?;
+        Ok(Ok(EscrowAnswer::Done))
+    }
+
     pub(crate) fn release(&mut self, id: &EscrowChannelId) -> Result<Judged, Fault> {
         if self.get(id).is_none() {
             return Ok(Err(EscrowRejection::UnknownChannel));
@@ -129,17 +150,15 @@ impl Escrows {
     }
 
     /// The chain confirmed a claim: rows that it covers are done.
-    pub(crate) fn claim_confirmed(&mut self, channel: &EscrowChannelId, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+    pub(crate) fn claim_confirmed(&mut self, channel: &EscrowChannelId) -> Result<(), Fault> {
         let done = self.update(channel, |state| state.claiming.take_if(|(_, total)| *total <= state.settled))?;
         let Some((id, _)) = done else { return Ok(()) };
         if let Some(claim) = self.claims.get_mut(&id) {
             claim.rows.retain(|row| row.channel != *channel);
             if claim.rows.is_empty() {
                 self.claims.remove(&id);
-                effects.push(delete(EscrowKey::Claim(id)));
-            } else {
-                effects.push(put(EscrowRecord::Claim(claim.clone())));
             }
+            self.changed_claims.insert(id);
         }
         Ok(())
     }

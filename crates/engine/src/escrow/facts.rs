@@ -96,7 +96,7 @@ impl Escrows {
             }
             Ok(())
         })?;
-        self.claim_confirmed(id, effects)?;
+        self.claim_confirmed(id)?;
         let is_swept = self.services.get(&escrow).is_some_and(|service| service.escrow.claim == ClaimRule::UpTo);
         if is_swept && gain > 0 {
             self.count_sweep(escrow, receiver, (Amount::from_units(gain), Amount::ZERO), effects)?;
@@ -147,7 +147,7 @@ impl Escrows {
         // Whether these landed has to be found out again.
         for claim in self.claims.values_mut().filter(|claim| claim.escrow == escrow && claim.is_landed) {
             claim.is_landed = false;
-            effects.push(put(EscrowRecord::Claim(claim.clone())));
+            self.changed_claims.insert(claim.id);
         }
         let paid: Vec<_> = self.payment_ends.iter().map(|(_, id)| *id).collect();
         for id in paid {

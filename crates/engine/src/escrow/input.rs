@@ -147,7 +147,14 @@ pub enum EscrowInput {
         escrow: EscrowId,
         /// The rows.
         rows: Vec<ClaimRow>,
-        /// What finds the transaction again after a restart, at most [`super::TRANSFER_BYTES_MAX`].
+        /// What finds the transaction again after a restart, at most [`super::CLAIM_BYTES_MAX`].
+        transaction: Bytes,
+    },
+    /// Another version of a claim's transaction is about to be sent.
+    ClaimSigned {
+        /// The claim.
+        claim: ClaimId,
+        /// What finds this version, too; as in [`EscrowInput::ClaimSubmitted`].
         transaction: Bytes,
     },
     /// The claim was mined. Its rows count when the chain has confirmed them.
@@ -161,6 +168,13 @@ pub enum EscrowInput {
         claim: ClaimId,
         /// The row that made it fail, if that was found out: it is put into quarantine.
         row: Option<EscrowChannelId>,
+        /// Why.
+        reason: String,
+    },
+    /// A channel cannot be claimed on, as was found out before anything was sent.
+    Quarantine {
+        /// The channel.
+        channel: EscrowChannelId,
         /// Why.
         reason: String,
     },
@@ -218,8 +232,10 @@ impl EscrowInput {
             | Self::Extend { .. }
             | Self::Mark { .. }
             | Self::ClaimSubmitted { .. }
+            | Self::ClaimSigned { .. }
             | Self::ClaimLanded { .. }
             | Self::ClaimFailed { .. }
+            | Self::Quarantine { .. }
             | Self::Release { .. }
             | Self::SweepSubmitted { .. }
             | Self::SweepFailed { .. }

@@ -24,7 +24,7 @@ mod terms;
 pub use channel::{EscrowChannel, EscrowStatus, EscrowTotals, Exit, FrozenWhy, REASON_BYTES_MAX, VOUCHERS_AHEAD_MAX};
 pub use charge::{CHARGES_PER_RECORD_MAX, Cause, Charge, ChargesRecord, Generation, Outcome, Reservation, Subject};
 pub use claim::{Claim, Claimable, Payment, PaymentState, Sweep};
-pub use claims::CLAIM_ROWS_MAX;
+pub use claims::{CLAIM_BYTES_MAX, CLAIM_ROWS_MAX};
 pub use desk::{METER_BYTES_MAX, REQUESTS_PER_CHANNEL_MAX, TRANSFER_BYTES_MAX};
 pub use id::{AuthorizationId, ClaimId, EscrowId, Fingerprint, RequestId};
 pub use input::{ClaimRow, EscrowAnswer, EscrowFact, EscrowInput, EscrowSnapshot, Meter, Reserve, ReserveOnce};

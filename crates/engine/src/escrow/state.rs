@@ -98,12 +98,15 @@ pub(crate) struct Escrows {
     pub(crate) counters: Counters,
     pub(crate) generation: Generation,
     frozen: u64,
-    quarantined: u64,
+    /// Channels in quarantine.
+    pub(crate) quarantined: BTreeSet<(EscrowId, EscrowChannelId)>,
     /// Outcomes of this tick: the store does not have them yet.
     pub(crate) fresh: HashMap<RequestId, Outcome>,
     /// Charges of this tick.
     pub(crate) new_charges: Vec<Charge>,
     changed: BTreeSet<EscrowChannelId>,
+    /// Claims that were made, changed or ended in this tick: each is written once, however many of its rows the chain confirmed.
+    pub(crate) changed_claims: BTreeSet<ClaimId>,
     pub(crate) counters_changed: bool,
     /// When the engine is to be woken.
     pub(crate) wanted: Option<Timestamp>,
@@ -173,11 +176,12 @@ impl Escrows {
             service.exposed = service.exposed.saturating_sub(before.exposed).saturating_add(after.exposed);
         }
         recount(&mut self.frozen, before.is_frozen, after.is_frozen);
-        recount(&mut self.quarantined, before.is_quarantined, after.is_quarantined);
-        if after.is_owing {
-            self.owing.insert((escrow, id));
-        } else {
-            self.owing.remove(&(escrow, id));
+        for (is_member, members) in [(after.is_owing, &mut self.owing), (after.is_quarantined, &mut self.quarantined)] {
+            if is_member {
+                members.insert((escrow, id));
+            } else {
+                members.remove(&(escrow, id));
+            }
         }
     }
 
@@ -239,7 +243,7 @@ impl Escrows {
         EscrowSummary {
             channels: count(self.channels.len()),
             frozen: self.frozen,
-            quarantined: self.quarantined,
+            quarantined: count(self.quarantined.len()),
             owing: count(self.owing.len()),
             reservations: count(self.reservations.len()),
             claims: count(self.claims.len()),
@@ -335,6 +339,12 @@ impl Escrows {
                 effects.push(put(EscrowRecord::Channel(id, StoredState(Box::new(channel.state.clone())))));
             }
         }
+        for id in core::mem::take(&mut self.changed_claims) {
+            effects.push(match self.claims.get(&id) {
+                Some(claim) => put(EscrowRecord::Claim(claim.clone())),
+                None => delete(EscrowKey::Claim(id)),
+            });
+        }
         if core::mem::take(&mut self.counters_changed) {
             effects.push(put(EscrowRecord::Counters(self.counters)));
         }
@@ -377,9 +387,11 @@ impl Engine {
                 escrows.capture(now, &config, &request, amount, meter, stored, effects)
             }
             EscrowInput::Void { request, stored } => escrows.void(now, &config, &request, stored, effects),
-            EscrowInput::ClaimSubmitted { escrow, rows, transaction } => escrows.claim_submitted(now, escrow, rows, transaction, effects),
-            EscrowInput::ClaimLanded { claim } => Ok(escrows.claim_landed(claim, effects)),
-            EscrowInput::ClaimFailed { claim, row, reason } => escrows.claim_failed(claim, row, reason, effects),
+            EscrowInput::ClaimSubmitted { escrow, rows, transaction } => escrows.claim_submitted(now, escrow, rows, transaction),
+            EscrowInput::ClaimSigned { claim, transaction } => Ok(escrows.claim_signed(claim, transaction)),
+            EscrowInput::ClaimLanded { claim } => Ok(escrows.claim_landed(claim)),
+            EscrowInput::ClaimFailed { claim, row, reason } => escrows.claim_failed(claim, row, reason),
+            EscrowInput::Quarantine { channel, reason } => escrows.quarantine(&channel, reason),
             EscrowInput::Release { channel } => escrows.release(&channel),
             EscrowInput::SweepSubmitted { escrow, receiver, transaction } => {
                 Ok(escrows.sweep_submitted(escrow, receiver, Some(transaction), effects))
@@ -448,8 +460,10 @@ impl Engine {
             | EscrowInput::Extend { .. }
             | EscrowInput::Mark { .. }
             | EscrowInput::ClaimSubmitted { .. }
+            | EscrowInput::ClaimSigned { .. }
             | EscrowInput::ClaimLanded { .. }
             | EscrowInput::ClaimFailed { .. }
+            | EscrowInput::Quarantine { .. }
             | EscrowInput::Release { .. }
             | EscrowInput::SweepSubmitted { .. }
             | EscrowInput::SweepFailed { .. }
@@ -527,9 +541,10 @@ impl Escrows {
         };
         match input {
             EscrowInput::Announce { terms, .. } => Some(terms.channel),
-            EscrowInput::AnnouncementFailed { channel } | EscrowInput::Show { channel } | EscrowInput::Release { channel } => {
-                Some(*channel)
-            }
+            EscrowInput::AnnouncementFailed { channel }
+            | EscrowInput::Show { channel }
+            | EscrowInput::Quarantine { channel, .. }
+            | EscrowInput::Release { channel } => Some(*channel),
             EscrowInput::Voucher { voucher } => Some(voucher.statement().channel),
             EscrowInput::Reserve(reserve) => Some(reserve.channel),
             EscrowInput::Extend { request, .. }
@@ -540,6 +555,7 @@ impl Escrows {
             | EscrowInput::Resume
             | EscrowInput::ReserveOnce(_)
             | EscrowInput::ClaimSubmitted { .. }
+            | EscrowInput::ClaimSigned { .. }
             | EscrowInput::ClaimLanded { .. }
             | EscrowInput::ClaimFailed { .. }
             | EscrowInput::SweepSubmitted { .. }

@@ -333,11 +333,16 @@ impl World {
                 let (escrow, rows) = (escrow_of(words[1]), words[1..].chunks(2).map(row).collect());
                 self.input(EscrowInput::ClaimSubmitted { escrow, rows, transaction: Bytes::from_static(b"tx") })
             }
+            "signed" => {
+                let (claim, transaction) = (ClaimId(words[1].parse().expect("a number")), Bytes::from_static(b"tx2"));
+                self.input(EscrowInput::ClaimSigned { claim, transaction })
+            }
             "landed" => self.input(EscrowInput::ClaimLanded { claim: ClaimId(words[1].parse().expect("a number")) }),
             "failed" => {
                 let (claim, row) = (ClaimId(words[1].parse().expect("a number")), words.get(2).map(|name| channel(name)));
                 self.input(EscrowInput::ClaimFailed { claim, row, reason: "reverts".into() })
             }
+            "quarantine" => self.input(EscrowInput::Quarantine { channel: channel(words[1]), reason: "refused".into() }),
             "release" => self.input(EscrowInput::Release { channel: channel(words[1]) }),
             _ => {
                 self.fact(Self::fact_of(&words).unwrap_or_else(|| panic!("what is {line}?")));

@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use millstream_chain::{ChainError, GasBounds, GasQuote, Ledger, RelayedDeposit, Revert, Submitter, TokenDomain, coin_balance};
+use millstream_chain::{ChainError, GasBounds, GasQuote, Ledger, Pace, RelayedDeposit, Revert, Submitter, TokenDomain, coin_balance};
 use millstream_store::{KeyRange, Read, Table};
 use millstream_types::{Address, Amount, ChannelId, Hash256, Timestamp};
 use millstream_wire::{ErrorCode, REVERT_BYTES_MAX, Refused, Relay, RelayStage, Relayed};
@@ -363,7 +363,7 @@ impl Relays {
     }
 
     fn bounds(&self) -> GasBounds {
-        GasBounds { gas_max: self.section.gas_max, fee_per_gas_max: self.fee_per_gas_max() }
+        GasBounds { gas_max: self.section.gas_max, fee_per_gas_max: self.fee_per_gas_max(), pace: Pace::AtLeisure }
     }
 
     fn too_expensive(&self) -> Refused {
