@@ -10,6 +10,7 @@ use millstream_engine::escrow::{
     ClaimRule, Escrow, EscrowFact, EscrowId, EscrowInput, EscrowTerms, Fingerprint, Meter, OptimisticLimit, RequestId, Reserve, StepRule,
 };
 use millstream_engine::{Effect, Engine, Input, ReplyId};
+use millstream_tariff::Cost;
 use millstream_types::{Address, Amount, ChainId, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, EvmSecretKey, VerifiedEscrowVoucher};
 
@@ -104,6 +105,7 @@ fn pay(engine: &mut Engine, round: u32, vouchers: Vec<VerifiedEscrowVoucher>) ->
             request: request(number),
             fingerprint: Fingerprint::from_bytes([1; 16]),
             ceiling: Amount::from_units(1_000),
+            at_least: Amount::from_units(1_000),
             voucher: Some(voucher),
             stored: None,
         });
@@ -114,8 +116,8 @@ fn pay(engine: &mut Engine, round: u32, vouchers: Vec<VerifiedEscrowVoucher>) ->
     effects.clear();
     for number in 0..PAYING {
         let meter = Meter { price_version: 1, units: Bytes::from_static(&[0; 16]) };
-        let (request, amount) = (request(number), Amount::from_units(700));
-        input(engine, EscrowInput::Capture { request, amount, meter, stored: None }, &mut effects);
+        let (request, cost) = (request(number), Cost::whole(Amount::from_units(700)));
+        input(engine, EscrowInput::Capture { request, cost, meter, stored: None }, &mut effects);
     }
     engine.end_tick(&mut effects);
     reserved + batch(&effects).size_bytes()

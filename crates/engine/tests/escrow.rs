@@ -516,6 +516,7 @@ fn a_voucher_is_the_signers_for_this_channel_and_escrow() {
             request: request("r"),
             fingerprint: millstream_engine::escrow::Fingerprint::from_bytes([1; 16]),
             ceiling: Amount::from_units(10),
+            at_least: Amount::from_units(10),
             voucher: Some(voucher),
             stored: None,
         };
@@ -551,4 +552,55 @@ fn what_the_operator_or_the_chain_may_not_change_is_refused() {
     for (fact, fault) in cases {
         assert_eq!(world.apply(Input::EscrowFact(fact)), Err(fault));
     }
+}
+
+#[test]
+fn small_charges_come_to_what_one_large_one_would() {
+    // [R-12] [R-30]
+    check(
+        "open m 5000
+         reserve m r1 10 v500         => reserved 10
+         reserve m r2 10              => reserved 10
+         mark r1 0.3                  => marked 0.3
+         capture r1 0.25              => !BelowDelivered
+         capture r1 0.3               => charged 1 =1
+         mark r2 0.4                  => marked 0.4
+         crash
+         reserve m r2 10              => charged 0 =1 again
+         reserve m r3 10              => reserved 10
+         capture r3 0.3               => charged 0 =1
+         reserve m r4 10              => reserved 10
+         capture r4 9.000000000000000001 => charged 10 =11
+         reserve m r5 1               => reserved 1
+         capture r5 1.000000000000000001 => !BeyondReserved
+         capture r5 0.999999999999999999 => charged 0 =11
+         reserve m r6 3               => reserved 3
+         void r6                      => voided
+         reserve m r7 1               => reserved 1
+         mark r7 0.5                  => marked 0.5
+         void r7                      => charged 1 =12
+         totals m                     => 0 12+0 500 5000 open",
+    );
+}
+
+#[test]
+fn less_than_the_ceiling_is_held_where_less_will_do() {
+    // [R-6] [R-11]
+    check(
+        "open m 120
+         reserve m r1 80 v100 l10     => reserved 80
+         reserve m r2 80 l21          => !insufficient 101
+         reserve m r2 80 l20          => reserved 20
+         reserve m r3 80 l0           => reserved 0
+         extend r2 60 l21             => !insufficient 101
+         extend r2 60 l0              => reserved 20
+         voucher m 120                => accepted 120
+         extend r2 60 l0              => reserved 40
+         capture r1 0                 => charged 0 =0
+         extend r2 60 l20             => reserved 60
+         extend r3 5 l5               => reserved 5
+         totals m                     => 0 0+65 120 120 open
+         capture r3 5                 => charged 5 =5
+         capture r2 60                => charged 60 =65",
+    );
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_engine::escrow::{ClaimRow, EscrowAnswer, EscrowFact, EscrowId, EscrowInput, EscrowStatus, Exit, Meter};
+use millstream_tariff::Cost;
 use millstream_types::{Amount, CumulativeAmount, Timestamp};
 use proptest::prelude::*;
 
@@ -291,6 +292,7 @@ impl Ledger {
                 let input = EscrowInput::Extend {
                     request: request(&id_of(id)),
                     ceiling: Amount::from_units(total),
+                    at_least: Amount::from_units(total),
                     voucher: signed.map(|signed| voucher(NAMES[index], signed)),
                 };
                 let is_taken = matches!(self.world.input(input), EscrowAnswer::Reserved { .. });
@@ -304,7 +306,7 @@ impl Ledger {
             Action::Mark { request: id, part } => {
                 let Some(Known::Open { channel, ceiling, delivered, expires_at }) = self.requests.get(&id).copied() else { return };
                 let mark = part_of(ceiling, part);
-                let delivered_now = Amount::from_units(mark);
+                let delivered_now = Cost::whole(Amount::from_units(mark));
                 let answer =
                     self.world.input(EscrowInput::Mark { request: request(&id_of(id)), delivered: delivered_now, meter: Meter::default() });
                 if mark > ceiling {
@@ -320,7 +322,7 @@ impl Ledger {
                 let ceiling = if let Some(Known::Open { ceiling, .. }) = known { ceiling } else { 0 };
                 let amount = part_of(ceiling, part);
                 let (units, meter) = (Amount::from_units(amount), Meter { price_version: 1, units: Bytes::new() });
-                let input = EscrowInput::Capture { request: request(&id_of(id)), amount: units, meter, stored: None };
+                let input = EscrowInput::Capture { request: request(&id_of(id)), cost: Cost::whole(units), meter, stored: None };
                 let answer = short(&self.world.input(input));
                 let expected = match known {
                     Some(Known::Open { ceiling, .. }) if amount > ceiling => "!BeyondReserved".into(),

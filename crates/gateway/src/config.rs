@@ -78,9 +78,41 @@ pub struct PaymentSection {
     /// x402 `batch-settlement`: offered when this section is there.
     #[serde(default)]
     pub x402: Option<X402Section>,
-    /// MPP `evm/session`: offered when this section is there.
+    /// MPP: `evm/session` is offered when this section names an escrow, `evm/charge` when there is [`PaymentSection::exact`] too.
     #[serde(default)]
     pub mpp: Option<MppSection>,
+    /// Single payments, x402 `exact`: offered when this section is there, where the price is known before the delivery.
+    #[serde(default)]
+    pub exact: Option<ExactSection>,
+}
+
+/// `[payment.exact]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExactSection {
+    /// How payments may be moved, one offer each, the preferred one first. MPP has the token's own way only.
+    pub methods: Vec<ExactMethod>,
+    /// Seconds that an offer can be taken for, and that what is signed for it is good for; 30 to 3,000.
+    pub timeout_secs: u64,
+    /// Offers single payments of the most that a request can cost, too, where its price is known at the end only. The whole is taken,
+    /// whatever was used.
+    pub take_ceiling: bool,
+}
+
+/// How a single payment is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExactMethod {
+    /// By the token itself, where it has ERC-3009.
+    Eip3009,
+    /// By Permit2, through x402's proxy: any token that the payer has approved to Permit2.
+    Permit2,
+}
+
+impl Default for ExactSection {
+    fn default() -> Self {
+        Self { methods: vec![ExactMethod::Eip3009], timeout_secs: 300, take_ceiling: false }
+    }
 }
 
 /// `[payment.x402]`.
@@ -101,8 +133,9 @@ pub struct X402Section {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MppSection {
-    /// The escrow contract of sessions.
-    pub escrow: String,
+    /// The escrow contract of sessions. Without it, no sessions are offered.
+    #[serde(default)]
+    pub escrow: Option<String>,
     /// File with the secret that offers are authenticated with: 32 bytes of hexadecimal, mode 600.
     pub secret_file: PathBuf,
     /// A deposit to suggest, such as `1 USDC`.

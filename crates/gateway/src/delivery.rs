@@ -5,6 +5,8 @@
 //! **Invariants.** Nothing is asked of the upstream before an amount is held. Nothing leaves before the port has made durable that the delivery
 //! begins, or what it costs. What leaves never costs more than what is held. An upstream that gives nothing costs nothing.
 
+mod once;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use millstream_types::Amount;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::once::SingleDelivery;
 use crate::body::{Body, BodyError, BoxError, PipeSender, Prompt, boxed, pipe};
 use crate::config::{ChargeOn, WithoutUsage};
 use crate::dialects::Speech;

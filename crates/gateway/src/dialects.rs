@@ -1,7 +1,10 @@
 //! The dialects of HTTP 402 on one route: what is offered, what a client's headers say, and how it is answered in its own words.
 
 mod act;
+mod charge;
+mod exact;
 mod mpp;
+mod once;
 mod speech;
 mod x402;
 
@@ -9,15 +12,17 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use millstream_dialect::mpp::ProblemKind;
-use millstream_dialect::x402::PAYMENT_SIGNATURE_ACCEPTED;
+use millstream_dialect::mpp::{CHARGE, EVM, ProblemKind, SESSION};
+use millstream_dialect::x402::{EXACT, PAYMENT_SIGNATURE_ACCEPTED};
 use millstream_tariff::{Tariff, Token};
 use millstream_types::{Address, Amount, ChainId, Network, Timestamp};
 use millstream_voucher::evm::eip55;
 use serde_json::{Value, json};
 
 pub(crate) use act::Act;
+use exact::Exact;
 use mpp::Mpp;
+pub(crate) use once::OnceSpeech;
 pub(crate) use speech::Speech;
 use x402::X402;
 
@@ -26,7 +31,7 @@ use crate::headers::is_payment;
 use crate::port::{ChargePort, LogicalId, RequestId, Standing};
 use crate::problem::Problem;
 use crate::route::Route;
-use crate::tender::Tender;
+use crate::tender::{SinglePayment, Tender};
 use crate::{ConfigError, GatewayConfig};
 
 /// What is offered, whatever the route.
@@ -45,6 +50,7 @@ pub(crate) struct Terms {
     pub(crate) offer_secs: u64,
     pub(crate) realm: String,
     x402: Option<X402>,
+    exact: Option<Exact>,
     mpp: Option<Mpp>,
 }
 
@@ -65,6 +71,8 @@ pub(crate) struct Asked {
 pub(crate) enum Intent {
     /// The request is paid.
     Pay { tender: Box<Tender>, speech: Box<Speech>, at_least: Amount, logical: Option<LogicalId> },
+    /// The request is paid by itself.
+    Once { payment: Box<SinglePayment>, speech: Box<OnceSpeech>, logical: Option<LogicalId> },
     /// The channel is managed, and nothing is delivered.
     Manage(Box<Act>),
 }
@@ -90,8 +98,13 @@ impl Dialects {
         }
         let x402 = payment.x402.as_ref().map(|section| X402::new(section, chain, &token, &address)).transpose()?;
         let mpp = payment.mpp.as_ref().map(|section| Mpp::new(section, chain, &token, &address)).transpose()?;
-        if x402.is_none() && mpp.is_none() && config.routes.iter().any(|route| route.price.is_some()) {
-            return Err(value("x402", "there is neither [payment.x402] nor [payment.mpp]: nobody could pay".to_owned()));
+        let exact = payment.exact.as_ref().map(Exact::new).transpose()?;
+        let charges = exact.as_ref().is_some_and(Exact::is_by_token);
+        if mpp.as_ref().is_some_and(|mpp| !mpp.has_sessions() && !charges) {
+            return Err(value("mpp", "it names no escrow for sessions, and there is no [payment.exact] for charges".to_owned()));
+        }
+        if x402.is_none() && mpp.is_none() && exact.is_none() && config.routes.iter().any(|route| route.price.is_some()) {
+            return Err(value("x402", "there is none of [payment.x402], [payment.mpp], [payment.exact]: nobody could pay".to_owned()));
         }
         Ok(Self(Arc::new(Terms {
             token,
@@ -104,6 +117,7 @@ impl Dialects {
             offer_secs: payment.offer_secs,
             realm: config.server.name.clone(),
             x402,
+            exact,
             mpp,
         })))
     }
@@ -112,24 +126,53 @@ impl Dialects {
         &self.0.token
     }
 
+    /// Whether single payments are taken: then the port has to take them.
+    pub(crate) fn takes_singles(&self) -> bool {
+        self.0.exact.is_some()
+    }
+
+    /// Whether a price can be paid at all.
+    pub(crate) fn can_sell(&self, tariff: &Tariff) -> bool {
+        let terms = &self.0;
+        terms.x402.is_some() || terms.mpp.as_ref().is_some_and(Mpp::has_sessions) || self.singles(tariff).is_some()
+    }
+
+    /// What takes single payments of a price, if anything does.
+    fn singles(&self, tariff: &Tariff) -> Option<&Exact> {
+        self.0.exact.as_ref().filter(|exact| exact.sells_by(tariff))
+    }
+
     /// The dialects by name, for people.
     pub(crate) fn names(&self) -> Vec<&'static str> {
-        let x402 = self.0.x402.iter().map(|_| "x402 v2 batch-settlement");
-        x402.chain(self.0.mpp.iter().map(|_| "MPP evm/session")).collect()
+        let terms = &self.0;
+        let charges = terms.exact.as_ref().is_some_and(Exact::is_by_token);
+        let names = [
+            (terms.x402.is_some(), "x402 v2 batch-settlement"),
+            (terms.exact.is_some(), "x402 v2 exact"),
+            (terms.mpp.as_ref().is_some_and(Mpp::has_sessions), "MPP evm/session"),
+            (terms.mpp.is_some() && charges, "MPP evm/charge"),
+        ];
+        names.into_iter().filter_map(|(spoken, name)| spoken.then_some(name)).collect()
     }
 
     /// The offers of a route, for listings.
     pub(crate) fn listed(&self, tariff: &Tariff) -> Vec<Value> {
         let terms = &self.0;
-        let common = |intent: &str, method: &str| {
+        let common = |(intent, method): (&str, &str)| {
             json!({
                 "method": method, "intent": intent, "network": terms.network, "currency": eip55(&terms.asset),
                 "recipient": eip55(&terms.pay_to), "symbol": terms.token.symbol(), "decimals": terms.token.decimals(),
                 "description": tariff.price().to_string(),
             })
         };
-        let x402 = terms.x402.iter().map(|_| common("batch-settlement", "x402"));
-        x402.chain(terms.mpp.iter().map(|_| common("session", "evm"))).collect()
+        let exact = self.singles(tariff);
+        let offers = [
+            (terms.x402.is_some(), ("batch-settlement", "x402")),
+            (exact.is_some(), (EXACT, "x402")),
+            (terms.mpp.as_ref().is_some_and(Mpp::has_sessions), (SESSION, EVM)),
+            (terms.mpp.is_some() && exact.is_some_and(Exact::is_by_token), (CHARGE, EVM)),
+        ];
+        offers.into_iter().filter(|(offered, _)| *offered).map(|(_, offer)| common(offer)).collect()
     }
 
     /// Reads a client's payment headers. Nothing when there are none; a problem when they do not pay.
@@ -144,8 +187,8 @@ impl Dialects {
         let mut mpp = headers.get_all(AUTHORIZATION).iter().filter(|value| is_payment(value));
         match (x402, mpp.next(), mpp.next()) {
             (None, None, _) => Ok(None),
-            (Some(value), None, _) => match &self.0.x402 {
-                Some(x402) => x402.read(&self.0, value, asked).map(Some),
+            (Some(value), None, _) => match x402::read(&self.0, value, asked) {
+                Some(read) => read.map(Some),
                 None => Err(Refusal::plain(not_spoken("x402"))),
             },
             (None, Some(value), None) => match &self.0.mpp {
@@ -197,13 +240,15 @@ impl Terms {
         if status == StatusCode::PAYMENT_REQUIRED {
             let headers = response.headers_mut();
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            let x402 = self.x402.as_ref().map(|x402| x402.required(self, asked, Some(error), refusal.correction.as_deref()));
-            let mpp = self.mpp.as_ref().map(|mpp| mpp.offer(self, asked));
-            for (name, value) in [("payment-required", x402), ("www-authenticate", mpp)] {
-                match value {
-                    Some(Ok(value)) => insert(headers, name, &value),
-                    Some(Err(error)) => tracing::error!(name, error = %error, "an offer cannot be written"),
-                    None => {}
+            let x402 = x402::required(self, asked, Some(error), refusal.correction.as_deref());
+            let mpp = self.mpp.iter().flat_map(|mpp| mpp.offers(self, asked));
+            for (name, value) in
+                x402.map(|value| ("payment-required", value)).into_iter().chain(mpp.map(|value| ("www-authenticate", value)))
+            {
+                match value.map(HeaderValue::try_from) {
+                    Ok(Ok(value)) => drop(headers.append(name, value)),
+                    Ok(Err(error)) => tracing::error!(name, error = %error, "an offer is no header"),
+                    Err(error) => tracing::error!(name, error = %error, "an offer cannot be written"),
                 }
             }
         }

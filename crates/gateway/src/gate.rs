@@ -17,13 +17,13 @@ use tower::{Layer, Service, ServiceExt};
 use crate::body::{Body, BoxError, Prompt, boxed, full};
 use crate::bounds::asking_for_usage;
 use crate::cors::Cors;
-use crate::delivery::{Delivery, Upstream, chain};
-use crate::dialects::{Asked, Dialects, Intent};
+use crate::delivery::{Delivery, SingleDelivery, Upstream, chain};
+use crate::dialects::{Asked, Dialects, Intent, OnceSpeech, Speech};
 use crate::discovery::Discovery;
 use crate::facilitator::{Facilitator, FacilitatorPort};
 use crate::headers::{Forwarded, REQUEST_ID, is_payment};
 use crate::pattern::CleanPath;
-use crate::port::{ChargePort, RequestId, Reserve};
+use crate::port::{ChargePort, HoldOnce, RequestId, Reserve};
 use crate::problem::Problem;
 use crate::route::{Found, Route, Routes};
 use crate::{ConfigError, GatewayConfig};
@@ -118,7 +118,15 @@ impl Gate {
             (Some(_), None) => return Err(ConfigError::value("facilitator", "nobody here settles for others: leave the section out")),
         };
         let dialects = Dialects::new(config)?;
+        if dialects.takes_singles() && port.singles().is_none() {
+            return Err(ConfigError::value("payment.exact", "whoever keeps the money takes no single payments"));
+        }
         let routes = Routes::new(config, dialects.token(), proxied)?;
+        if let Some(route) = routes.iter().find(|route| route.tariff().is_some_and(|tariff| !dialects.can_sell(tariff))) {
+            let reason =
+                "only [payment.exact] is there, and the price is known at the end only: set payment.exact.take_ceiling, or take channels";
+            return Err(ConfigError::value(format!("route `{}`, price", route.path()), reason));
+        }
         let (running, ended) = mpsc::channel(1);
         let shared = Shared {
             discovery: Discovery::new(config, &routes, &dialects),
@@ -315,20 +323,20 @@ impl Shared {
             Ok(None) => return Err(Box::new(self.dialects.offer(&asked, None))),
             Err(refusal) => return Err(Box::new(self.dialects.offer(&asked, Some(*refusal)))),
         };
-        let (tender, speech, at_least, logical) = match intent {
-            Intent::Pay { tender, speech, at_least, logical } => (*tender, *speech, at_least, logical),
+        let (request, fingerprint) = (id.clone(), fingerprint(&parts, &read));
+        let (version, pattern) = (tariff.version().clone(), route.path.as_str().into());
+        let paid = match intent {
+            Intent::Pay { tender, speech, at_least, logical } => {
+                let reserve =
+                    Reserve { tender: *tender, ceiling, at_least, request, logical, fingerprint, tariff: version, route: pattern };
+                Paid::FromChannel(*speech, reserve)
+            }
+            Intent::Once { payment, speech, logical } => {
+                let hold = HoldOnce { payment: *payment, request, logical, fingerprint, tariff: version, route: pattern };
+                Paid::Once(*speech, hold)
+            }
             // No resource is asked for: a voucher ahead, a refund, a close.
             Intent::Manage(act) => return Ok(self.dialects.manage(*act, self.port.as_ref(), &asked).await),
-        };
-        let reserve = Reserve {
-            tender,
-            ceiling,
-            at_least,
-            request: id.clone(),
-            logical,
-            fingerprint: fingerprint(&parts, &read),
-            tariff: tariff.version().clone(),
-            route: route.path.as_str().into(),
         };
         let (mut parts, mut body) = (parts, body);
         if let Some(asking) = route.request_usage.then(|| asking_for_usage(&parts.headers, &read)).flatten() {
@@ -338,7 +346,7 @@ impl Shared {
         let trailers = parts.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"))
             || parts.version == http::Version::HTTP_2;
         let request = self.forward(Request::from_parts(parts, body), id, &route, true);
-        let delivery = Delivery { port: Arc::clone(&self.port), route, tariff, speech, reserve, bound, trailers };
+        let port = Arc::clone(&self.port);
         let (head, answer) = oneshot::channel();
         let running = self.running.clone();
         let upstream: Upstream = Box::pin(async move {
@@ -346,7 +354,12 @@ impl Shared {
             answer.map(|response| response.map(boxed)).map_err(Into::into)
         });
         tokio::spawn(async move {
-            delivery.run(upstream, head).await;
+            match paid {
+                Paid::FromChannel(speech, reserve) => {
+                    Delivery { port, route, tariff, speech, reserve, bound, trailers }.run(upstream, head).await;
+                }
+                Paid::Once(speech, hold) => SingleDelivery { port, route, tariff, speech, hold }.run(upstream, head).await,
+            }
             drop((permit, running));
         });
         answer.await.map_err(|_| {
@@ -390,6 +403,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// How a request is paid.
+enum Paid {
+    FromChannel(Speech, Reserve),
+    Once(OnceSpeech, HoldOnce),
 }
 
 /// The body as it goes on, and what of it was read. Where the route's price does not depend on it, it is not read but passed on as it comes.

@@ -31,8 +31,8 @@ mod upstream;
 
 pub use body::{Body, BoxError};
 pub use config::{
-    ChargeOn, CredentialSection, GatewayConfig, HeadersSection, LimitsSection, MppSection, PaymentSection, RouteSection, ServerSection,
-    TimeoutsSection, WithoutUsage, X402Section,
+    ChargeOn, CredentialSection, ExactMethod, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MppSection, PaymentSection,
+    RouteSection, ServerSection, TimeoutsSection, WithoutUsage, X402Section,
 };
 pub use error::{ConfigError, ServeError};
 pub use gate::{ClientAddress, Drained, Gate, Gated};

@@ -21,6 +21,18 @@
 //!
 //! **After a crash** a reservation is captured at what was last marked, and the rest is released: the payer never pays for what may not have been
 //! delivered, and the provider loses at most what was delivered since the last mark.
+//!
+//! # One single payment
+//!
+//! ```text
+//!             hold ──▶ collect
+//!               └──▶ void
+//! ```
+//!
+//! [`hold`](SinglePort::hold) looks whether the payment can be collected, and keeps its authorisation for one request. The upstream answers.
+//! [`collect`](SinglePort::collect) sends the payment to the chain and waits for it; the answer leaves when that has ended well.
+//! [`void`](SinglePort::void) lets go of it. **Nothing is sent before the upstream has answered, nothing leaves before it is sent, and no
+//! authorisation is delivered for twice.**
 
 use std::fmt;
 use std::future::Future;
@@ -33,7 +45,7 @@ use millstream_voucher::evm::Signer;
 use tokio::sync::watch;
 
 use crate::meter::UsageSource;
-use crate::tender::Tender;
+use crate::tender::{SinglePayment, Tender};
 
 /// What a method of the port gives.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, PortError>> + Send + 'a>>;
@@ -68,6 +80,25 @@ pub trait ChargePort: Send + Sync + 'static {
 
     /// Ends a channel, or pays a part of its deposit back, as its payer asks.
     fn release(&self, release: Release) -> PortFuture<'_, Released>;
+
+    /// Whoever takes single payments. Nothing: only channels are taken, and a configuration with `[payment.exact]` is refused.
+    fn singles(&self) -> Option<&dyn SinglePort> {
+        None
+    }
+}
+
+/// Single payments: x402 `exact`, MPP `charge`. See the [module](self) for the rules.
+pub trait SinglePort: Send + Sync + 'static {
+    /// Checks with the chain that the payment could be collected now, and holds it for a request. Nothing is sent.
+    fn hold(&self, hold: HoldOnce) -> PortFuture<'_, HeldOnce>;
+
+    /// Sends the payment and waits until it is mined, at most as long as the implementation says; one that is on its way by then is collected
+    /// as far as anybody can see, and [`Collected::is_mined`] says that it is not there yet. After an error nothing was taken, and nothing may
+    /// be delivered: after [`PortError::Unavailable`] the payment is still held, after [`PortError::Rejected`] it is not.
+    fn collect(&self, reservation: ReservationId, capture: Capture) -> PortFuture<'_, Collected>;
+
+    /// Lets go of it: nothing is sent, and the authorisation may be shown again.
+    fn void(&self, reservation: ReservationId, reason: VoidReason) -> PortFuture<'_, ()>;
 }
 
 /// A reservation's number: the implementation's.
@@ -241,6 +272,51 @@ pub enum VoidReason {
     UpstreamStatus(u16),
     /// The client left before anything was delivered.
     ClientLeft,
+    /// A single payment could not be collected, so nothing was delivered.
+    Uncollected,
+}
+
+/// A single payment that is to be held for a request.
+#[derive(Clone, Debug)]
+pub struct HoldOnce {
+    /// The payment.
+    pub payment: SinglePayment,
+    /// The gateway's name for the request.
+    pub request: RequestId,
+    /// The client's, if it gave one. The same id with another fingerprint or another authorisation is [`Rejection::IdConflict`]. Without one,
+    /// the authorisation itself names the request.
+    pub logical: Option<LogicalId>,
+    /// As in [`Reserve::fingerprint`].
+    pub fingerprint: [u8; 32],
+    /// The prices it is made under.
+    pub tariff: TariffVersion,
+    /// The path pattern of the route, for budgets and statements.
+    pub route: Arc<str>,
+}
+
+/// What [`SinglePort::hold`] did.
+#[derive(Clone, Debug)]
+pub enum HeldOnce {
+    /// It is held for this request alone.
+    Held {
+        /// To go on with.
+        reservation: ReservationId,
+    },
+    /// It was collected before, for the same request. Nothing is held now.
+    AlreadyCollected(Collected),
+}
+
+/// A single payment that was collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// What was charged, in base units: the whole payment.
+    pub amount: Amount,
+    /// Hash of its transaction, `0x` and hexadecimal. Nothing when somebody else sent it, and which one it was is not known.
+    pub transaction: Option<String>,
+    /// Whether it was seen in a block. If not, it is on its way.
+    pub is_mined: bool,
+    /// The node's receipt for it, `rcp_…`.
+    pub receipt: String,
 }
 
 /// A payer's wish to have its deposit back.
@@ -293,6 +369,21 @@ pub enum PortError {
         /// For the log; clients do not see it.
         reason: String,
     },
+}
+
+/// Why the chain does not take a single payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Uncollectable {
+    /// The payer has too little of the token.
+    Balance,
+    /// Permit2 may not move that much of the payer's token.
+    Allowance,
+    /// The contract that it goes through is not on the chain.
+    NoContract,
+    /// It would be reverted, for another reason.
+    Simulation,
+    /// It was sent, and was reverted or went another way.
+    Transaction,
 }
 
 /// Why a payer is refused.
@@ -361,6 +452,23 @@ pub enum Rejection {
         /// What the contract said.
         reason: String,
     },
+    /// The authorisation of a single payment was used: by an earlier request, or on the chain.
+    #[error("the authorisation was used before")]
+    AuthorizationUsed,
+    /// The authorisation of a single payment ends before it could be collected, or would have to be remembered for too long.
+    #[error("the authorisation ends too early or too late")]
+    AuthorizationTimes,
+    /// The chain would not, or did not, take a single payment.
+    #[error("the payment cannot be collected: {reason}")]
+    Uncollectable {
+        /// Why.
+        why: Uncollectable,
+        /// What the chain said.
+        reason: String,
+    },
+    /// An earlier single payment of this payer was delivered for and could not be collected.
+    #[error("an earlier payment of this payer could not be collected")]
+    PayerInDefault,
     /// A budget, a list or a breaker says no.
     #[error("refused by policy: {rule}")]
     Policy {

@@ -37,6 +37,8 @@ pub(crate) struct Problem {
     accepted_cumulative: Option<CumulativeAmount>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<String>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -60,6 +62,7 @@ impl Problem {
             required_cumulative: None,
             accepted_cumulative: None,
             policy: None,
+            transaction: None,
         }
     }
 
@@ -101,6 +104,11 @@ impl Problem {
 
     pub(crate) fn by_policy(mut self, rule: &str) -> Self {
         self.policy = Some(rule.to_owned());
+        self
+    }
+
+    pub(crate) fn by_transaction(mut self, transaction: Option<&str>) -> Self {
+        self.transaction = transaction.map(str::to_owned);
         self
     }
 

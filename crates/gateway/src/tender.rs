@@ -1,8 +1,11 @@
 //! What a client offers to pay with, whatever dialect it spoke.
 
 use millstream_dialect::{mpp, x402};
-use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Hash256};
-use millstream_voucher::evm::{ChannelConfig, EscrowDomain, EscrowVoucher, SessionTerms, SignedEscrowVoucher, VerifiedEscrowVoucher};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Uint256};
+use millstream_voucher::evm::{
+    ChannelConfig, EscrowDomain, EscrowVoucher, Permit2Transfer, SessionTerms, Signed, SignedEscrowVoucher, TransferAuthorization,
+    VerifiedEscrowVoucher,
+};
 
 /// A voucher on a channel, and what the channel is.
 #[derive(Clone, Debug)]
@@ -95,6 +98,44 @@ impl Funding {
             Self::X402(deposit) => Some(deposit.amount),
             Self::Session { funding, .. } => Some(funding.amount()),
             Self::Sent { .. } => None,
+        }
+    }
+}
+
+/// A payment of one request, checked against what the route offers as far as that goes without the chain.
+#[derive(Clone, Debug)]
+pub struct SinglePayment {
+    /// The token.
+    pub token: Address,
+    /// Who pays.
+    pub payer: Address,
+    /// Who is paid.
+    pub receiver: Address,
+    /// What is paid, in base units.
+    pub amount: Amount,
+    /// What the payer has signed.
+    pub transfer: SingleTransfer,
+    /// Whether the signature was found to be of the payer's key. If not, the payer may be a contract, and only the chain can say.
+    pub is_verified: bool,
+}
+
+/// What moves a single payment. Anybody can send it, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SingleTransfer {
+    /// By the token itself.
+    Erc3009(Signed<TransferAuthorization>),
+    /// By Permit2, through x402's proxy for exact payments.
+    Permit2(Signed<Permit2Transfer>),
+}
+
+impl SinglePayment {
+    /// The Unix second from which the chain does not take it any more.
+    #[must_use]
+    pub fn ends_at_secs(&self) -> Uint256 {
+        match &self.transfer {
+            SingleTransfer::Erc3009(signed) => signed.statement().valid_before,
+            // The deadline itself is still good; the second is given away.
+            SingleTransfer::Permit2(signed) => signed.statement().deadline,
         }
     }
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Context;
-use millstream_engine::Engine;
-use millstream_engine::escrow::{EscrowAnswer, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use millstream_engine::escrow::{EscrowAnswer, EscrowFact, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use millstream_engine::{Engine, Input};
 use millstream_store::{KeyRange, Read, Table};
+use millstream_tariff::Cost;
 use millstream_types::{Amount, EscrowChannelId};
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 
@@ -96,7 +97,7 @@ impl Payments {
         self.apply(EscrowInput::ReserveOnce(reserve)).await
     }
 
-    /// Raises what a delivery under way may cost.
+    /// Raises what a delivery under way may cost, as far as is available, and at least to `at_least`.
     ///
     /// # Errors
     /// As [`Payments::apply`].
@@ -104,16 +105,17 @@ impl Payments {
         &self,
         request: RequestId,
         ceiling: Amount,
+        at_least: Amount,
         voucher: Option<VerifiedEscrowVoucher>,
     ) -> Result<EscrowAnswer, Stopped> {
-        self.apply(EscrowInput::Extend { request, ceiling, voucher }).await
+        self.apply(EscrowInput::Extend { request, ceiling, at_least, voucher }).await
     }
 
     /// Says what a delivery costs so far, before that is delivered.
     ///
     /// # Errors
     /// As [`Payments::apply`].
-    pub async fn mark(&self, request: RequestId, delivered: Amount, meter: Meter) -> Result<EscrowAnswer, Stopped> {
+    pub async fn mark(&self, request: RequestId, delivered: Cost, meter: Meter) -> Result<EscrowAnswer, Stopped> {
         self.apply(EscrowInput::Mark { request, delivered, meter }).await
     }
 
@@ -121,8 +123,8 @@ impl Payments {
     ///
     /// # Errors
     /// As [`Payments::apply`].
-    pub async fn capture(&self, request: RequestId, amount: Amount, meter: Meter) -> Result<EscrowAnswer, Stopped> {
-        self.apply(EscrowInput::Capture { request, amount, meter, stored: None }).await
+    pub async fn capture(&self, request: RequestId, cost: Cost, meter: Meter) -> Result<EscrowAnswer, Stopped> {
+        self.apply(EscrowInput::Capture { request, cost, meter, stored: None }).await
     }
 
     /// Ends a delivery that failed.
@@ -131,6 +133,14 @@ impl Payments {
     /// As [`Payments::apply`].
     pub async fn void(&self, request: RequestId) -> Result<EscrowAnswer, Stopped> {
         self.apply(EscrowInput::Void { request, stored: None }).await
+    }
+
+    /// Applies what an escrow's chain says, in order and in one batch, and answers when it is durable.
+    ///
+    /// # Errors
+    /// [`Stopped`]: whether they were applied is not known; the engine's cursor says it after the restart.
+    pub async fn facts(&self, facts: Vec<EscrowFact>) -> Result<(), Stopped> {
+        self.core.inputs(facts.into_iter().map(Input::EscrowFact).collect()).await
     }
 
     /// Reads the durable state between two ticks: claims, sweeps, payments to send. Long reads hold payments up, so read a part at a time.

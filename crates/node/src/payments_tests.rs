@@ -11,6 +11,7 @@ use millstream_engine::escrow::{
 };
 use millstream_engine::{Input, Table};
 use millstream_store::{CrashDisk, Fault, KeyRange};
+use millstream_tariff::Cost;
 use millstream_types::{Address, Amount, ChainId, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, EvmSecretKey};
 use tokio::sync::mpsc;
@@ -108,6 +109,7 @@ impl<'a> Life<'a> {
             request: request(number),
             fingerprint: Fingerprint::from_bytes([number; 16]),
             ceiling: Amount::from_units(100),
+            at_least: Amount::from_units(100),
             voucher: Some(voucher),
             stored: None,
         };
@@ -145,13 +147,14 @@ impl<'a> Life<'a> {
             other => panic!("{number}: {other:?}"),
         }
         if mark > 0 {
-            let (delivered, meter) = (Amount::from_units(mark), Meter { price_version: 1, units: Bytes::from_static(b"half") });
+            let (delivered, meter) =
+                (Cost::whole(Amount::from_units(mark)), Meter { price_version: 1, units: Bytes::from_static(b"half") });
             let answer = self.input(EscrowInput::Mark { request: request(number), delivered, meter }).await?;
             assert_eq!(answer, EscrowAnswer::Marked { delivered });
             self.told.marked.insert(number, mark);
         }
         let (units, meter) = (Amount::from_units(amount), Meter { price_version: 1, units: Bytes::from_static(b"all") });
-        let input = EscrowInput::Capture { request: request(number), amount: units, meter, stored: None };
+        let input = EscrowInput::Capture { request: request(number), cost: Cost::whole(units), meter, stored: None };
         match self.input(input).await? {
             EscrowAnswer::Charged { outcome, is_repeated: false, .. } => assert_eq!(outcome.amount, units),
             other => panic!("{number}: {other:?}"),
@@ -278,13 +281,14 @@ async fn check_resume(fault: Fault) {
             request: request(number),
             fingerprint: Fingerprint::from_bytes([number; 16]),
             ceiling: Amount::from_units(100),
+            at_least: Amount::from_units(100),
             voucher: Some(key().sign(statement, &domain(EXACT)).expect("signs")),
             stored: None,
         }
     };
     let answer = life.payments.reserve(reserve(40, before + 100)).await.expect("runs");
     assert!(matches!(answer, EscrowAnswer::Reserved { .. }));
-    life.payments.mark(request(40), Amount::from_units(33), Meter::default()).await.expect("runs");
+    life.payments.mark(request(40), Cost::whole(Amount::from_units(33)), Meter::default()).await.expect("runs");
     life.house.stop().await.expect("stops");
 
     // The next start resolves it, and crashes on the way.

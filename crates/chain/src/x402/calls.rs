@@ -9,7 +9,7 @@ use millstream_voucher::evm::{ChannelConfig, ClaimBatch, EvmSignature, Refund, S
 use super::bindings::{IX402BatchSettlement, IX402ExactPermit2Proxy};
 use super::claims::{BatchOperator, ClaimRow, voucher_claims};
 use super::contract::config;
-use super::{EXACT_PERMIT2_PROXY, ExactTransfer};
+use super::EXACT_PERMIT2_PROXY;
 use crate::{Call, ChainError, TxReceipt, convert};
 
 alloy::sol! {
@@ -164,14 +164,4 @@ fn signed_claim(rows: &[ClaimRow], signature: &EvmSignature) -> Result<IX402Batc
         voucherClaims: voucher_claims(rows)?,
         authorizerSignature: Bytes::copy_from_slice(signature.as_bytes()),
     })
-}
-
-impl ExactTransfer {
-    /// The call that the token takes, found by simulation: to be kept and sent.
-    ///
-    /// # Errors
-    /// As [`Self::simulate`].
-    pub async fn to_call(&self, submitter: &crate::Submitter) -> Result<Call, ChainError> {
-        self.call(submitter).await
-    }
 }

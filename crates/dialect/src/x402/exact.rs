@@ -1,14 +1,15 @@
 //! `exact` and `upto` on EVM chains: one payment, one transaction.
 
-use millstream_types::{Address, Amount, ChainId, Hash256, Uint256};
+use millstream_types::{Address, Amount, ChainId, Hash256, Network, Uint256};
 use millstream_voucher::evm::{
     EvmSignature, PERMIT2, Permit2Domain, Permit2Transfer, Signed, TokenDomain, TokenPermissions, TransferAuthorization, TransferKind,
-    TransferWitness,
+    TransferWitness, X402_EXACT_PERMIT2_PROXY, eip55,
 };
 use serde::{Deserialize, Serialize};
 
 use super::batch::PermittedFields;
 use super::envelope::PaymentRequirements;
+use super::reason::Reason;
 use crate::fields::{Text, text};
 use crate::{DialectError, Object};
 
@@ -18,6 +19,8 @@ pub const EXACT: &str = "exact";
 pub const UPTO: &str = "upto";
 
 const PAYLOAD: &str = "payload";
+/// Seconds that a payment has to be good for still, so that it can be sent: what the published facilitators ask.
+const SETTLE_SECS: u64 = 6;
 
 /// How a token is pulled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,14 +150,14 @@ pub struct ExactOffer {
     pub token_domain: Option<(String, String)>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ExactExtra {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     asset_transfer_method: Option<TransferMethod>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
 }
 
@@ -224,6 +227,53 @@ impl ExactPayload {
     pub fn to_object(&self) -> Result<Object, DialectError> {
         Object::of(PAYLOAD, self)
     }
+
+    /// Who pays.
+    #[must_use]
+    pub const fn payer(&self) -> Address {
+        match self {
+            Self::Erc3009(payment) => payment.authorization.from,
+            Self::Permit2(payment) => payment.permit2_authorization.from,
+        }
+    }
+
+    /// Whether the payload pays what the offer asks at `now_secs` (Unix seconds), as far as its fields tell (H-35): the way it is moved, the
+    /// spender, the token, who is paid, when it ends and begins, the amount. Signature, balance and nonce come after.
+    ///
+    /// # Errors
+    /// The reason, of the first that fails.
+    pub fn check(&self, offer: &ExactOffer, now_secs: u64) -> Result<(), Reason> {
+        let (now, soon) = (Uint256::from(now_secs), Uint256::from(now_secs.saturating_add(SETTLE_SECS)));
+        let checks = match self {
+            Self::Erc3009(payment) => {
+                let fields = &payment.authorization;
+                [
+                    (offer.method == TransferMethod::Eip3009, Reason::UnsupportedPayloadType),
+                    (offer.token_domain.is_some(), Reason::ExactMissingEip712Domain),
+                    (fields.to == offer.pay_to, Reason::ExactRecipientMismatch),
+                    (fields.valid_before >= soon, Reason::ExactPayloadAuthorizationValidBefore),
+                    // The token wants it to be past.
+                    (fields.valid_after < now, Reason::ExactPayloadAuthorizationValidAfter),
+                    (fields.value == offer.amount, Reason::ExactPayloadAuthorizationValueMismatch),
+                ]
+                .to_vec()
+            }
+            Self::Permit2(payment) => {
+                let fields = &payment.permit2_authorization;
+                [
+                    (offer.method == TransferMethod::Permit2, Reason::UnsupportedPayloadType),
+                    (fields.spender == X402_EXACT_PERMIT2_PROXY, Reason::InvalidPermit2Spender),
+                    (fields.permitted.token == offer.asset, Reason::Permit2TokenMismatch),
+                    (fields.witness.to == offer.pay_to, Reason::InvalidPermit2RecipientMismatch),
+                    (fields.deadline >= soon, Reason::Permit2DeadlineExpired),
+                    (fields.witness.valid_after <= now, Reason::Permit2NotYetValid),
+                    (fields.permitted.amount == offer.amount, Reason::Permit2AmountMismatch),
+                ]
+                .to_vec()
+            }
+        };
+        checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err(reason))
+    }
 }
 
 impl ExactOffer {
@@ -245,6 +295,26 @@ impl ExactOffer {
             pay_to: address("payTo", &offer.pay_to)?,
             method: if upto { TransferMethod::Permit2 } else { extra.asset_transfer_method.unwrap_or_default() },
             token_domain: extra.name.zip(extra.version),
+        })
+    }
+
+    /// The `exact` offer as it travels, good for so many seconds.
+    ///
+    /// # Errors
+    /// Never for an offer that was made by hand or read.
+    pub fn to_requirements(&self, max_timeout_secs: u64) -> Result<PaymentRequirements, DialectError> {
+        let (name, version) = self.token_domain.clone().unzip();
+        // What is usual is not said: clients from before Permit2 refuse what they do not know.
+        let asset_transfer_method = Some(self.method).filter(|method| *method != TransferMethod::default());
+        Ok(PaymentRequirements {
+            scheme: EXACT.to_owned(),
+            network: Network::evm(self.chain).to_string(),
+            amount: self.amount.to_string(),
+            asset: eip55(&self.asset),
+            pay_to: eip55(&self.pay_to),
+            max_timeout_seconds: max_timeout_secs,
+            extra: Object::of("extra", &ExactExtra { asset_transfer_method, name, version })?,
+            more: Object::default(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! One channel on an escrow: what the chain confirmed, what the payer signed, what was charged. Amounts in the token's base units.
 
 use bytes::Bytes;
+use millstream_tariff::Carry;
 use millstream_types::{Amount, BlockNumber, CumulativeAmount, Timestamp};
 use millstream_voucher::evm::{EscrowVoucher, Evidence, EvmSignature, Signed, VerifiedEscrowVoucher};
 
@@ -69,6 +70,8 @@ pub(crate) struct EscrowState {
     /// Claimed before this node knew the channel: the part of `charged` that no charge of ours stands for.
     pub(crate) inherited: u128,
     pub(crate) reserved: u128,
+    /// What rounding charged too much: taken off the next charge.
+    pub(crate) carry: Carry,
     /// Reservations that make up `reserved`.
     pub(crate) requests: u32,
     /// How often a withdrawal or refund took back an authorisation.
@@ -122,6 +125,7 @@ impl Default for EscrowState {
             charged: 0,
             inherited: 0,
             reserved: 0,
+            carry: Carry::ZERO,
             requests: 0,
             round: 0,
             exit: None,
@@ -288,6 +292,7 @@ impl EscrowState {
         for amount in [self.deposit, self.announced, self.settled, self.accepted, self.charged, self.inherited, self.reserved] {
             put_amount(&mut bytes, amount);
         }
+        bytes.extend_from_slice(&self.carry.attos().to_be_bytes());
         bytes.extend_from_slice(&self.requests.to_be_bytes());
         bytes.extend_from_slice(&self.round.to_be_bytes());
         put_option(&mut bytes, self.exit, |bytes, exit| {
@@ -332,6 +337,7 @@ impl EscrowState {
             charged: reader.amount()?,
             inherited: reader.amount()?,
             reserved: reader.amount()?,
+            carry: reader.u64().and_then(|attos| Carry::from_attos(attos).ok_or_else(|| reader.invalid()))?,
             requests: reader.u32()?,
             round: reader.u32()?,
             exit: reader.option(|reader| {
@@ -391,6 +397,12 @@ impl EscrowChannel {
     #[must_use]
     pub const fn inherited(&self) -> CumulativeAmount {
         CumulativeAmount::from_units(self.state.inherited)
+    }
+
+    /// What rounding charged too much so far, below one base unit.
+    #[must_use]
+    pub const fn carry(&self) -> Carry {
+        self.state.carry
     }
 
     /// How often a withdrawal or refund took back an authorisation.

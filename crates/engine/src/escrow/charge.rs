@@ -1,5 +1,6 @@
 //! Reservations, and what becomes of them: charges in one durable order, and outcomes by request.
 
+use millstream_tariff::{ATTOS_PER_BASE_UNIT, Cost};
 use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 
 use super::id::{AuthorizationId, EscrowId, Fingerprint, RequestId};
@@ -43,7 +44,7 @@ pub struct Reservation {
     /// What it may cost.
     pub ceiling: Amount,
     /// What of it is marked as delivered.
-    pub delivered: Amount,
+    pub delivered: Cost,
     /// What was measured for that.
     pub meter: Meter,
     /// When it is resolved if nobody does.
@@ -163,7 +164,8 @@ impl Reservation {
         bytes.extend_from_slice(&self.escrow.0.to_be_bytes());
         bytes.extend_from_slice(self.fingerprint.as_bytes());
         put_amount(&mut bytes, self.ceiling.units());
-        put_amount(&mut bytes, self.delivered.units());
+        put_amount(&mut bytes, self.delivered.down().units());
+        bytes.extend_from_slice(&self.delivered.attos().to_be_bytes());
         bytes.extend_from_slice(&self.expires_at.as_millis().to_be_bytes());
         self.meter.put(&mut bytes);
         bytes
@@ -174,7 +176,12 @@ impl Reservation {
         let subject = Subject::read(&mut reader)?;
         let escrow = EscrowId(reader.u32()?);
         let fingerprint = Fingerprint::from_bytes(reader.bytes()?);
-        let (ceiling, delivered) = (Amount::from_units(reader.amount()?), Amount::from_units(reader.amount()?));
+        let ceiling = Amount::from_units(reader.amount()?);
+        let (whole, attos) = (reader.amount()?, reader.u64()?);
+        let delivered = Cost::new(whole, attos.into()).map_err(|_| reader.invalid())?;
+        if attos >= ATTOS_PER_BASE_UNIT {
+            return Err(reader.invalid());
+        }
         let expires_at = Timestamp::from_millis(reader.u64()?);
         let meter = Meter::read(&mut reader)?;
         reader.finish()?;

@@ -2,6 +2,7 @@
 //!
 
 use bytes::Bytes;
+use millstream_tariff::Cost;
 use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 
@@ -37,15 +38,30 @@ pub(crate) type Judged = Result<EscrowAnswer, EscrowRejection>;
 struct Ask {
     /// What it may cost, all in all.
     total: u128,
-    /// What of it is not reserved yet.
+    /// The least of it that is to be reserved now.
     more: u128,
     /// Requests that it adds.
     requests: u32,
 }
 
+/// What was judged.
+struct Judgement {
+    escrow: EscrowId,
+    step: Step,
+    /// What can be reserved now, at least what was asked for.
+    room: u128,
+}
+
+/// What is held from now on.
+#[derive(Clone, Copy, Default)]
+struct Hold {
+    more: u128,
+    requests: u32,
+}
+
 /// Everything that a resolution needs to know besides the reservation.
 struct Ending {
-    amount: Amount,
+    cost: Cost,
     cause: Cause,
     meter: Meter,
 }
@@ -120,9 +136,9 @@ impl Escrows {
         let ask = Ask { total: 0, more: 0, requests: 0 };
         match self.judge_voucher(&id, Some(voucher)).and_then(|()| self.judge_ask(now, config, &id, ask, Some(voucher))) {
             Err(rejection) => Ok(Err(rejection)),
-            Ok((_, step)) => {
-                if step.is_raised {
-                    self.raise(&id, ask, &step, Some(voucher))?;
+            Ok(judged) => {
+                if judged.step.is_raised {
+                    self.raise(&id, Hold::default(), &judged.step, Some(voucher))?;
                 }
                 Ok(Ok(self.channel_answer(&id)))
             }
@@ -136,7 +152,7 @@ impl Escrows {
         reserve: Reserve,
         effects: &mut Vec<Effect>,
     ) -> Result<Judged, Fault> {
-        let Reserve { channel: id, request, fingerprint, ceiling, voucher, stored } = reserve;
+        let Reserve { channel: id, request, fingerprint, ceiling, at_least, voucher, stored } = reserve;
         let (subject, voucher) = (Subject::Channel(id), voucher.as_ref());
         if let Err(rejection) = self.judge_voucher(&id, voucher) {
             return Ok(Err(rejection));
@@ -144,13 +160,14 @@ impl Escrows {
         if let Some(known) = self.known(&request, subject, fingerprint, stored) {
             return Ok(known);
         }
-        let ask = Ask { total: ceiling.units(), more: ceiling.units(), requests: 1 };
-        let (escrow, step) = match self.judge_ask(now, config, &id, ask, voucher) {
+        let ask = Ask { total: ceiling.units(), more: at_least.min(ceiling).units(), requests: 1 };
+        let Judgement { escrow, step, room } = match self.judge_ask(now, config, &id, ask, voucher) {
             Ok(judged) => judged,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        let totals = self.raise(&id, ask, &step, voucher)?;
-        let (delivered, meter) = (Amount::ZERO, Meter::default());
+        let ceiling = Amount::from_units(room.min(ceiling.units()));
+        let totals = self.raise(&id, Hold { more: ceiling.units(), requests: 1 }, &step, voucher)?;
+        let (delivered, meter) = (Cost::ZERO, Meter::default());
         let expires_at = now.plus_millis(config.reservation_millis_max);
         let reservation = Reservation { request, subject, escrow, fingerprint, ceiling, delivered, meter, expires_at };
         self.hold(reservation, effects);
@@ -191,7 +208,7 @@ impl Escrows {
         id: &EscrowChannelId,
         ask: Ask,
         voucher: Option<&VerifiedEscrowVoucher>,
-    ) -> Result<(EscrowId, Step), EscrowRejection> {
+    ) -> Result<Judgement, EscrowRejection> {
         let channel = self.get(id).ok_or(EscrowRejection::UnknownChannel)?;
         let service = self.services.get(&channel.terms.escrow).ok_or(EscrowRejection::UnknownChannel)?;
         let (escrow, state) = (&service.escrow, &channel.state);
@@ -204,7 +221,11 @@ impl Escrows {
             StepRule::Exact | StepRule::Monotone { .. } => {}
         }
         let step = state.step(escrow.step, ask.total, voucher.map(|voucher| voucher.statement().cumulative.units()))?;
-        judge_limit(state, &step, ask.more, self.limit(now, config, channel)).map(|()| (escrow.id, step))
+        let limit = self.limit(now, config, channel);
+        judge_limit(state, &step, ask.more, limit)?;
+        // What passed is there, whatever else is; beyond it only what is signed and may be rested on.
+        let room = step.accepted.min(limit).saturating_sub(state.owed()).max(ask.more);
+        Ok(Judgement { escrow: escrow.id, step, room })
     }
 
     /// What payments on a channel may rest on now.
@@ -221,7 +242,7 @@ impl Escrows {
     fn raise(
         &mut self,
         id: &EscrowChannelId,
-        ask: Ask,
+        hold: Hold,
         step: &Step,
         voucher: Option<&VerifiedEscrowVoucher>,
     ) -> Result<EscrowTotals, Fault> {
@@ -229,8 +250,8 @@ impl Escrows {
         let claim = service.map(|service| service.escrow.claim);
         self.update(id, |state| {
             state.accepted = step.accepted;
-            state.reserved = state.reserved.saturating_add(ask.more);
-            state.requests = state.requests.saturating_add(ask.requests);
+            state.reserved = state.reserved.saturating_add(hold.more);
+            state.requests = state.requests.saturating_add(hold.requests);
             if let (true, Some(voucher), Some(claim)) = (step.is_raised, voucher, claim) {
                 state.keep(claim, voucher);
             }
@@ -271,7 +292,7 @@ impl Escrows {
         // When it ends, what was not delivered can not be paid for any more.
         let last = valid_until.as_millis().saturating_sub(config.payment_margin_millis);
         let expires_at = now.plus_millis(config.reservation_millis_max).min(Timestamp::from_millis(last));
-        let (delivered, meter) = (Amount::ZERO, Meter::default());
+        let (delivered, meter) = (Cost::ZERO, Meter::default());
         let reservation = Reservation { request, subject, escrow, fingerprint, ceiling: amount, delivered, meter, expires_at };
         self.hold(reservation, effects);
         Ok(EscrowAnswer::Reserved { ceiling: amount, totals: None })
@@ -284,6 +305,7 @@ impl Escrows {
         config: &EscrowConfig,
         request: &RequestId,
         ceiling: Amount,
+        at_least: Amount,
         voucher: Option<VerifiedEscrowVoucher>,
         effects: &mut Vec<Effect>,
     ) -> Result<Judged, Fault> {
@@ -299,15 +321,19 @@ impl Escrows {
         let Ok(more) = ceiling.checked_sub(reservation.ceiling) else {
             return Ok(Ok(EscrowAnswer::Reserved { ceiling: reservation.ceiling, totals: self.get(&id).map(EscrowChannel::totals) }));
         };
+        let held = reservation.ceiling;
+        let least = at_least.min(ceiling).checked_sub(held).unwrap_or_default();
         // The exact rule counts from what was charged; the other one looks at what a voucher adds.
-        let ask = Ask { total: ceiling.units(), more: more.units(), requests: 0 };
+        let ask = Ask { total: ceiling.units(), more: least.units(), requests: 0 };
         let voucher = voucher.as_ref();
         let judged = self.judge_voucher(&id, voucher).and_then(|()| self.judge_ask(now, config, &id, ask, voucher));
-        let (_, step) = match judged {
+        let Judgement { step, room, .. } = match judged {
             Ok(judged) => judged,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        let totals = self.raise(&id, ask, &step, voucher)?;
+        let more = room.min(more.units());
+        let ceiling = Amount::from_units(held.units().saturating_add(more));
+        let totals = self.raise(&id, Hold { more, requests: 0 }, &step, voucher)?;
         if let Some(reservation) = self.reservations.get_mut(request) {
             reservation.ceiling = ceiling;
             effects.push(put(EscrowRecord::Reservation(reservation.clone())));
@@ -316,15 +342,16 @@ impl Escrows {
     }
 
     /// What is delivered next will be charged, whatever happens.
-    pub(crate) fn mark(&mut self, request: &RequestId, delivered: Amount, meter: Meter, effects: &mut Vec<Effect>) -> Judged {
+    pub(crate) fn mark(&mut self, request: &RequestId, delivered: Cost, meter: Meter, effects: &mut Vec<Effect>) -> Judged {
         within(&meter.units, METER_BYTES_MAX)?;
         let reservation = self.reservations.get_mut(request).ok_or(EscrowRejection::UnknownRequest { request: *request })?;
-        if delivered > reservation.ceiling {
-            return Err(EscrowRejection::BeyondReserved { reserved: reservation.ceiling, actual: delivered });
+        let ceiling = Cost::whole(reservation.ceiling);
+        if delivered > ceiling {
+            return Err(EscrowRejection::BeyondReserved { reserved: reservation.ceiling, actual: up(delivered) });
         }
-        let whole = !delivered.is_zero() && delivered != reservation.ceiling;
+        let whole = !delivered.is_zero() && delivered != ceiling;
         if whole && matches!(reservation.subject, Subject::Once(_)) {
-            return Err(EscrowRejection::NotWhole { expected: reservation.ceiling, actual: delivered });
+            return Err(EscrowRejection::NotWhole { expected: reservation.ceiling, actual: up(delivered) });
         }
         if delivered > reservation.delivered {
             reservation.delivered = delivered;
@@ -340,7 +367,7 @@ impl Escrows {
         now: Timestamp,
         config: &EscrowConfig,
         request: &RequestId,
-        amount: Amount,
+        cost: Cost,
         meter: Meter,
         stored: Option<Outcome>,
         effects: &mut Vec<Effect>,
@@ -350,16 +377,16 @@ impl Escrows {
         }
         let Some(reservation) = self.reservations.get(request) else { return Ok(self.ended(request, stored)) };
         let (ceiling, delivered) = (reservation.ceiling, reservation.delivered);
-        if amount > ceiling {
-            return Ok(Err(EscrowRejection::BeyondReserved { reserved: ceiling, actual: amount }));
+        if cost > Cost::whole(ceiling) {
+            return Ok(Err(EscrowRejection::BeyondReserved { reserved: ceiling, actual: up(cost) }));
         }
-        if amount < delivered {
-            return Ok(Err(EscrowRejection::BelowDelivered { delivered, actual: amount }));
+        if cost < delivered {
+            return Ok(Err(EscrowRejection::BelowDelivered { delivered: up(delivered), actual: cost.down() }));
         }
-        if amount != ceiling && matches!(reservation.subject, Subject::Once(_)) {
-            return Ok(Err(EscrowRejection::NotWhole { expected: ceiling, actual: amount }));
+        if cost != Cost::whole(ceiling) && matches!(reservation.subject, Subject::Once(_)) {
+            return Ok(Err(EscrowRejection::NotWhole { expected: ceiling, actual: up(cost) }));
         }
-        self.end(now, config, request, Some(Ending { amount, cause: Cause::Captured, meter }), effects).map(Ok)
+        self.end(now, config, request, Some(Ending { cost, cause: Cause::Captured, meter }), effects).map(Ok)
     }
 
     pub(crate) fn void(
@@ -393,7 +420,7 @@ impl Escrows {
     ) -> Result<EscrowAnswer, Fault> {
         let reservation = self.reservations.get(request);
         let ending = reservation.filter(|reservation| !reservation.delivered.is_zero()).map(|reservation| Ending {
-            amount: reservation.delivered,
+            cost: reservation.delivered,
             cause,
             meter: reservation.meter.clone(),
         });
@@ -412,10 +439,14 @@ impl Escrows {
         let Some(reservation) = self.reservations.remove(request) else { return Err(Fault::EscrowTables) };
         self.expiries.remove(&(reservation.expires_at, *request));
         effects.push(delete(EscrowKey::Reservation(*request)));
-        let amount = ending.as_ref().map_or(Amount::ZERO, |ending| ending.amount);
-        let totals = match reservation.subject {
-            Subject::Channel(id) => Some(self.release_and_charge(&id, reservation.ceiling, amount)?),
-            Subject::Once(_) => None,
+        let cost = ending.as_ref().map_or(Cost::ZERO, |ending| ending.cost);
+        let (amount, totals) = match reservation.subject {
+            Subject::Channel(id) => {
+                let (amount, totals) = self.release_and_charge(&id, reservation.ceiling, cost)?;
+                (amount, Some(totals))
+            }
+            // All of it or nothing.
+            Subject::Once(_) => (cost.down(), None),
         };
         if let Subject::Once(authorization) = reservation.subject
             && let Some(mut payment) = self.payments.remove(&authorization)
@@ -429,7 +460,7 @@ impl Escrows {
                 effects.push(delete(EscrowKey::Payment(authorization)));
             }
         }
-        let Some(Ending { amount, cause, meter }) = ending else { return Ok(EscrowAnswer::Voided) };
+        let Some(Ending { cost: _, cause, meter }) = ending else { return Ok(EscrowAnswer::Voided) };
         let charged_after = totals.map_or(CumulativeAmount::from_units(amount.units()), |totals| totals.charged);
         let Reservation { subject, escrow, fingerprint, .. } = reservation;
         let sequence = self.counters.charge;
@@ -445,9 +476,12 @@ impl Escrows {
         Ok(EscrowAnswer::Charged { outcome, is_repeated: false, totals })
     }
 
-    fn release_and_charge(&mut self, id: &EscrowChannelId, ceiling: Amount, amount: Amount) -> Result<EscrowTotals, Fault> {
+    /// Frees what is held, and charges a cost, at most that: what the carry leaves of it, rounded up.
+    fn release_and_charge(&mut self, id: &EscrowChannelId, ceiling: Amount, cost: Cost) -> Result<(Amount, EscrowTotals), Fault> {
         let is_told = self.get(id).is_some_and(|channel| self.is_told(channel));
         let totals = self.update(id, |state| {
+            let (amount, carry) = state.carry.charge_up(cost).ok()?;
+            state.carry = carry;
             state.reserved = state.reserved.checked_sub(ceiling.units())?;
             state.charged = state.charged.checked_add(amount.units())?;
             state.requests = state.requests.saturating_sub(1);
@@ -455,7 +489,7 @@ impl Escrows {
             if is_told && matches!(state.status, EscrowStatus::Frozen(_)) {
                 state.judge();
             }
-            Some(state.totals())
+            Some((amount, state.totals()))
         })?;
         totals.ok_or(Fault::EscrowTotals { channel: *id })
     }
@@ -541,6 +575,11 @@ impl Escrows {
             effects.push(delete(EscrowKey::Payment(id)));
         }
     }
+}
+
+/// Whole base units, for a rejection's text.
+fn up(cost: Cost) -> Amount {
+    cost.up().unwrap_or(cost.down())
 }
 
 const fn repeated(outcome: Outcome) -> EscrowAnswer {

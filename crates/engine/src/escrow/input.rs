@@ -1,6 +1,7 @@
 //! What goes into the engine about escrows, and what is answered.
 
 use bytes::Bytes;
+use millstream_tariff::Cost;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 
@@ -31,6 +32,8 @@ pub struct Reserve {
     pub fingerprint: Fingerprint,
     /// What it may cost.
     pub ceiling: Amount,
+    /// The least that has to be held for it: the ceiling itself, or less where more can be held on the way. Above the ceiling it is the ceiling.
+    pub at_least: Amount,
     /// The voucher that came with it.
     pub voucher: Option<VerifiedEscrowVoucher>,
     /// What the store knows of the request; see [`crate::Engine::needs_outcome`].
@@ -111,6 +114,8 @@ pub enum EscrowInput {
         request: RequestId,
         /// What it may cost now, all in all.
         ceiling: Amount,
+        /// The least of it that has to be held: with less than the ceiling, what is available is.
+        at_least: Amount,
         /// The voucher that came with it.
         voucher: Option<VerifiedEscrowVoucher>,
     },
@@ -119,7 +124,7 @@ pub enum EscrowInput {
         /// The request.
         request: RequestId,
         /// What its delivery costs so far, all in all.
-        delivered: Amount,
+        delivered: Cost,
         /// What was measured so far.
         meter: Meter,
     },
@@ -127,8 +132,8 @@ pub enum EscrowInput {
     Capture {
         /// The request.
         request: RequestId,
-        /// What it costs.
-        amount: Amount,
+        /// What it costs, exactly: what is charged is this after the channel's carry is taken off, rounded up.
+        cost: Cost,
         /// What was measured.
         meter: Meter,
         /// What the store knows of the request.
@@ -346,12 +351,12 @@ pub enum EscrowAnswer {
         /// What is reserved for it.
         ceiling: Amount,
         /// What of it was marked as delivered.
-        delivered: Amount,
+        delivered: Cost,
     },
     /// What of the request is marked as delivered.
     Marked {
         /// All in all.
-        delivered: Amount,
+        delivered: Cost,
     },
     /// The request was charged, now or earlier.
     Charged {

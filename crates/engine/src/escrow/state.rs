@@ -144,6 +144,10 @@ impl Escrows {
         self.channels.get(place)
     }
 
+    fn all(&self) -> &[EscrowChannel] {
+        &self.channels
+    }
+
     fn place(&self, id: &EscrowChannelId) -> Result<usize, Fault> {
         let place = self.places.get(id).and_then(|place| usize::try_from(*place).ok());
         place.ok_or(Fault::UnknownEscrowChannel { channel: *id })
@@ -381,11 +385,11 @@ impl Engine {
             EscrowInput::Voucher { voucher } => escrows.voucher(now, &config, &voucher),
             EscrowInput::Reserve(reserve) => escrows.reserve(now, &config, reserve, effects),
             EscrowInput::ReserveOnce(reserve) => Ok(escrows.reserve_once(now, &config, reserve, effects)),
-            EscrowInput::Extend { request, ceiling, voucher } => escrows.extend(now, &config, &request, ceiling, voucher, effects),
-            EscrowInput::Mark { request, delivered, meter } => Ok(escrows.mark(&request, delivered, meter, effects)),
-            EscrowInput::Capture { request, amount, meter, stored } => {
-                escrows.capture(now, &config, &request, amount, meter, stored, effects)
+            EscrowInput::Extend { request, ceiling, at_least, voucher } => {
+                escrows.extend(now, &config, &request, ceiling, at_least, voucher, effects)
             }
+            EscrowInput::Mark { request, delivered, meter } => Ok(escrows.mark(&request, delivered, meter, effects)),
+            EscrowInput::Capture { request, cost, meter, stored } => escrows.capture(now, &config, &request, cost, meter, stored, effects),
             EscrowInput::Void { request, stored } => escrows.void(now, &config, &request, stored, effects),
             EscrowInput::ClaimSubmitted { escrow, rows, transaction } => escrows.claim_submitted(now, escrow, rows, transaction),
             EscrowInput::ClaimSigned { claim, transaction } => Ok(escrows.claim_signed(claim, transaction)),
@@ -477,6 +481,11 @@ impl Engine {
         let Generation { number, is_used, was_used, .. } = escrows.generation;
         let key = |generation| Key::Escrow(EscrowKey::Outcome(generation, *request));
         (is_used || was_used).then(|| [key(number), key(number.wrapping_sub(1))])
+    }
+
+    /// The channels of an escrow, in the order in which they came.
+    pub fn escrow_channels(&self, escrow: EscrowId) -> impl Iterator<Item = &EscrowChannel> {
+        self.escrows.all().iter().filter(move |channel| channel.terms.escrow == escrow)
     }
 
     /// A channel on an escrow.

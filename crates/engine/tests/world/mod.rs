@@ -11,6 +11,7 @@ use millstream_engine::escrow::{
     StepRule, Subject,
 };
 use millstream_engine::{ChainCursor, Effect, Engine, EngineConfig, Fault, Input, Key, Record, ReplyId, Table};
+use millstream_tariff::Cost;
 use millstream_types::{Address, Amount, BlockNumber, ChainId, CumulativeAmount, EscrowChannelId, Hash256, LedgerId, Timestamp};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, EvmSecretKey, VerifiedEscrowVoucher};
 
@@ -188,11 +189,24 @@ impl World {
     }
 
     pub fn reserve(&mut self, name: &str, id: &str, print: u8, ceiling: u128, signed: Option<u128>) -> EscrowAnswer {
+        self.reserve_some(name, id, print, (ceiling, ceiling), signed)
+    }
+
+    /// Reserves the ceiling, or less, down to a bound.
+    pub fn reserve_some(
+        &mut self,
+        name: &str,
+        id: &str,
+        print: u8,
+        (ceiling, at_least): (u128, u128),
+        signed: Option<u128>,
+    ) -> EscrowAnswer {
         self.input(EscrowInput::Reserve(Reserve {
             channel: channel(name),
             request: request(id),
             fingerprint: Fingerprint::from_bytes([print; 16]),
             ceiling: Amount::from_units(ceiling),
+            at_least: Amount::from_units(at_least),
             voucher: signed.map(|cumulative| voucher(name, cumulative)),
             stored: None,
         }))
@@ -273,6 +287,7 @@ impl World {
         let amount = |index: usize| Amount::from_units(number(index));
         let tagged = |tag: char| words[1..].iter().find_map(|word| word.strip_prefix(tag).and_then(|rest| rest.parse::<u128>().ok()));
         let signed = |name: &str| tagged('v').map(|cumulative| voucher(name, cumulative));
+        let at_least = |index: usize| tagged('l').map_or_else(|| amount(index), Amount::from_units);
         let (meter, stored) = (Meter { price_version: 3, units: Bytes::from_static(b"u") }, None);
         let answer = match words[0] {
             "wait" => {
@@ -298,7 +313,11 @@ impl World {
             "announce" => self.input(EscrowInput::Announce { terms: terms(words[1]), deposit: amount(2) }),
             "lost" => self.input(EscrowInput::AnnouncementFailed { channel: channel(words[1]) }),
             "voucher" => self.input(EscrowInput::Voucher { voucher: voucher(words[1], number(2)) }),
-            "reserve" => self.reserve(words[1], words[2], u8::try_from(tagged('f').unwrap_or(1)).expect("small"), number(3), tagged('v')),
+            "reserve" => {
+                let (print, ceiling) = (u8::try_from(tagged('f').unwrap_or(1)).expect("small"), number(3));
+                let at_least = tagged('l').unwrap_or(ceiling);
+                self.reserve_some(words[1], words[2], print, (ceiling, at_least), tagged('v'))
+            }
             "once" => self.input(EscrowInput::ReserveOnce(ReserveOnce {
                 authorization: authorization(words[1]),
                 escrow: EXACT,
@@ -316,10 +335,15 @@ impl World {
                     Some(Subject::Channel(id)) => name_of(id.as_bytes()),
                     _ => "x".into(),
                 };
-                self.input(EscrowInput::Extend { request: request(words[1]), ceiling: amount(2), voucher: signed(&name) })
+                self.input(EscrowInput::Extend {
+                    request: request(words[1]),
+                    ceiling: amount(2),
+                    at_least: at_least(2),
+                    voucher: signed(&name),
+                })
             }
-            "mark" => self.input(EscrowInput::Mark { request: request(words[1]), delivered: amount(2), meter }),
-            "capture" => self.input(EscrowInput::Capture { request: request(words[1]), amount: amount(2), meter, stored }),
+            "mark" => self.input(EscrowInput::Mark { request: request(words[1]), delivered: cost(words[2]), meter }),
+            "capture" => self.input(EscrowInput::Capture { request: request(words[1]), cost: cost(words[2]), meter, stored }),
             "void" => self.input(EscrowInput::Void { request: request(words[1]), stored }),
             "sent" => {
                 self.input(EscrowInput::PaymentSubmitted { authorization: authorization(words[1]), transaction: Bytes::from_static(b"tx") })
@@ -379,14 +403,26 @@ impl World {
     }
 }
 
+/// `3` or `3.25`: base units.
+fn cost(text: &str) -> Cost {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let attos = format!("{part:0<18}").parse().expect("a fraction");
+    Cost::new(whole.parse().expect("a number"), attos).expect("small")
+}
+
+fn plain(cost: Cost) -> String {
+    let attos = format!("{:018}", cost.attos());
+    format!("{}.{}", cost.down().units(), attos.trim_end_matches('0')).trim_end_matches('.').to_owned()
+}
+
 pub fn short(answer: &EscrowAnswer) -> String {
     match answer {
         EscrowAnswer::Done => "done".into(),
         EscrowAnswer::Claim(claim) => format!("claim {claim}"),
         EscrowAnswer::Channel(channel) => format!("accepted {}", channel.totals.accepted.units()),
         EscrowAnswer::Reserved { ceiling, .. } => format!("reserved {}", ceiling.units()),
-        EscrowAnswer::UnderWay { ceiling, delivered } => format!("under way {} {}", ceiling.units(), delivered.units()),
-        EscrowAnswer::Marked { delivered } => format!("marked {}", delivered.units()),
+        EscrowAnswer::UnderWay { ceiling, delivered } => format!("under way {} {}", ceiling.units(), plain(*delivered)),
+        EscrowAnswer::Marked { delivered } => format!("marked {}", plain(*delivered)),
         EscrowAnswer::Charged { outcome, is_repeated, .. } => {
             let again = if *is_repeated { " again" } else { "" };
             format!("charged {} ={}{again}", outcome.amount.units(), outcome.charged_after.units())

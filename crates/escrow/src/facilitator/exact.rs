@@ -99,7 +99,7 @@ impl Shared {
             nonce: fields.nonce,
             signature: payment.signature.clone(),
         };
-        match transfer.to_call(self.submitter()).await {
+        match transfer.call(self.submitter()).await {
             Ok(call) => Ok(call),
             Err(ChainError::Reverted { revert, .. }) => {
                 let reason = self.why_not(offer, &transfer).await.map_err(unread)?;

@@ -1,4 +1,4 @@
-//! MPP, method `evm`, intent `session`: rising vouchers, that may be signed ahead.
+//! MPP, method `evm`: what is the same for its intents; and the intent `session`: rising vouchers, that may be signed ahead.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use http::header::HeaderMap;
 use http::{HeaderValue, Method, StatusCode};
 use millstream_dialect::DialectError;
 use millstream_dialect::mpp::{
-    BindingKey, Credential, CredentialType, EVM, FundingAction, IDEMPOTENCY_KEY, IdempotencyKey, OfferTerms, ProblemKind, SESSION,
+    BindingKey, CHARGE, Credential, CredentialType, EVM, FundingAction, IDEMPOTENCY_KEY, IdempotencyKey, OfferTerms, ProblemKind, SESSION,
     SessionDetails, SessionPayload, SessionRequest, moment_text,
 };
 use millstream_tariff::Token;
 use millstream_types::{Address, Amount, ChainId, EscrowChannelId, Hash256};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, SessionTerms, SignedEscrowVoucher, Signer};
+use serde::Serialize;
 
 use super::act::{Act, ActKind};
 use super::speech::{Speech, Spoken};
@@ -26,7 +27,8 @@ use crate::tender::{ChannelTerms, Funding, Tender, TenderVoucher, TotalRule};
 
 /// What is offered to clients of MPP.
 pub(super) struct Mpp {
-    domain: EscrowDomain,
+    /// The escrow of sessions, where they are offered.
+    domain: Option<EscrowDomain>,
     key: BindingKey,
     deposit_suggested: Option<Amount>,
     voucher_delta_min: Option<Amount>,
@@ -50,8 +52,9 @@ impl Mpp {
             return Err(ConfigError::value("payment.mpp.voucher_wait_secs", "it must be 1 to 3600"));
         }
         let key = BindingKey::new(&secret(&section.secret_file)?);
+        let escrow = section.escrow.as_deref().map(|escrow| address("mpp.escrow", escrow)).transpose()?;
         Ok(Self {
-            domain: EscrowDomain::new(EscrowScheme::EvmSession, chain, address("mpp.escrow", &section.escrow)?),
+            domain: escrow.map(|escrow| EscrowDomain::new(EscrowScheme::EvmSession, chain, escrow)),
             key: key.map_err(|error| ConfigError::value("payment.mpp.secret_file", error.to_string()))?,
             deposit_suggested: amount("deposit_suggested", &section.deposit_suggested)?,
             voucher_delta_min: amount("voucher_delta_min", &section.voucher_delta_min)?,
@@ -59,9 +62,22 @@ impl Mpp {
         })
     }
 
-    /// The value of `WWW-Authenticate`. The amount is the most that this request costs: prices that add up over several units, and those
-    /// finer than a base unit, are no price for one unit.
-    pub(super) fn offer(&self, terms: &Terms, asked: &Asked) -> Result<String, DialectError> {
+    /// Whether sessions are offered.
+    pub(super) const fn has_sessions(&self) -> bool {
+        self.domain.is_some()
+    }
+
+    /// The values of `WWW-Authenticate`: sessions first, they cost the payer less.
+    pub(super) fn offers(&self, terms: &Terms, asked: &Asked) -> Vec<Result<String, DialectError>> {
+        let session = self.domain.as_ref().map(|domain| self.session_offer(domain, terms, asked));
+        let charge = terms.exact.as_ref().and_then(|exact| exact.charge_offer(terms, asked));
+        let bound = |offer: Result<OfferTerms, DialectError>| offer.and_then(|offer| self.key.bind(offer).to_header());
+        session.into_iter().chain(charge).map(bound).collect()
+    }
+
+    /// The amount is the most that this request costs: prices that add up over several units, and those finer than a base unit, are no price
+    /// for one unit.
+    fn session_offer(&self, domain: &EscrowDomain, terms: &Terms, asked: &Asked) -> Result<OfferTerms, DialectError> {
         let request = SessionRequest {
             amount: asked.ceiling,
             unit_type: Some("request".to_owned()),
@@ -72,7 +88,7 @@ impl Mpp {
             external_id: None,
             method_details: SessionDetails {
                 chain_id: terms.chain.get(),
-                escrow_contract: self.domain.contract(),
+                escrow_contract: domain.contract(),
                 channel_id: None,
                 min_voucher_delta: self.voucher_delta_min,
                 fee_payer: None,
@@ -80,11 +96,7 @@ impl Mpp {
                 permit2_contract: None,
             },
         };
-        let mut offer = OfferTerms::new(&terms.realm, EVM, SESSION, &request)?;
-        offer.expires = Some(moment_text("expires", now().plus_millis(terms.offer_secs.saturating_mul(1_000)))?);
-        offer.description = Some(asked.tariff.price().to_string());
-        // The id says that the offer was made here, so none has to be remembered.
-        self.key.bind(offer).to_header()
+        offered(terms, asked, SESSION, &request, terms.offer_secs)
     }
 
     pub(super) async fn read(
@@ -99,6 +111,15 @@ impl Mpp {
         let credential = Credential::from_header(header.to_str().unwrap_or_default()).map_err(|error| malformed(&error))?;
         let credential = credential.ok_or_else(|| refusal(ProblemKind::MalformedCredential, "The credential cannot be read."))?;
         let expired = self.check_echo(&credential, terms)?;
+        let domain = match (credential.offer.terms.intent.as_str(), &self.domain, &terms.exact) {
+            (SESSION, Some(domain), _) => domain,
+            (CHARGE, _, Some(exact)) if expired => return Err(exact.expired()),
+            (CHARGE, _, Some(_)) if method == Method::HEAD => {
+                return Err(refusal(ProblemKind::MethodUnsupported, "A charge pays for a request, and HEAD asks for nothing."));
+            }
+            (CHARGE, _, Some(exact)) => return exact.read_charge(terms, &credential, asked, idempotency_key(headers)?),
+            _ => return Err(refusal(ProblemKind::MethodUnsupported, "This intent is not taken here; take one of the offers.")),
+        };
         let payload = SessionPayload::from_object(&credential.payload).map_err(|error| malformed(&error))?;
         let opens = matches!(payload, SessionPayload::OpenSent { .. } | SessionPayload::Open { .. });
         if expired && opens {
@@ -133,23 +154,17 @@ impl Mpp {
             }
             SessionPayload::Close { voucher } => (voucher.statement().channel, Some(voucher), None, None, true),
         };
-        if channel_terms.is_some_and(|terms| terms.channel_id(&self.domain) != channel) {
+        if channel_terms.is_some_and(|terms| terms.channel_id(domain) != channel) {
             return Err(refusal(ProblemKind::VerificationFailed, "The channelId is not that of the terms it is opened with."));
         }
         let voucher = match voucher {
-            Some(voucher) => Some(self.checked(voucher, channel, channel_terms.as_ref(), port).await?),
+            Some(voucher) => Some(checked(domain, voucher, channel, channel_terms.as_ref(), port).await?),
             None => None,
         };
         let pays = voucher.is_some();
         let speech = Speech::new(terms, asked, Spoken::Mpp { offer_id: credential.offer.id, channel });
-        let tender = Tender {
-            escrow: self.domain,
-            channel,
-            terms: channel_terms.map(ChannelTerms::Session),
-            voucher,
-            rule: TotalRule::Rising,
-            funding,
-        };
+        let tender =
+            Tender { escrow: *domain, channel, terms: channel_terms.map(ChannelTerms::Session), voucher, rule: TotalRule::Rising, funding };
         let manage = |tender, kind| Ok(Intent::Manage(Box::new(Act { tender, kind, speech: speech.clone() })));
         if closes {
             return manage(tender, ActKind::Release(ReleaseKind::Close));
@@ -168,8 +183,8 @@ impl Mpp {
     /// Whether the echoed offer has expired. It must be ours in any case.
     fn check_echo(&self, credential: &Credential, terms: &Terms) -> Result<bool, Box<Refusal>> {
         let offer = &credential.offer.terms;
-        if offer.method != EVM || offer.intent != SESSION {
-            return Err(refusal(ProblemKind::MethodUnsupported, "Only method evm with intent session is taken here."));
+        if offer.method != EVM {
+            return Err(refusal(ProblemKind::MethodUnsupported, "Only method evm is taken here."));
         }
         if !self.key.is_ours(&credential.offer) || offer.realm != terms.realm {
             return Err(refusal(ProblemKind::InvalidOffer, "The credential echoes an offer that was not made here; take the new one."));
@@ -177,28 +192,42 @@ impl Mpp {
         let expires = offer.expires().map_err(|error| malformed(&error))?;
         Ok(expires.is_some_and(|expires| expires < now()))
     }
+}
 
-    /// Checks the voucher's signature, as far as that goes without the chain.
-    async fn checked(
-        &self,
-        voucher: SignedEscrowVoucher,
-        channel: EscrowChannelId,
-        opened: Option<&SessionTerms>,
-        port: &dyn ChargePort,
-    ) -> Result<TenderVoucher, Box<Refusal>> {
-        let bad = || refusal(ProblemKind::InvalidSignature, "The voucher's signature is not the signer's.");
-        if let Some(opened) = opened {
-            // Nobody has looked yet whether the signer of a new channel is a contract.
-            let verified = voucher.clone().verify(&self.domain, opened.voucher_signer());
-            return Ok(verified.map_or(TenderVoucher::ForTheChain(voucher), TenderVoucher::Verified));
-        }
-        let standing = port.standing(channel).await.map_err(|error| unavailable(&error))?;
-        let standing = standing.ok_or_else(|| refusal(ProblemKind::ChannelNotFound, "The channel is not known here."))?;
-        match standing.signer {
-            Signer::Contract(_) => Ok(TenderVoucher::ForTheChain(voucher)),
-            Signer::Key(account) => voucher.verify(&self.domain, account).map(TenderVoucher::Verified).map_err(|_| bad()),
-        }
+/// Checks the voucher's signature, as far as that goes without the chain.
+async fn checked(
+    domain: &EscrowDomain,
+    voucher: SignedEscrowVoucher,
+    channel: EscrowChannelId,
+    opened: Option<&SessionTerms>,
+    port: &dyn ChargePort,
+) -> Result<TenderVoucher, Box<Refusal>> {
+    let bad = || refusal(ProblemKind::InvalidSignature, "The voucher's signature is not the signer's.");
+    if let Some(opened) = opened {
+        // Nobody has looked yet whether the signer of a new channel is a contract.
+        let verified = voucher.clone().verify(domain, opened.voucher_signer());
+        return Ok(verified.map_or(TenderVoucher::ForTheChain(voucher), TenderVoucher::Verified));
     }
+    let standing = port.standing(channel).await.map_err(|error| unavailable(&error))?;
+    let standing = standing.ok_or_else(|| refusal(ProblemKind::ChannelNotFound, "The channel is not known here."))?;
+    match standing.signer {
+        Signer::Contract(_) => Ok(TenderVoucher::ForTheChain(voucher)),
+        Signer::Key(account) => voucher.verify(domain, account).map(TenderVoucher::Verified).map_err(|_| bad()),
+    }
+}
+
+/// An offer of ours that ends in so many seconds. Its id will say that it was made here, so none has to be remembered.
+pub(super) fn offered<T: Serialize>(
+    terms: &Terms,
+    asked: &Asked,
+    intent: &str,
+    request: &T,
+    secs: u64,
+) -> Result<OfferTerms, DialectError> {
+    let mut offer = OfferTerms::new(&terms.realm, EVM, intent, request)?;
+    offer.expires = Some(moment_text("expires", now().plus_millis(secs.saturating_mul(1_000)))?);
+    offer.description = Some(asked.tariff.price().to_string());
+    Ok(offer)
 }
 
 /// The terms of a channel that is opened.
@@ -216,11 +245,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<LogicalId>, Box<Refusal
     Ok(LogicalId::new(key.as_str()))
 }
 
-fn malformed(error: &DialectError) -> Box<Refusal> {
+pub(super) fn malformed(error: &DialectError) -> Box<Refusal> {
     refusal(ProblemKind::MalformedCredential, &format!("The credential cannot be read: {error}."))
 }
 
-fn refusal(kind: ProblemKind, detail: &str) -> Box<Refusal> {
+pub(super) fn refusal(kind: ProblemKind, detail: &str) -> Box<Refusal> {
     Refusal::plain(Problem::of(kind, detail))
 }
 

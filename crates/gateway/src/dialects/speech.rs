@@ -188,6 +188,10 @@ impl Speech {
             }
             Rejection::Reverted { .. } => (Some(ProblemKind::TransactionReverted), Some(Reason::BatchDepositTransactionFailed), None),
             Rejection::IdConflict | Rejection::IdInFlight | Rejection::Policy { .. } => (None, None, None),
+            // Of single payments only.
+            Rejection::AuthorizationUsed | Rejection::AuthorizationTimes | Rejection::Uncollectable { .. } | Rejection::PayerInDefault => {
+                (Some(ProblemKind::VerificationFailed), None, None)
+            }
         };
         let detail = format!("{rejection}; nothing was charged.");
         let mut problem = match (kind, &self.spoken) {

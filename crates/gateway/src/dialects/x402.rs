@@ -1,11 +1,12 @@
-//! x402 version 2, scheme `batch-settlement`: cumulative vouchers, each exactly what was charged and the price.
+//! x402 version 2: what is the same for its schemes; and the scheme `batch-settlement`: cumulative vouchers, each exactly what was charged and
+//! the price.
 
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 use millstream_dialect::x402::{
-    BatchExtra, BatchOffer, BatchPayload, ChannelState, PaymentId, PaymentPayload, PaymentRequired, Reason, Resource, SettleResponse,
-    VERSION, VoucherState, batch_domain, offer_payment_identifier,
+    BATCH_SETTLEMENT, BatchExtra, BatchOffer, BatchPayload, ChannelState, EXACT, PaymentId, PaymentPayload, PaymentRequired, Reason,
+    Resource, SettleResponse, VERSION, VoucherState, batch_domain, offer_payment_identifier,
 };
 use millstream_dialect::{DialectError, Object};
 use millstream_tariff::Token;
@@ -71,31 +72,7 @@ impl X402 {
         }
     }
 
-    /// The value of `PAYMENT-REQUIRED`.
-    pub(super) fn required(
-        &self,
-        terms: &Terms,
-        asked: &Asked,
-        error: Option<String>,
-        correction: Option<&Standing>,
-    ) -> Result<String, DialectError> {
-        let mut extensions = Object::default();
-        offer_payment_identifier(&mut extensions, false);
-        let resource = Resource {
-            url: asked.resource.clone(),
-            description: asked.route.description.clone(),
-            mime_type: asked.route.mime_type.clone(),
-            more: Object::default(),
-        };
-        let offer = self.batch_offer(terms, asked, correction).to_requirements()?;
-        PaymentRequired { x402_version: VERSION, error, resource, accepts: vec![offer], extensions }.to_header()
-    }
-
-    pub(super) fn read(&self, terms: &Arc<Terms>, header: &HeaderValue, asked: &Asked) -> Result<Intent, Box<Refusal>> {
-        let payment = PaymentPayload::from_header(header.to_str().unwrap_or_default()).map_err(|error| match error {
-            DialectError::Version { .. } => refusal(Reason::InvalidX402Version),
-            error => malformed(&error.to_string()),
-        })?;
+    fn read(&self, terms: &Arc<Terms>, payment: &PaymentPayload, asked: &Asked) -> Result<Intent, Box<Refusal>> {
         let offer = self.batch_offer(terms, asked, None);
         let offered = offer.to_requirements().map_err(|error| malformed(&error.to_string()))?;
         if !offered.is_accepted_by(&payment.accepted) {
@@ -111,7 +88,7 @@ impl X402 {
             let verified = signed.verify(&self.domain, config.payer_authorizer);
             TenderVoucher::Verified(verified.map_err(|_| refusal(Reason::BatchVoucherSignature))?)
         };
-        let logical = PaymentId::in_extensions(&payment.extensions).map_err(|error| malformed(&error.to_string()))?;
+        let logical = logical_id(payment)?;
         let speech = Speech::new(terms, asked, Spoken::X402 { payer: config.payer });
         let (above_charged, funding, refund) = match payload {
             BatchPayload::Voucher { .. } => (asked.ceiling, None, None),
@@ -128,22 +105,66 @@ impl X402 {
         });
         Ok(match refund {
             Some(kind) => Intent::Manage(Box::new(Act { tender: *tender, kind: ActKind::Release(kind), speech })),
-            None => Intent::Pay {
-                tender,
-                speech: Box::new(speech),
-                at_least: asked.ceiling,
-                logical: logical.and_then(|id| LogicalId::new(id.as_str())),
-            },
+            None => Intent::Pay { tender, speech: Box::new(speech), at_least: asked.ceiling, logical },
         })
     }
 }
 
-fn malformed(detail: &str) -> Box<Refusal> {
+/// The value of `PAYMENT-REQUIRED`: channels first, they cost the payer less. Nothing when nothing is offered.
+pub(super) fn required(
+    terms: &Terms,
+    asked: &Asked,
+    error: Option<String>,
+    correction: Option<&Standing>,
+) -> Option<Result<String, DialectError>> {
+    let channel = terms.x402.iter().map(|x402| x402.batch_offer(terms, asked, correction).to_requirements());
+    let single = terms.exact.iter().flat_map(|exact| exact.offers(terms, asked));
+    let offers: Result<Vec<_>, _> = channel.chain(single).collect();
+    let accepts = match offers {
+        Ok(offers) if offers.is_empty() => return None,
+        Ok(offers) => offers,
+        Err(error) => return Some(Err(error)),
+    };
+    let mut extensions = Object::default();
+    offer_payment_identifier(&mut extensions, false);
+    let resource = Resource {
+        url: asked.resource.clone(),
+        description: asked.route.description.clone(),
+        mime_type: asked.route.mime_type.clone(),
+        more: Object::default(),
+    };
+    Some(PaymentRequired { x402_version: VERSION, error, resource, accepts, extensions }.to_header())
+}
+
+/// Reads `PAYMENT-SIGNATURE`. Nothing when x402 is not spoken here.
+pub(super) fn read(terms: &Arc<Terms>, header: &HeaderValue, asked: &Asked) -> Option<Result<Intent, Box<Refusal>>> {
+    if terms.x402.is_none() && terms.exact.is_none() {
+        return None;
+    }
+    let payment = match PaymentPayload::from_header(header.to_str().unwrap_or_default()) {
+        Ok(payment) => payment,
+        Err(DialectError::Version { .. }) => return Some(Err(refusal(Reason::InvalidX402Version))),
+        Err(error) => return Some(Err(malformed(&error.to_string()))),
+    };
+    Some(match (payment.accepted.scheme.as_str(), &terms.x402, &terms.exact) {
+        (EXACT, _, Some(exact)) => exact.read(terms, &payment, asked),
+        (BATCH_SETTLEMENT, Some(x402), _) => x402.read(terms, &payment, asked),
+        _ => Err(refusal(Reason::InvalidPaymentRequirements)),
+    })
+}
+
+/// The client's own id of the request.
+pub(super) fn logical_id(payment: &PaymentPayload) -> Result<Option<LogicalId>, Box<Refusal>> {
+    let id = PaymentId::in_extensions(&payment.extensions).map_err(|error| malformed(&error.to_string()))?;
+    Ok(id.and_then(|id| LogicalId::new(id.as_str())))
+}
+
+pub(super) fn malformed(detail: &str) -> Box<Refusal> {
     Refusal::plain(Problem::new(StatusCode::BAD_REQUEST, "malformed-payment", format!("The payment cannot be read: {detail}.")))
 }
 
 /// A refusal in x402's own word.
-fn refusal(reason: Reason) -> Box<Refusal> {
+pub(super) fn refusal(reason: Reason) -> Box<Refusal> {
     let code = code(reason);
     let detail = format!("The payment is refused: {}.", code.replace('-', " "));
     let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, &code, detail);
@@ -152,7 +173,9 @@ fn refusal(reason: Reason) -> Box<Refusal> {
 
 /// Our code for a reason of x402's: its name without the scheme's prefix.
 pub(super) fn code(reason: Reason) -> String {
-    reason.as_str().trim_start_matches("invalid_batch_settlement_evm_").replace('_', "-")
+    let text = reason.as_str();
+    let text = text.strip_prefix("invalid_batch_settlement_evm_").or(text.strip_prefix("invalid_exact_evm_")).unwrap_or(text);
+    text.replace('_', "-")
 }
 
 /// The channel as responses and corrective offers have it.
