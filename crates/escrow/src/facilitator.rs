@@ -24,8 +24,8 @@ use anyhow::Context;
 use millstream_chain::x402::{BatchOperator, ChannelState, ClaimRow, EscrowReader};
 use millstream_chain::{Call, Rpc, Submitter, coin_balance};
 use millstream_dialect::x402::{
-    self, BATCH_SETTLEMENT, BatchCommand, BatchPayload, BatchResponseExtra, Claim, EXACT, FacilitatorRequest, Reason, RefundSettlement,
-    SettleResponse, Supported, SupportedKind, VERSION, VerifyResponse,
+    self, BATCH_SETTLEMENT, BatchCommand, BatchPayload, BatchResponseExtra, Claim, EXACT, Reason, RefundSettlement, SettleResponse,
+    Supported, SupportedKind, VERSION, VerifyResponse,
 };
 use millstream_dialect::{DialectError, Object};
 use millstream_gateway::GatewayConfig;
@@ -248,7 +248,12 @@ impl Shared {
     fn supported(&self) -> Supported {
         let account = eip55(&self.operator.account());
         let extra = Object::from_iter([("receiverAuthorizer".to_owned(), json!(account))]);
-        let kind = |scheme: &str, extra| SupportedKind { x402_version: VERSION, scheme: scheme.to_owned(), network: self.terms.network.clone(), extra };
+        let kind = |scheme: &str, extra| SupportedKind {
+            x402_version: VERSION,
+            scheme: scheme.to_owned(),
+            network: self.terms.network.clone(),
+            extra,
+        };
         let exact = self.terms.section.exact.then(|| kind(EXACT, Object::default()));
         Supported {
             kinds: [kind(BATCH_SETTLEMENT, extra)].into_iter().chain(exact).collect(),
@@ -392,7 +397,10 @@ impl Shared {
             Some(signature) => signature,
             None => self.sign_rows(&rows)?,
         };
-        let call = self.operator.claim_signed_call(&rows, &signature).map_err(|error| Refusal::new(Reason::BatchClaimPayload, error.to_string()))?;
+        let call = self
+            .operator
+            .claim_signed_call(&rows, &signature)
+            .map_err(|error| Refusal::new(Reason::BatchClaimPayload, error.to_string()))?;
         let id = WorkId::of(Kind::Claim, &[call.data()]);
         let first = rows.first().ok_or(Reason::BatchClaimPayload)?.config;
         let subject =
@@ -443,7 +451,9 @@ impl Shared {
             Some(signature) => signature.clone(),
             None => {
                 self.may_refund(&terms, caller)?;
-                self.operator.sign_refund(&refund).map_err(|error| Refusal::new(Reason::BatchAuthorizerNotConfigured, error.to_string()))?
+                self.operator
+                    .sign_refund(&refund)
+                    .map_err(|error| Refusal::new(Reason::BatchAuthorizerNotConfigured, error.to_string()))?
             }
         };
         let claims = match (&rows[..], &settlement.claim_authorizer_signature) {
@@ -458,8 +468,7 @@ impl Shared {
             .map_err(|error| Refusal::new(Reason::BatchRefundPayload, error.to_string()))?;
         let claimed = rows.iter().filter(|row| row.channel == channel).map(|row| row.total).max().unwrap_or_default();
         let id = WorkId::of(Kind::Refund, &[call.data()]);
-        let subject =
-            Subject { channel, payer: terms.payer, receiver: terms.receiver, token: terms.token, amount: settlement.amount };
+        let subject = Subject { channel, payer: terms.payer, receiver: terms.receiver, token: terms.token, amount: settlement.amount };
         Ok(Asked { kind: Kind::Refund, id, subject, what: What::Refund { call, claimed } })
     }
 
@@ -616,7 +625,11 @@ impl Shared {
         };
         let needed = promised.saturating_add(u128::from(self.terms.section.gas.reserve_gwei_min).saturating_mul(GWEI));
         if coins < needed {
-            warn!(coins_gwei = coins / GWEI, needed_gwei = needed / GWEI, "nothing is sent for others: the account's coins are kept for claims");
+            warn!(
+                coins_gwei = coins / GWEI,
+                needed_gwei = needed / GWEI,
+                "nothing is sent for others: the account's coins are kept for claims"
+            );
             return Err(Refusal::new(Reason::UnexpectedSettleError, "the facilitator's gas is spent"));
         }
         Ok(())
@@ -757,7 +770,8 @@ impl Shared {
             }
             State::Done { transaction, amount, channel } => {
                 let amount = if record.kind == Kind::Claim { String::new() } else { amount.to_string() };
-                let extra = channel.as_ref().map(|state| BatchResponseExtra { channel_state: Some(told_state(state)), ..Default::default() });
+                let extra =
+                    channel.as_ref().map(|state| BatchResponseExtra { channel_state: Some(told_state(state)), ..Default::default() });
                 // It was read from the chain, so it can be written.
                 let extra = extra.and_then(|extra| Object::of("extra", &extra).ok()).unwrap_or_default();
                 let transaction = transaction.to_string();

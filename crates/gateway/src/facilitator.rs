@@ -24,8 +24,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub use self::config::{FacilitatorAssetSection, FacilitatorGasSection, FacilitatorKeySection, FacilitatorSection};
 pub use self::keys::KeyTerms;
-pub use self::port::{Ask, Caller, FacilitatorPort};
 use self::keys::{Keys, Unknown};
+pub use self::port::{Ask, Caller, FacilitatorPort};
 use self::rate::{Rates, Subject};
 use crate::ConfigError;
 use crate::body::{Body, full};
@@ -220,7 +220,8 @@ impl Facilitator {
             let message = format!("the body is longer than {limit} bytes");
             Box::new(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::InvalidPayload, message))
         };
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
         if announced.is_some_and(|announced| announced > limit) {
             return Err(too_large());
         }

@@ -6,10 +6,10 @@ use alloy::sol_types::SolCall;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
 use millstream_voucher::evm::{ChannelConfig, ClaimBatch, EvmSignature, Refund, Statement};
 
+use super::EXACT_PERMIT2_PROXY;
 use super::bindings::{IX402BatchSettlement, IX402ExactPermit2Proxy};
 use super::claims::{BatchOperator, ClaimRow, voucher_claims};
 use super::contract::config;
-use super::EXACT_PERMIT2_PROXY;
 use crate::{Call, ChainError, TxReceipt, convert};
 
 alloy::sol! {
@@ -155,7 +155,8 @@ impl TxReceipt {
     #[must_use]
     pub fn moved(&self, token: Address, from: Address, to: Address, amount: Amount) -> bool {
         let (from, to) = (convert::evm_address(from), convert::evm_address(to));
-        self.events::<Transfer>(token).any(|event| event.from == from && event.to == to && event.value == U256::from(amount.units()))
+        self.events::<Transfer>(token)
+            .any(|event| event.from == from && event.to == to && event.value == U256::from(amount.units()))
     }
 }
 

@@ -135,7 +135,8 @@ impl Shared {
                 if authorization.valid_after > Uint256::from(time) {
                     return Err(Reason::BatchPayloadAuthorizationValidAfter.into());
                 }
-                self.refuse_counterfactual(terms.payer, authorization.signature.as_bytes(), Reason::BatchEip6492FactoryNotAllowed).await?;
+                self.refuse_counterfactual(terms.payer, authorization.signature.as_bytes(), Reason::BatchEip6492FactoryNotAllowed)
+                    .await?;
                 let domain = TokenDomain::new(&offer.extra.name, &offer.extra.version, offer.chain, offer.asset);
                 let signed = authorization.signed(terms.payer, id, deposit.amount);
                 if !self.is_signed(signed, &domain, terms.payer).await.map_err(unread)? {
@@ -202,7 +203,12 @@ impl Shared {
     }
 
     /// Whether an account signed: its key, or what its code says where it has some.
-    pub(super) async fn is_signed<T: Statement>(&self, signed: Signed<T>, domain: &T::Domain, account: Address) -> Result<bool, ChainError> {
+    pub(super) async fn is_signed<T: Statement>(
+        &self,
+        signed: Signed<T>,
+        domain: &T::Domain,
+        account: Address,
+    ) -> Result<bool, ChainError> {
         let signer = if self.rpc().is_contract(account).await? { Signer::Contract(account) } else { Signer::Key(account) };
         match signed.check(domain, signer) {
             Ok(Checked::Verified(_)) => Ok(true),
