@@ -138,15 +138,7 @@ pub struct House {
 
 impl House {
     pub async fn start(chain: &Chain, directory: &Path, upstream: &Upstream, plan: &Plan) -> Self {
-        let rail = RailConfig {
-            escrow: plan.escrow.clone(),
-            token: chain.token.token(),
-            receiver: DEV_ACCOUNTS[RECEIVER].address,
-            withdraw_delay_secs: DELAY_SECS,
-            delivery_secs_max: 60,
-            confirmations: plan.confirmations,
-            poll_interval: Duration::from_millis(20),
-        };
+        let rail = rail_config(chain, plan);
         let mut config = node_config(directory, chain, plan);
         config.escrows = rail.engine().expect("fits");
         let node = Node::start(&config).await.expect("the node starts");
@@ -184,7 +176,19 @@ impl House {
     }
 }
 
-fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
+pub fn rail_config(chain: &Chain, plan: &Plan) -> RailConfig {
+    RailConfig {
+        escrow: plan.escrow.clone(),
+        token: chain.token.token(),
+        receiver: DEV_ACCOUNTS[RECEIVER].address,
+        withdraw_delay_secs: DELAY_SECS,
+        delivery_secs_max: 60,
+        confirmations: plan.confirmations,
+        poll_interval: Duration::from_millis(20),
+    }
+}
+
+pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
     use std::os::unix::fs::PermissionsExt;
     let key = directory.join("operator.key");
     let text: String = DEV_ACCOUNTS[OPERATOR].secret.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -386,7 +390,7 @@ impl Payer {
         Self::with(chain, payer.key, config)
     }
 
-    fn with(chain: &Chain, key: EvmSecretKey, config: ChannelConfig) -> Self {
+    pub fn with(chain: &Chain, key: EvmSecretKey, config: ChannelConfig) -> Self {
         let channel = config.channel_id(&batch_domain(ChainId::new(31_337))).expect("40 bits");
         Self { key, config, channel, client: Client::new(), token: chain.token, charged: 0, deposits: 0 }
     }
