@@ -96,7 +96,9 @@ async fn a_channel_lives_by_verify_and_settle() {
     assert_eq!(shop.command(&sweep(&chain), &bare(&chain), None).await, swept);
 
     // A refund of a part, then of all that is left, with what has to be claimed before.
-    let part = shop.command(&refund(&payer, 4_000, 300, 0, vec![row(&payer, 4_000, 4_000)], Some(AUTHORIZER)), &bare(&chain), None).await;
+    let part = shop
+        .command(&refund(&payer, 4_000, 300, 0, vec![row(&payer, 4_000, 4_000)], Some(AUTHORIZER)), &bare(&chain), None)
+        .await;
     ok(&part);
     assert_eq!((part.payer.clone(), part.amount.as_deref()), (address, Some("300")));
     assert_eq!(told_after(&part), (units(4_700), total(4_000), Uint256::from(1u64)));
@@ -184,8 +186,16 @@ async fn what_is_wrong_with_a_payment_is_said_in_the_schemes_words() {
         ("/paymentPayload/payload/deposit/amount", "receive_authorization_signature", json!("5001")),
         ("/paymentPayload/payload/deposit/amount", "deposit_below_min_deposit", json!("1999")),
         ("/paymentPayload/payload/deposit/amount", "deposit_payload", json!("340282366920938463463374607431768211456")),
-        ("/paymentPayload/payload/deposit/authorization/erc3009Authorization/validBefore", "payload_authorization_valid_before", json!("1")),
-        ("/paymentPayload/payload/deposit/authorization/erc3009Authorization/validAfter", "payload_authorization_valid_after", json!("3999999999")),
+        (
+            "/paymentPayload/payload/deposit/authorization/erc3009Authorization/validBefore",
+            "payload_authorization_valid_before",
+            json!("1"),
+        ),
+        (
+            "/paymentPayload/payload/deposit/authorization/erc3009Authorization/validAfter",
+            "payload_authorization_valid_after",
+            json!("3999999999"),
+        ),
         ("/paymentPayload/payload/voucher/maxClaimableAmount", "voucher_signature", json!("1001")),
         ("/paymentRequirements/scheme", "scheme", json!("batch-settlement")),
         ("/paymentRequirements/network", "network_mismatch", json!("eip155:8453")),
@@ -596,7 +606,11 @@ async fn gas_for_others_has_limits() {
     assert!(!shop.settle(&third, &offer).await.success);
     shop.stop().await;
     // One that is never enough, and coins that are kept for the gateway's own claims.
-    for section in ["[facilitator.gas]\npayer_day_gwei_max = 1", "[facilitator.gas]\nreserve_gwei_min = 18000000000000000000", "[facilitator.gas]\ngas_max = 21000"] {
+    for section in [
+        "[facilitator.gas]\npayer_day_gwei_max = 1",
+        "[facilitator.gas]\nreserve_gwei_min = 18000000000000000000",
+        "[facilitator.gas]\ngas_max = 21000",
+    ] {
         let shop = Shop::start(&chain, directory.path(), section).await;
         let refused = shop.settle(&third, &offer).await;
         assert!(!refused.success && refused.transaction.is_empty(), "{section}: {refused:?}");

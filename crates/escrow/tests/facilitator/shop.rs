@@ -8,10 +8,10 @@ use std::path::Path;
 use millstream_chain::x402::BatchOperator;
 use millstream_dialect::Object;
 use millstream_dialect::x402::{
-    BatchCommand, BatchPayload, Claim, ClaimedVoucher, PaymentPayload, PaymentRequirements, RefundSettlement, SettleResponse, VerifyResponse,
-    batch_domain,
+    BatchCommand, BatchPayload, Claim, ClaimedVoucher, PaymentPayload, PaymentRequirements, RefundSettlement, SettleResponse,
+    VerifyResponse, batch_domain,
 };
-use millstream_escrow::{Facilitator, FacilitatorRooms, FacilitatorTerms, Parts, Rail, RailConfig};
+use millstream_escrow::{Facilitator, FacilitatorRooms, FacilitatorTerms, Parts, Rail};
 use millstream_gateway::{GatewayConfig, serve_with_facilitator};
 use millstream_node::Node;
 use millstream_testkit::DEV_ACCOUNTS;
@@ -121,13 +121,8 @@ impl Shop {
 }
 
 pub fn body(payload: Object, requirements: &PaymentRequirements) -> Value {
-    let payment = PaymentPayload {
-        x402_version: 2,
-        resource: None,
-        accepted: requirements.clone(),
-        payload,
-        extensions: Object::default(),
-    };
+    let payment =
+        PaymentPayload { x402_version: 2, resource: None, accepted: requirements.clone(), payload, extensions: Object::default() };
     json!({ "x402Version": 2, "paymentPayload": payment, "paymentRequirements": requirements })
 }
 
