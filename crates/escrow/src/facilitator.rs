@@ -175,7 +175,6 @@ impl FacilitatorTerms {
         }
         anyhow::ensure!((1..=3_600).contains(&section.wait_secs), "facilitator.wait_secs must be 1 to 3600");
         anyhow::ensure!(section.gas.in_flight_max > 0, "facilitator.gas.in_flight_max must be above 0");
-        anyhow::ensure!(!section.voucher_store, "facilitator.voucher_store: vouchers are not kept by this build");
         Ok(Some(Self { network: network.to_string(), assets, section: section.clone() }))
     }
 }

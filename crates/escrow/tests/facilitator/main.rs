@@ -620,3 +620,113 @@ async fn gas_for_others_has_limits() {
     ok(&shop.settle(&third, &offer).await);
     shop.stop().await;
 }
+
+/// An offer of a server that keeps no vouchers: what `/supported` says is copied into it.
+fn kept_offer(chain: &Chain, amount: u128) -> PaymentRequirements {
+    let mut offer = offer(chain, amount, OPERATOR);
+    offer.pay_to = eip55(&DEV_ACCOUNTS[CLIENTLESS].address);
+    offer.extra.insert("voucherStore", json!(true));
+    offer
+}
+
+/// The receiver of a server that keeps no vouchers.
+const CLIENTLESS: usize = 6;
+
+fn kept_payer(chain: &Chain, account: usize) -> Payer {
+    let payer = Payer::new(chain, account);
+    let config = ChannelConfig { receiver: DEV_ACCOUNTS[CLIENTLESS].address, ..payer.config };
+    Payer::with(chain, payer.key, config)
+}
+
+/// One request of a server that keeps no vouchers: verified, delivered, settled for what it cost.
+async fn pass_on(shop: &Shop, payload: &BatchPayload, offer: &PaymentRequirements, cost: u128) -> (Value, Value) {
+    let object = payload.to_object().expect("written");
+    let verified = shop.ask("/verify", object.clone(), offer, Some("s3cret")).await;
+    let mut settling = body(object, offer);
+    settling["paymentRequirements"]["amount"] = json!(cost.to_string());
+    let (status, settled) = shop.post("/settle", settling.to_string(), Some("s3cret")).await;
+    assert_eq!(status, StatusCode::OK, "{settled}");
+    (verified, settled)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vouchers_are_kept_for_a_server_that_keeps_none() {
+    let (chain, directory) = (Chain::start().await, tempfile::tempdir().expect("a directory"));
+    let receiver = DEV_ACCOUNTS[CLIENTLESS].address;
+    let section = format!("voucher_store = true\n{}", KEY.replace("RECEIVER", &receiver.to_string()));
+    let plan = Plan { custody: [receiver].into(), ..Plan::default() };
+    let shop = Shop::start_with(&chain, directory.path(), &section, &plan).await;
+    let (mut payer, offer) = (kept_payer(&chain, PAYER), kept_offer(&chain, 1_000));
+    let supported: Value = shop.client.get(shop.url("/supported")).send().await.expect("answered").json().await.expect("JSON");
+    let kind = &supported["kinds"][0]["extra"];
+    assert_eq!((&kind["voucherStore"], &kind["withdrawDelay"]), (&json!(true), &json!(DELAY_SECS)));
+
+    // A deposit and its first request; then one that costs less than it may, and one that costs nothing.
+    let (verified, settled) = pass_on(&shop, &payer.funding(1_000, 5_000), &offer, 1_000).await;
+    assert_eq!((&verified["isValid"], &verified["extra"]["chargedCumulativeAmount"]), (&json!(true), &json!("0")), "{verified}");
+    assert_eq!((&settled["success"], &settled["amount"]), (&json!(true), &json!("5000")), "{settled}");
+    assert_eq!(settled["extra"]["channelState"]["chargedCumulativeAmount"], json!("1000"));
+    let (verified, settled) = pass_on(&shop, &payer.paying(2_000), &offer, 700).await;
+    assert_eq!((&verified["isValid"], &verified["extra"]["balance"]), (&json!(true), &json!("5000")), "{verified}");
+    assert_eq!((&settled["transaction"], &settled["amount"], &settled["extra"]["chargedAmount"]), (&json!(""), &json!(""), &json!("700")));
+    assert_eq!(settled["extra"]["channelState"]["chargedCumulativeAmount"], json!("1700"));
+    let (_, settled) = pass_on(&shop, &payer.paying(2_700), &offer, 0).await;
+    assert_eq!(settled["extra"]["channelState"]["chargedCumulativeAmount"], json!("1700"), "{settled}");
+
+    // F-26: a payer that does not know where it stands is told, with its own signature.
+    let object = |payload: &BatchPayload| payload.to_object().expect("written");
+    let stale = shop.ask("/verify", object(&payer.paying(1_000)), &offer, Some("s3cret")).await;
+    assert_eq!(stale["invalidReason"], json!(format!("{PREFIX}cumulative_amount_mismatch")), "{stale}");
+    assert_eq!(stale["extra"]["channelState"]["chargedCumulativeAmount"], json!("1700"));
+    assert_eq!(stale["extra"]["voucherState"]["signature"].as_str().map(str::len), Some(132), "{stale}");
+
+    // F-25: one request at a time; what is settled again is answered again, over a restart too.
+    let verified = shop.ask("/verify", object(&payer.paying(2_700)), &offer, Some("s3cret")).await;
+    assert_eq!(verified["isValid"], json!(true), "{verified}");
+    let busy = shop.ask("/verify", object(&payer.paying(2_700)), &offer, Some("s3cret")).await;
+    assert_eq!(busy["invalidReason"], json!(format!("{PREFIX}channel_busy")), "{busy}");
+    // F-24: who may settle says what is charged, so a payer must not be able to.
+    for key in [None, Some("other")] {
+        for path in ["/verify", "/settle"] {
+            let refused = shop.ask(path, object(&payer.paying(2_700)), &offer, key).await;
+            let reason = if path == "/verify" { &refused["invalidReason"] } else { &refused["errorReason"] };
+            assert_eq!(reason, &json!(format!("{PREFIX}receiver_mismatch")), "{refused}");
+        }
+    }
+    let first = shop.ask("/settle", object(&payer.paying(2_700)), &offer, Some("s3cret")).await;
+    assert_eq!(first["extra"]["channelState"]["chargedCumulativeAmount"], json!("2700"), "{first}");
+    let again = shop.ask("/settle", object(&payer.paying(2_700)), &offer, Some("s3cret")).await;
+    assert_eq!((&again["success"], &again["extra"]["chargedAmount"]), (&json!(true), &json!("1000")), "{again}");
+    let verified = shop.ask("/verify", object(&payer.paying(3_700)), &offer, Some("s3cret")).await;
+    assert_eq!(verified["isValid"], json!(true), "{verified}");
+    shop.crash().await;
+    let shop = Shop::start_with(&chain, directory.path(), &section, &plan).await;
+    let settled = shop.ask("/settle", object(&payer.paying(3_700)), &offer, Some("s3cret")).await;
+    assert_eq!(settled["extra"]["channelState"]["chargedCumulativeAmount"], json!("3700"), "{settled}");
+    let again = shop.ask("/settle", object(&payer.paying(3_700)), &offer, Some("s3cret")).await;
+    assert_eq!(again["extra"]["channelState"]["chargedCumulativeAmount"], json!("3700"), "{again}");
+
+    // More than was agreed, and another offer than /supported says.
+    let mut dear = body(object(&payer.paying(4_700)), &offer);
+    dear["paymentRequirements"]["amount"] = json!("1001");
+    let (_, refused) = shop.post("/settle", dear.to_string(), Some("s3cret")).await;
+    assert_eq!(refused["errorReason"], json!(format!("{PREFIX}charge_exceeds_signed_cumulative")), "{refused}");
+    for (field, value, reason) in [
+        ("withdrawDelay", json!(901), "withdraw_delay_mismatch"),
+        ("receiverAuthorizer", json!(eip55(&DEV_ACCOUNTS[AUTHORIZER].address)), "receiver_authorizer_mismatch"),
+        ("refundAuthorizer", json!(eip55(&DEV_ACCOUNTS[AUTHORIZER].address)), "refund_authorizer_mismatch"),
+    ] {
+        let mut other = offer.clone();
+        other.extra.insert(field, value);
+        let refused = shop.ask("/verify", object(&payer.paying(4_700)), &other, Some("s3cret")).await;
+        assert_eq!(refused["invalidReason"], json!(format!("{PREFIX}{reason}")), "{refused}");
+    }
+
+    // A refund: nothing is delivered, what was charged is claimed on the way.
+    payer.charged = 3_700;
+    let (verified, settled) = pass_on(&shop, &payer.refunding(None), &offer, 0).await;
+    assert_eq!((&verified["isValid"], &verified["extra"]["skipHandler"]), (&json!(true), &json!(true)), "{verified}");
+    assert_eq!((&settled["success"], &settled["amount"]), (&json!(true), &json!("1300")), "{settled}");
+    assert_eq!(chain.state(payer.channel).await, (3_700, 3_700));
+    shop.stop().await;
+}

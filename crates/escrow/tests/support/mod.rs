@@ -118,12 +118,13 @@ pub struct Plan {
     pub confirmations: u64,
     pub escrow: EscrowSection,
     pub price: String,
+    pub custody: std::collections::BTreeSet<Address>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
-        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned() }
+        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned(), custody: Default::default() }
     }
 }
 
@@ -181,6 +182,7 @@ pub fn rail_config(chain: &Chain, plan: &Plan) -> RailConfig {
         escrow: plan.escrow.clone(),
         token: chain.token.token(),
         receiver: DEV_ACCOUNTS[RECEIVER].address,
+        custody: plan.custody.clone(),
         withdraw_delay_secs: DELAY_SECS,
         delivery_secs_max: 60,
         confirmations: plan.confirmations,
