@@ -16,7 +16,7 @@ use millstream_chain::{ChainError, Cursor, ErrorKind, Head};
 use millstream_engine::ChainCursor;
 use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowTerms, Exit};
 use millstream_node::ChainClock;
-use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 

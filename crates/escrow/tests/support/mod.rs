@@ -64,7 +64,13 @@ impl Chain {
         let chain = Self { anvil, rpc, token: TokenDomain::new("", "", ChainId::new(31_337), Address::ZERO) };
         let deployer = DEV_ACCOUNTS[8].address;
         let hash = chain.call("eth_sendTransaction", json!([{ "from": deployer, "data": artifact["bytecode"] }])).await;
-        let receipt = chain.call("eth_getTransactionReceipt", json!([hash])).await;
+        let receipt = loop {
+            // It may be answered before it is in its block.
+            match chain.call("eth_getTransactionReceipt", json!([hash])).await {
+                Value::Null => tokio::time::sleep(Duration::from_millis(10)).await,
+                receipt => break receipt,
+            }
+        };
         let token: Address = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         let token = TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token);
         let chain = Self { token, ..chain };
