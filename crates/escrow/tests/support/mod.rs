@@ -534,7 +534,7 @@ async fn read(response: Response) -> Paid {
 }
 
 /// Repeats until it holds. For what the follower learns by itself.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
