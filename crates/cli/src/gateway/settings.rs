@@ -67,8 +67,6 @@ pub struct ChainPart {
     operator_key_file: Option<PathBuf>,
     /// Directory of the proving keys of a ledger.
     keys_dir: Option<PathBuf>,
-    /// Nanos of the token that a whole coin of the chain is worth; 0 does not weigh gas.
-    coin_nanos: u64,
 }
 
 /// `[node]`, and below it what is only for a ledger.
@@ -195,7 +193,6 @@ impl Settings {
                 coin_nanos: own.coin_nanos.unwrap_or_default(),
                 operator_key_file: self.key_file()?.to_owned(),
                 keys_dir: own.keys_dir.clone(),
-                coin_nanos: own.coin_nanos,
             },
             billing: node.billing,
             settlement: node.settlement,
