@@ -74,7 +74,6 @@ impl Ready {
         // What a route needs, and every price.
         let routes = Routes::new(&gateway, &priced, true).map_err(|error| config_error(&error, &token))?;
         let rail = rail_config(settings.escrow, &gateway, &terms, &routes, &node).map_err(|error| config_error(&error, &token))?;
-        rail.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
         node.escrows = rail.engine().map_err(|error| wrong(error.to_string()))?;
         check_gas(&rpc, &terms, &mut warnings).await?;
         check_clock(&rpc, &mut warnings).await?;
