@@ -101,12 +101,24 @@ impl Rail {
         });
         let follower = follower.await.context("the escrow's channels cannot be read")?;
         forget_announcements(&payments, id).await?;
-        // Before anything else is sent: what an earlier process claimed is followed on under its nonces.
-        let operator = BatchOperator::new(contract.clone(), submitter.clone());
+        // What an earlier process had sent is followed on under its nonces before anything else is sent: the claimer sends when it likes.
+        let desk = Desk::new(DeskParts {
+            board: Arc::clone(&board),
+            metrics: Arc::clone(&metrics),
+            rpc: rpc.clone(),
+            operator: BatchOperator::new(contract.clone(), submitter.clone()),
+            escrow: id,
+            token: config.token,
+            receiver: config.receiver,
+            looks,
+            deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
+        });
+        desk.resume().await.context("what was sent before the start")?;
+        let operator = BatchOperator::new(contract, submitter.clone());
         let unit = AssetUnit::new(token_decimals(&rpc, config.token).await.context("the token's decimals")?)?;
         let claimer = Claimer::start(ClaimerParts {
             payments: payments.clone(),
-            submitter: submitter.clone(),
+            submitter,
             escrows: vec![ClaimedEscrow { id, unit, contract: Arc::new(X402Claims::new(operator, config.token)) }],
             section: config.escrow.claim.clone(),
             claim_margin: Duration::from_secs(config.escrow.claim_margin_secs),
@@ -116,18 +128,6 @@ impl Rail {
         });
         let claimer = claimer.await.context("what was claimed cannot be followed")?;
         let claims = claimer.handle();
-        let desk = Desk::new(DeskParts {
-            board: Arc::clone(&board),
-            metrics: Arc::clone(&metrics),
-            rpc,
-            operator: BatchOperator::new(contract, submitter),
-            escrow: id,
-            token: config.token,
-            receiver: config.receiver,
-            looks,
-            deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
-        });
-        desk.resume().await.context("what was sent before the start")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
         tasks.spawn(keep_claiming(claimer, stopping.clone()));
