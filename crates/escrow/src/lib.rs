@@ -14,9 +14,10 @@ mod desk;
 mod follower;
 mod metrics;
 mod rail;
+mod report;
 mod terms;
 
-pub use config::{EscrowSection, RailConfig, RailConfigError};
+pub use config::{EscrowSection, RailConfig, RailConfigError, SessionsConfig};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};
-pub use terms::{ForeignTerms, escrow_id, read_x402_config, x402_config};
+pub use terms::{ForeignTerms, escrow_id, read_session_config, read_x402_config, session_config, x402_config};

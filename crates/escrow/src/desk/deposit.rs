@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_chain::session_escrow::{SessionOpening, SessionTopUp};
 use millstream_chain::x402::DepositAuthorization;
-use millstream_chain::{ChainError, ErrorKind, IntentId, token_balance};
+use millstream_chain::{ChainError, ErrorKind, IntentId, TxReceipt, token_balance};
 use millstream_dialect::x402::{self, Deposit};
 use millstream_engine::escrow::{EscrowAnswer, EscrowInput, EscrowTerms};
 use millstream_gateway::port::{Funded, PortError, Rejection, Standing};
 use millstream_gateway::tender::{ChannelTerms, Funding, Tender, TotalRule};
-use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Uint256};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
 use millstream_voucher::evm::{ChannelConfig, VerifiedEscrowVoucher};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// How a deposit ended: with a transaction, or as one that was there before.
-type Ended = Result<Option<Funded>, PortError>;
+pub(super) type Ended = Result<Option<Funded>, PortError>;
 
 /// Deposits under way, by channel.
 #[derive(Default)]
@@ -43,14 +44,31 @@ struct Running {
 
 /// What is deposited.
 #[derive(Clone)]
-struct Plan {
-    intent: IntentId,
-    terms: EscrowTerms,
-    config: ChannelConfig,
-    amount: Amount,
-    authorization: DepositAuthorization,
+pub(super) struct Plan {
+    pub(super) intent: IntentId,
+    pub(super) terms: EscrowTerms,
+    /// Whose money it is.
+    pub(super) from: Address,
+    pub(super) amount: Amount,
+    pub(super) signed: Signed,
     /// Seconds since the Unix epoch after which the payer's permission is worth nothing.
-    valid_before: Uint256,
+    pub(super) valid_before: Uint256,
+}
+
+/// What the payer signed, for the contract that it is for.
+#[derive(Clone)]
+pub(super) enum Signed {
+    X402 { config: ChannelConfig, authorization: DepositAuthorization },
+    Open(SessionOpening),
+    TopUp(SessionTopUp),
+}
+
+/// Why a deposit is refused, in the words of what it is for.
+#[derive(Clone, Copy)]
+enum Why {
+    Ended,
+    NoBalance,
+    Simulation,
 }
 
 impl Inner {
@@ -59,9 +77,9 @@ impl Inner {
         match (&tender.funding, &tender.terms) {
             (None, _) => Ok(None),
             (Some(Funding::X402(deposit)), Some(ChannelTerms::X402(config))) => self.deposit(tender, config, deposit, voucher).await,
-            (Some(Funding::X402(_) | Funding::Session { .. } | Funding::Sent { .. }), _) => {
-                Err(Rejection::DepositRefused { reason: "this way of depositing is not served".to_owned() }.into())
-            }
+            (Some(Funding::Session { action, funding }), _) => self.session_deposit(tender, action, funding, voucher).await,
+            (Some(Funding::Sent { hash }), _) => self.sent_deposit(tender, *hash).await,
+            (Some(Funding::X402(_)), _) => Err(not_served()),
         }
     }
 
@@ -84,7 +102,12 @@ impl Inner {
             return Ok(None);
         }
         let (authorization, valid_before) = authorization(deposit);
-        let plan = Plan { intent, terms, config: *config, amount: deposit.amount, authorization, valid_before };
+        let signed = Signed::X402 { config: *config, authorization };
+        self.see_to(Plan { intent, terms, from: config.payer, amount: deposit.amount, signed, valid_before }).await
+    }
+
+    /// Begins a deposit, or joins it, and waits for its end.
+    pub(super) async fn see_to(self: &Arc<Self>, plan: Plan) -> Ended {
         let ended = self.begin(plan).await?;
         match self.end_of(ended).await? {
             Some(outcome) => outcome,
@@ -175,12 +198,12 @@ impl Inner {
 
     /// Carries a deposit to its end.
     async fn carry(&self, plan: &Plan) -> Ended {
-        if let Err(error) = self.operator.try_deposit(&plan.config, plan.amount, &plan.authorization).await {
+        if let Err(error) = self.try_it(plan).await? {
             return self.not_sent(plan, error).await;
         }
         // What is not deep enough yet counts in: the announcement says what the deposit will be.
-        let newest = self.operator.contract().newest_state(plan.terms.channel).await.map_err(|error| chain_failed(&error))?;
-        let total = newest.balance.checked_add(plan.amount).map_err(fault)?;
+        let newest = self.newest_deposit(plan).await?;
+        let total = newest.checked_add(plan.amount).map_err(fault)?;
         let announce = EscrowInput::Announce { terms: plan.terms.clone(), deposit: total };
         if let EscrowAnswer::Rejected { rejection, channel } = self.board.payments.apply(announce).await.map_err(stopped)? {
             return Err(self.refuse(rejection, channel));
@@ -188,8 +211,7 @@ impl Inner {
         self.look(plan.terms.clone(), true, 0).await?;
         let mut pause = RETRY_PAUSE;
         loop {
-            let sent = self.operator.deposit(plan.intent, &plan.config, plan.amount, &plan.authorization).await;
-            let error = match sent {
+            let error = match self.send(plan).await? {
                 Ok(receipt) => {
                     self.settle_announcement(plan, receipt.block.height()).await?;
                     return Ok(Some(Funded { transaction: receipt.transaction.to_string(), amount: plan.amount }));
@@ -207,8 +229,7 @@ impl Inner {
                 error if error.kind() == ErrorKind::Unavailable && !matches!(error, ChainError::Stopped { .. }) => {
                     if self.has_ended(plan) && !self.is_used(plan).await.unwrap_or(true) {
                         self.withdraw_announcement(plan).await?;
-                        let reason = "invalid_batch_settlement_evm_payload_authorization_valid_before".to_owned();
-                        return Err(Rejection::DepositRefused { reason }.into());
+                        return Err(plan.refused(Why::Ended));
                     }
                     warn!(channel = %plan.terms.channel, %error, "a deposit is not confirmed yet");
                     tokio::time::sleep(pause).await;
@@ -233,23 +254,50 @@ impl Inner {
             return Ok(None);
         }
         if self.has_ended(plan) {
-            let reason = match plan.authorization {
-                DepositAuthorization::Erc3009 { .. } => "invalid_batch_settlement_evm_payload_authorization_valid_before",
-                DepositAuthorization::Permit2 { .. } => "invalid_batch_settlement_evm_permit2_deadline_expired",
-            };
-            return Err(Rejection::DepositRefused { reason: reason.to_owned() }.into());
+            return Err(plan.refused(Why::Ended));
         }
-        let balance = token_balance(&self.rpc, self.token, plan.config.payer).await.map_err(|error| chain_failed(&error))?;
+        let balance = token_balance(&self.rpc, self.token, plan.from).await.map_err(|error| chain_failed(&error))?;
         if balance < plan.amount.units() {
-            let reason = x402::Reason::BatchInsufficientBalance.as_str().to_owned();
-            return Err(Rejection::DepositRefused { reason }.into());
+            return Err(plan.refused(Why::NoBalance));
         }
         info!(channel = %plan.terms.channel, %revert, "a deposit is refused by the contracts");
-        Err(Rejection::DepositRefused { reason: x402::Reason::BatchDepositSimulationFailed.as_str().to_owned() }.into())
+        Err(plan.refused(Why::Simulation))
+    }
+
+    /// Whether the contract would take it now.
+    async fn try_it(&self, plan: &Plan) -> Result<Result<(), ChainError>, PortError> {
+        Ok(match &plan.signed {
+            Signed::X402 { config, authorization } => self.operator.try_deposit(config, plan.amount, authorization).await,
+            Signed::Open(opening) => self.sessions()?.operator.try_open(opening).await,
+            Signed::TopUp(top_up) => self.sessions()?.operator.try_top_up(top_up).await,
+        })
+    }
+
+    async fn send(&self, plan: &Plan) -> Result<Result<TxReceipt, ChainError>, PortError> {
+        Ok(match &plan.signed {
+            Signed::X402 { config, authorization } => self.operator.deposit(plan.intent, config, plan.amount, authorization).await,
+            Signed::Open(opening) => self.sessions()?.operator.open(plan.intent, opening).await,
+            Signed::TopUp(top_up) => self.sessions()?.operator.top_up(plan.intent, top_up).await,
+        })
+    }
+
+    async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
+        let channel = plan.terms.channel;
+        let newest = match &plan.signed {
+            Signed::X402 { .. } => self.operator.contract().newest_state(channel).await.map(|state| state.balance),
+            Signed::Open(_) | Signed::TopUp(_) => {
+                self.sessions()?.operator.contract().newest_state(channel).await.map(|state| state.deposit)
+            }
+        };
+        newest.map_err(|error| chain_failed(&error))
     }
 
     async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
-        let used = self.operator.is_deposit_used(plan.terms.channel, &plan.config, &plan.authorization).await;
+        let used = match &plan.signed {
+            Signed::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
+            Signed::Open(opening) => self.sessions()?.operator.is_opening_used(opening).await,
+            Signed::TopUp(top_up) => self.sessions()?.operator.is_top_up_used(top_up, self.token).await,
+        };
         used.map_err(|error| chain_failed(&error))
     }
 
@@ -273,8 +321,31 @@ impl Inner {
     }
 }
 
+impl Plan {
+    fn refused(&self, why: Why) -> PortError {
+        let reason = match (&self.signed, why) {
+            (Signed::X402 { authorization: DepositAuthorization::Erc3009 { .. }, .. }, Why::Ended) => {
+                "invalid_batch_settlement_evm_payload_authorization_valid_before"
+            }
+            (Signed::X402 { authorization: DepositAuthorization::Permit2 { .. }, .. }, Why::Ended) => {
+                "invalid_batch_settlement_evm_permit2_deadline_expired"
+            }
+            (Signed::X402 { .. }, Why::NoBalance) => x402::Reason::BatchInsufficientBalance.as_str(),
+            (Signed::X402 { .. }, Why::Simulation) => x402::Reason::BatchDepositSimulationFailed.as_str(),
+            (Signed::Open(_) | Signed::TopUp(_), Why::Ended) => "what was signed for it is not valid any more",
+            (Signed::Open(_) | Signed::TopUp(_), Why::NoBalance) => "the payer has less than that of the token",
+            (Signed::Open(_) | Signed::TopUp(_), Why::Simulation) => "the escrow or the token does not take what was signed",
+        };
+        Rejection::DepositRefused { reason: reason.to_owned() }.into()
+    }
+}
+
+pub(super) fn not_served() -> PortError {
+    Rejection::DepositRefused { reason: "this way of depositing is not served".to_owned() }.into()
+}
+
 impl Deposits {
-    fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
+    pub(super) fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
         lock(&self.0).get(channel).is_some_and(|running| running.intent == *intent)
     }
 }
