@@ -166,9 +166,9 @@ impl EscrowState {
         }
     }
 
-    /// Whether there is something that was charged, is not claimed, and can still be.
+    /// Whether there is something that was charged and is not claimed.
     pub(crate) const fn is_owing(&self) -> bool {
-        self.charged > self.settled && !matches!(self.status, EscrowStatus::Closed)
+        self.charged > self.settled
     }
 
     /// What a payment may rest on when it can take until `until` to be claimed.
@@ -218,7 +218,7 @@ impl EscrowState {
     }
 
     /// Keeps a voucher that does not raise what is accepted and that the charges have reached, when it is better than what would be claimed with
-    /// . Whether it is.
+    /// . Whether it is.
     pub(crate) fn keep_reached(&mut self, voucher: &VerifiedEscrowVoucher) -> bool {
         let cumulative = voucher.statement().cumulative.units();
         let place = self.vouchers.partition_point(|kept| kept.cumulative <= self.charged);

@@ -1,4 +1,4 @@
-//! MPP's cooperative close: what was charged is paid, exactly, and the rest goes back.
+//! MPP's cooperative close: what was charged is paid, exactly, and the rest goes back.
 //!
 //! While it is under way the channel takes no requests. What the deliveries under way cost decides over what the close is, so they end first.
 
