@@ -8,6 +8,7 @@ mod deposit;
 mod name;
 mod refund;
 mod refusal;
+mod sent;
 mod session;
 mod signer;
 
@@ -31,6 +32,7 @@ use millstream_voucher::evm::{ChannelConfig, EscrowScheme, VerifiedEscrowVoucher
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::deposit::Deposits;
+use self::sent::{Kind, Sender, Unfinished, WHOSE};
 pub(crate) use self::session::Sessions;
 use self::signer::Codes;
 use crate::board::{Board, fault, nothing, stopped, unavailable};
@@ -65,6 +67,7 @@ pub(crate) struct Inner {
     /// Channels whose deposit is being paid back.
     releasing: Mutex<HashSet<EscrowChannelId>>,
     codes: Codes,
+    sender: Sender,
     transactions: Arc<Semaphore>,
 }
 
@@ -98,6 +101,7 @@ pub(crate) struct DeskParts {
 impl Desk {
     pub(crate) fn new(parts: DeskParts) -> Self {
         let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, looks, sessions, deposit_wait } = parts;
+        let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
             board,
             metrics,
@@ -113,9 +117,26 @@ impl Desk {
             deposits: Deposits::default(),
             releasing: Mutex::default(),
             codes: Codes::default(),
+            sender,
             transactions: Arc::new(Semaphore::new(TRANSACTIONS_MAX)),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Goes on with what an earlier process had sent. Before anything is sent on the lane.
+    ///
+    /// # Errors
+    /// What is kept is not what this node sends.
+    pub(crate) async fn resume(&self) -> anyhow::Result<()> {
+        for (key, value) in self.inner.board.payments.kept(WHOSE).await? {
+            let resumed = self.inner.sender.resume(Unfinished::read(&key, &value)?).await?;
+            match resumed.errand.kind {
+                Kind::Deposit => self.inner.go_on_with_deposit(resumed),
+                Kind::Refund => self.inner.go_on_with_refund(resumed),
+                Kind::Close => self.inner.go_on_with_close(resumed),
+            }
+        }
+        Ok(())
     }
 }
 

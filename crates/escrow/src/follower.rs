@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use millstream_chain::{ChainError, Cursor, ErrorKind, EscrowPoll, EscrowReader, Head};
+use millstream_chain::{ChainError, Cursor, ErrorKind, EscrowPoll, EscrowReader, Head, Submitter};
 use millstream_engine::ChainCursor;
 use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowStatus, EscrowTerms, Exit};
 use millstream_node::ChainClock;
@@ -77,6 +77,7 @@ pub(crate) struct Follower<C> {
     full_look: Duration,
     looks: mpsc::Receiver<Look>,
     clock: ChainClock,
+    submitter: Submitter,
     stopping: watch::Receiver<bool>,
     known: BTreeMap<EscrowChannelId, Known>,
     followed: BTreeSet<EscrowChannelId>,
@@ -105,6 +106,7 @@ pub(crate) struct FollowerParts<C> {
     pub(crate) full_look: Duration,
     pub(crate) looks: mpsc::Receiver<Look>,
     pub(crate) clock: ChainClock,
+    pub(crate) submitter: Submitter,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
@@ -114,8 +116,8 @@ impl<C: Followed> Follower<C> {
     /// # Errors
     /// The endpoint cannot be read, or the core has stopped.
     pub(crate) async fn start(parts: FollowerParts<C>) -> anyhow::Result<Self> {
-        let FollowerParts { board, view, metrics, reader, escrow, token, receiver, poll_interval, full_look, looks, clock, stopping } =
-            parts;
+        let FollowerParts { board, view, metrics, reader, escrow, token, receiver, .. } = parts;
+        let FollowerParts { poll_interval, full_look, looks, clock, submitter, stopping, .. } = parts;
         let read = board.payments.read(move |engine| {
             let channels = engine.escrow_channels(escrow);
             let channels = channels.map(|channel| {
@@ -139,6 +141,7 @@ impl<C: Followed> Follower<C> {
             full_look,
             looks,
             clock,
+            submitter,
             stopping,
             known: BTreeMap::new(),
             followed: BTreeSet::new(),
@@ -236,6 +239,8 @@ impl<C: Followed> Follower<C> {
     async fn start_over(&mut self, why: &'static str) -> anyhow::Result<bool> {
         error!(why, "whatever the chain had said of the escrow is void until it says it again");
         self.metrics.reorganisations.inc();
+        // Nonces may have been taken back too.
+        self.submitter.resynchronise().await;
         self.cursor = None;
         self.tell_all(true, 0).await?;
         Ok(true)

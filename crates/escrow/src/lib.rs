@@ -17,6 +17,10 @@ mod rail;
 mod report;
 mod terms;
 
+pub use claimer::{
+    ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts,
+    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SessionClaims, SortedRows, SweepView, X402Claims,
+};
 pub use config::{EscrowSection, RailConfig, RailConfigError, SessionsConfig};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};

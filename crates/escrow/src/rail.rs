@@ -6,17 +6,18 @@ use std::time::Duration;
 use anyhow::Context;
 use millstream_chain::session_escrow::{SessionEscrow, SessionOperator};
 use millstream_chain::x402::{BatchOperator, BatchSettlement};
-use millstream_chain::{EscrowReader, IndexerOptions, Rpc, Submitter};
+use millstream_chain::{EscrowReader, IndexerOptions, Rpc, Submitter, token_decimals};
 use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
 use millstream_gateway::port::ChargePort;
 use millstream_node::{ChainClock, Node, Payments};
-use millstream_types::Amount;
+use millstream_types::{Amount, AssetUnit};
 use millstream_voucher::evm::EscrowDomain;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::board::Board;
+use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, SessionClaims, X402Claims};
 use crate::config::{RailConfig, SessionsConfig};
 use crate::desk::{Desk, DeskParts, Sessions};
 use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX, Look};
@@ -27,7 +28,7 @@ use crate::terms::escrow_id;
 /// How long a rail that stops waits for its parts.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two counts of what all channels come to.
-const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the rail is built upon.
 #[derive(Clone)]
@@ -62,6 +63,7 @@ impl Parts {
 /// The running rail: a follower of the chain, the desk that answers the gateway, and who claims.
 pub struct Rail {
     desk: Arc<Desk>,
+    claims: ClaimerHandle,
     escrow: EscrowId,
     session_escrow: Option<EscrowId>,
     stop: watch::Sender<bool>,
@@ -89,22 +91,41 @@ impl Rail {
 
         let (step, claim) = (StepRule::Exact, ClaimRule::UpTo);
         let (escrow, looks) = starting.follow(&mut tasks, contract.clone(), contract.domain(), step, claim).await?;
-        let mut escrows = vec![escrow];
+        let unit = AssetUnit::new(token_decimals(&rpc, config.token).await.context("the token's decimals")?)?;
+        let operator = BatchOperator::new(contract, submitter.clone());
+        let x402 = X402Claims::new(operator.clone(), config.token);
+        let mut escrows = vec![ClaimedEscrow { id: escrow, unit, contract: Arc::new(x402) }];
         let sessions = match sessions {
             None => None,
             Some((contract, SessionsConfig { voucher_delta_min, .. })) => {
                 let (step, claim) = (StepRule::Monotone { min_delta: voucher_delta_min }, ClaimRule::Whole);
                 let (escrow, looks) = starting.follow(&mut tasks, contract.clone(), contract.domain(), step, claim).await?;
-                escrows.push(escrow);
-                Some(Sessions { escrow, operator: SessionOperator::new(contract, submitter.clone()), looks })
+                let operator = SessionOperator::new(contract, submitter.clone());
+                let claims = SessionClaims::new(operator.clone(), config.token);
+                escrows.push(ClaimedEscrow { id: escrow, unit, contract: Arc::new(claims) });
+                Some(Sessions { escrow, operator, looks })
             }
         };
         let session_escrow = sessions.as_ref().map(|sessions| sessions.escrow);
+        let served: Vec<EscrowId> = escrows.iter().map(|escrow| escrow.id).collect();
+        // Before anything else is sent: what an earlier process claimed is followed on under its nonces.
+        let claimer = Claimer::start(ClaimerParts {
+            payments,
+            submitter,
+            escrows,
+            section: config.escrow.claim.clone(),
+            claim_margin: Duration::from_secs(config.escrow.claim_margin_secs),
+            coin_nanos: config.coin_nanos,
+            poll: config.poll_interval,
+            metrics: Arc::clone(&parts.metrics.claims),
+        });
+        let claimer = claimer.await.context("what was claimed cannot be followed")?;
+        let claims = claimer.handle();
         let desk = Desk::new(DeskParts {
             board: Arc::clone(&board),
             metrics: Arc::clone(&parts.metrics),
             rpc,
-            operator: BatchOperator::new(contract, submitter),
+            operator,
             escrow,
             token: config.token,
             receiver: config.receiver,
@@ -112,14 +133,22 @@ impl Rail {
             sessions,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
         });
-        tasks.spawn(count(board, Arc::clone(&parts.metrics), escrows, stopping));
-        Ok(Self { desk: Arc::new(desk), escrow, session_escrow, stop, tasks })
+        desk.resume().await.context("what was sent before the start")?;
+        tasks.spawn(keep_claiming(claimer, stopping.clone()));
+        tasks.spawn(count(board, Arc::clone(&parts.metrics), served, stopping));
+        Ok(Self { desk: Arc::new(desk), claims, escrow, session_escrow, stop, tasks })
     }
 
     /// What the gateway charges through.
     #[must_use]
     pub fn port(&self) -> Arc<dyn ChargePort> {
         Arc::clone(&self.desk) as Arc<dyn ChargePort>
+    }
+
+    /// To see and control claims and sweeps.
+    #[must_use]
+    pub fn claims(&self) -> ClaimerHandle {
+        self.claims.clone()
     }
 
     /// The number of x402's escrow in the engine.
@@ -196,6 +225,7 @@ impl Starting<'_> {
             full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
             looks: asked,
             clock: self.parts.clock.clone(),
+            submitter: self.parts.submitter.clone(),
             stopping: self.stopping.clone(),
         });
         let follower = follower.await.context("the escrow's channels cannot be read")?;
@@ -236,6 +266,17 @@ async fn forget_announcements(payments: &Payments, escrow: EscrowId) -> anyhow::
     for channel in announced.await? {
         payments.apply(EscrowInput::AnnouncementFailed { channel }).await?;
     }
+    Ok(())
+}
+
+/// Lets the claimer work until the rail stops. What it had sent is followed on at the next start.
+async fn keep_claiming(mut claimer: Claimer, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+        failure = claimer.failed() => return Err(failure),
+    }
+    claimer.stop().await;
     Ok(())
 }
 

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_chain::session_escrow::VoucherRow;
-use millstream_chain::{ChainError, ErrorKind, IntentId};
-use millstream_engine::escrow::{EscrowAnswer, EscrowSnapshot, EscrowStatus, FrozenWhy};
+use millstream_chain::{ChainError, ErrorKind, IntentId, TxReceipt};
+use millstream_engine::escrow::{EscrowAnswer, EscrowSnapshot, EscrowStatus, EscrowTerms, FrozenWhy};
 use millstream_gateway::port::{PortError, Rejection, Released};
 use millstream_gateway::tender::Tender;
-use millstream_types::{CumulativeAmount, EscrowChannelId};
+use millstream_types::{Amount, CumulativeAmount, EscrowChannelId};
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::deposit::chain_failed;
+use super::sent::{Errand, Kind, Resumed};
 use super::{Inner, lock};
 use crate::board::{fault, stopped, unavailable};
 
@@ -48,7 +49,11 @@ impl Inner {
             drop(permit);
             closed
         });
-        task.await.map_err(fault)?
+        match tokio::time::timeout(self.deposit_wait, task).await {
+            Ok(ended) => ended.map_err(fault)?,
+            // It goes on; until it has ended the channel is busy.
+            Err(_) => Err(unavailable()),
+        }
     }
 
     /// Whether a close's voucher is one of this channel, escrow and signer. The engine judges the vouchers that it takes; one over more than was
@@ -77,15 +82,45 @@ impl Inner {
         }
         // What is settled already is paid: then there is no voucher to show.
         let last = last.filter(|_| charged > settled);
-        let closed = self.send_close(channel, last.as_ref()).await?;
-        let block = closed.receipt.block.height();
-        self.look(snapshot.terms.clone(), false, block).await?;
+        self.send_close(&snapshot.terms, last.as_ref()).await
+    }
+
+    /// The chain has closed it: waits until the engine knows.
+    async fn closed(&self, terms: &EscrowTerms, errand: &Errand, receipt: TxReceipt) -> Result<Released, PortError> {
+        let channel = errand.channel;
+        let closed = self.sessions()?.operator.closed(channel, receipt).map_err(fault)?;
+        self.look(terms.clone(), false, closed.receipt.block.height()).await?;
+        self.sender.forget(errand).await.map_err(stopped)?;
         let standing = self.board.standing(channel).await?.ok_or(Rejection::UnknownChannel)?;
         self.board.tell(&standing);
         self.metrics.refunds.inc();
         let transaction = closed.receipt.transaction.to_string();
         info!(%channel, settled = %closed.settled, refunded = %closed.refunded, transaction, "closed");
         Ok(Released { transaction, amount: closed.refunded, standing })
+    }
+
+    /// Goes on with a close of an earlier process. Until it has ended the channel takes no requests.
+    pub(super) fn go_on_with_close(self: &Arc<Self>, resumed: Resumed) {
+        let channel = resumed.errand.channel;
+        lock(&self.releasing).insert(channel);
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let (errand, sent) = resumed.end().await;
+            let ended = match (sent, inner.board.snapshot(channel).await) {
+                (Ok(receipt), Ok(Some(snapshot))) => inner.closed(&snapshot.terms, &errand, receipt).await.map(drop),
+                // Closed, and put away: the engine knew before the last process ended.
+                (Ok(_), Ok(None)) => inner.sender.forget(&errand).await.map_err(stopped),
+                (Ok(_), Err(error)) => Err(error),
+                (Err(error), _) => {
+                    warn!(%channel, %error, "a close of before the start did not happen");
+                    inner.sender.forget(&errand).await.map_err(stopped)
+                }
+            };
+            if let Err(error) = ended {
+                warn!(%channel, %error, "the end of a close is not known to the engine yet");
+            }
+            lock(&inner.releasing).remove(&channel);
+        });
     }
 
     /// Waits until nothing is delivered on the channel any more: none begins meanwhile.
@@ -129,19 +164,19 @@ impl Inner {
         Ok([reached, own].into_iter().flatten().max_by_key(|row| row.cumulative))
     }
 
-    async fn send_close(
-        &self,
-        channel: EscrowChannelId,
-        last: Option<&VoucherRow>,
-    ) -> Result<millstream_chain::session_escrow::Closed, PortError> {
-        let operator = &self.sessions()?.operator;
-        let intent = intent(&channel);
+    async fn send_close(&self, terms: &EscrowTerms, last: Option<&VoucherRow>) -> Result<Released, PortError> {
+        let channel = terms.channel;
+        let call = self.sessions()?.operator.close_call(channel, last).map_err(fault)?;
+        let intent_bytes = intent(&channel);
+        let intent = IntentId::from_bytes(intent_bytes);
+        let errand = Errand { kind: Kind::Close, channel, intent, intent_bytes, amount: Amount::ZERO, call };
         let mut pause = RETRY_PAUSE;
         for _ in 0..TRIES {
-            match operator.close(intent, channel, last).await {
-                Ok(closed) => return Ok(closed),
+            match self.sender.send(&errand).await {
+                Ok(receipt) => return self.closed(terms, &errand, receipt).await,
                 Err(ChainError::Reverted { revert, .. }) => {
                     warn!(%channel, %revert, "a close is refused by the contract");
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     return Err(match revert.name() {
                         Some("ChannelFinalized") => Rejection::ChannelClosed,
                         Some("ChannelNotFound") => Rejection::UnknownChannel,
@@ -162,9 +197,9 @@ impl Inner {
 }
 
 /// A channel is closed once.
-fn intent(channel: &EscrowChannelId) -> IntentId {
+fn intent(channel: &EscrowChannelId) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"millstream/session-close");
     hash.update(channel.as_bytes());
-    IntentId::from_bytes(hash.finalize().into())
+    hash.finalize().into()
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use millstream_chain::session_escrow::{SessionOpening, SessionTopUp};
 use millstream_chain::x402::DepositAuthorization;
-use millstream_chain::{ChainError, ErrorKind, IntentId, TxReceipt, token_balance};
+use millstream_chain::{Call, ChainError, ErrorKind, IntentId, TxReceipt, token_balance};
 use millstream_dialect::x402::{self, Deposit};
 use millstream_engine::escrow::{EscrowAnswer, EscrowInput, EscrowTerms};
 use millstream_gateway::port::{Funded, PortError, Rejection, Standing};
@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::sent::{Errand, Kind, Resumed};
 use super::{Inner, lock, signer};
 use crate::board::{fault, nothing, now, stopped, unavailable};
 
@@ -45,19 +46,21 @@ struct Running {
 /// What is deposited.
 #[derive(Clone)]
 pub(super) struct Plan {
-    pub(super) intent: IntentId,
+    pub(super) intent: [u8; 32],
     pub(super) terms: EscrowTerms,
+    /// What submits it.
+    pub(super) call: Call,
     /// Whose money it is.
-    pub(super) from: Address,
+    pub(super) funder: Address,
     pub(super) amount: Amount,
-    pub(super) signed: Signed,
     /// Seconds since the Unix epoch after which the payer's permission is worth nothing.
     pub(super) valid_before: Uint256,
+    pub(super) of: Of,
 }
 
-/// What the payer signed, for the contract that it is for.
+/// What differs between contracts.
 #[derive(Clone)]
-pub(super) enum Signed {
+pub(super) enum Of {
     X402 { config: ChannelConfig, authorization: DepositAuthorization },
     Open(SessionOpening),
     TopUp(SessionTopUp),
@@ -98,12 +101,15 @@ impl Inner {
             standing = self.board.standing(channel).await?;
         }
         let intent = intent(&channel, deposit);
-        if !self.deposits.is_running(&channel, &intent) && !self.is_worth_it(tender, config, deposit, standing.as_ref(), voucher)? {
+        if !self.deposits.is_running(&channel, &IntentId::from_bytes(intent))
+            && !self.is_worth_it(tender, config, deposit, standing.as_ref(), voucher)?
+        {
             return Ok(None);
         }
         let (authorization, valid_before) = authorization(deposit);
-        let signed = Signed::X402 { config: *config, authorization };
-        self.see_to(Plan { intent, terms, from: config.payer, amount: deposit.amount, signed, valid_before }).await
+        let call = self.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
+        let of = Of::X402 { config: *config, authorization };
+        self.see_to(Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of }).await
     }
 
     /// Begins a deposit, or joins it, and waits for its end.
@@ -162,28 +168,16 @@ impl Inner {
             let other = {
                 let mut running = lock(&self.deposits.0);
                 match running.get(&channel) {
-                    Some(known) if known.intent == plan.intent => return Ok(known.ended.clone()),
+                    Some(known) if known.intent == IntentId::from_bytes(plan.intent) => return Ok(known.ended.clone()),
                     Some(other) => other.ended.clone(),
                     None => {
                         let permit = Arc::clone(&self.transactions).try_acquire_owned().map_err(|_| unavailable())?;
                         let (tell, ended) = watch::channel(None);
-                        running.insert(channel, Running { intent: plan.intent, ended: ended.clone() });
+                        running.insert(channel, Running { intent: IntentId::from_bytes(plan.intent), ended: ended.clone() });
                         let inner = Arc::clone(self);
                         tokio::spawn(async move {
                             let outcome = inner.carry(&plan).await;
-                            match &outcome {
-                                Ok(Some(funded)) => {
-                                    inner.metrics.deposits.inc();
-                                    info!(%channel, amount = %funded.amount, transaction = funded.transaction, "deposit confirmed");
-                                }
-                                Ok(None) => {}
-                                Err(error) => {
-                                    inner.metrics.deposits_failed.inc();
-                                    info!(%channel, %error, "a deposit failed");
-                                }
-                            }
-                            lock(&inner.deposits.0).remove(&channel);
-                            tell.send_replace(Some(outcome));
+                            inner.deposit_ended(channel, &tell, outcome);
                             drop(permit);
                         });
                         return Ok(ended);
@@ -196,24 +190,77 @@ impl Inner {
         }
     }
 
+    /// Tells whoever waits how a deposit ended.
+    fn deposit_ended(&self, channel: EscrowChannelId, tell: &watch::Sender<Option<Ended>>, outcome: Ended) {
+        match &outcome {
+            Ok(Some(funded)) => {
+                self.metrics.deposits.inc();
+                info!(%channel, amount = %funded.amount, transaction = funded.transaction, "deposit confirmed");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.metrics.deposits_failed.inc();
+                info!(%channel, %error, "a deposit failed");
+            }
+        }
+        lock(&self.deposits.0).remove(&channel);
+        tell.send_replace(Some(outcome));
+    }
+
+    /// Goes on with a deposit of an earlier process: whoever comes back with it waits for it.
+    pub(super) fn go_on_with_deposit(self: &Arc<Self>, resumed: Resumed) {
+        let (channel, intent) = (resumed.errand.channel, resumed.errand.intent);
+        let (tell, ended) = watch::channel(None);
+        lock(&self.deposits.0).insert(channel, Running { intent, ended });
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let (errand, sent) = resumed.end().await;
+            let outcome = inner.after_restart(&errand, sent).await;
+            inner.deposit_ended(channel, &tell, outcome);
+        });
+    }
+
+    async fn after_restart(&self, errand: &Errand, sent: Result<TxReceipt, ChainError>) -> Ended {
+        let receipt = match sent {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                // One that never was mined can be shown again, and begins anew.
+                self.withdraw_announcement(errand.channel).await?;
+                self.sender.forget(errand).await.map_err(stopped)?;
+                return match error {
+                    ChainError::Reverted { revert, .. } => Err(Rejection::Reverted { reason: revert.to_string() }.into()),
+                    error => Err(chain_failed(&error)),
+                };
+            }
+        };
+        // It was announced before it was sent, so the engine has its channel.
+        let snapshot = self.board.snapshot(errand.channel).await?.ok_or(Rejection::UnknownChannel)?;
+        self.settle_announcement(&snapshot.terms, receipt.block.height()).await?;
+        self.sender.forget(errand).await.map_err(stopped)?;
+        Ok(Some(Funded { transaction: receipt.transaction.to_string(), amount: errand.amount }))
+    }
+
     /// Carries a deposit to its end.
     async fn carry(&self, plan: &Plan) -> Ended {
-        if let Err(error) = self.try_it(plan).await? {
+        if let Err(error) = self.operator.submitter().simulate(&plan.call).await {
             return self.not_sent(plan, error).await;
         }
         // What is not deep enough yet counts in: the announcement says what the deposit will be.
-        let newest = self.newest_deposit(plan).await?;
-        let total = newest.checked_add(plan.amount).map_err(fault)?;
+        let total = self.newest_deposit(plan).await?.checked_add(plan.amount).map_err(fault)?;
         let announce = EscrowInput::Announce { terms: plan.terms.clone(), deposit: total };
         if let EscrowAnswer::Rejected { rejection, channel } = self.board.payments.apply(announce).await.map_err(stopped)? {
             return Err(self.refuse(rejection, channel));
         }
         self.look(plan.terms.clone(), true, 0).await?;
+        let (channel, amount, intent) = (plan.terms.channel, plan.amount, IntentId::from_bytes(plan.intent));
+        let errand = Errand { kind: Kind::Deposit, channel, intent, intent_bytes: plan.intent, amount, call: plan.call.clone() };
         let mut pause = RETRY_PAUSE;
         loop {
-            let error = match self.send(plan).await? {
+            let sent = self.sender.send(&errand).await;
+            let error = match sent {
                 Ok(receipt) => {
-                    self.settle_announcement(plan, receipt.block.height()).await?;
+                    self.settle_announcement(&plan.terms, receipt.block.height()).await?;
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     return Ok(Some(Funded { transaction: receipt.transaction.to_string(), amount: plan.amount }));
                 }
                 Err(error) => error,
@@ -222,13 +269,15 @@ impl Inner {
                 ChainError::Reverted { transaction: Some(_), ref revert, .. } => {
                     // Used by another transaction, such as one of this node's own that was sent before a crash?
                     let is_used = self.is_used(plan).await?;
-                    self.withdraw_announcement(plan).await?;
+                    self.withdraw_announcement(channel).await?;
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     let reason = revert.to_string();
                     return if is_used { Ok(None) } else { Err(Rejection::Reverted { reason }.into()) };
                 }
                 error if error.kind() == ErrorKind::Unavailable && !matches!(error, ChainError::Stopped { .. }) => {
                     if self.has_ended(plan) && !self.is_used(plan).await.unwrap_or(true) {
-                        self.withdraw_announcement(plan).await?;
+                        self.withdraw_announcement(channel).await?;
+                        self.sender.forget(&errand).await.map_err(stopped)?;
                         return Err(plan.refused(Why::Ended));
                     }
                     warn!(channel = %plan.terms.channel, %error, "a deposit is not confirmed yet");
@@ -237,7 +286,8 @@ impl Inner {
                 }
                 error => {
                     let outcome = self.not_sent(plan, error).await;
-                    self.withdraw_announcement(plan).await?;
+                    self.withdraw_announcement(channel).await?;
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     return outcome;
                 }
             }
@@ -256,7 +306,7 @@ impl Inner {
         if self.has_ended(plan) {
             return Err(plan.refused(Why::Ended));
         }
-        let balance = token_balance(&self.rpc, self.token, plan.from).await.map_err(|error| chain_failed(&error))?;
+        let balance = token_balance(&self.rpc, self.token, plan.funder).await.map_err(|error| chain_failed(&error))?;
         if balance < plan.amount.units() {
             return Err(plan.refused(Why::NoBalance));
         }
@@ -264,41 +314,23 @@ impl Inner {
         Err(plan.refused(Why::Simulation))
     }
 
-    /// Whether the contract would take it now.
-    async fn try_it(&self, plan: &Plan) -> Result<Result<(), ChainError>, PortError> {
-        Ok(match &plan.signed {
-            Signed::X402 { config, authorization } => self.operator.try_deposit(config, plan.amount, authorization).await,
-            Signed::Open(opening) => self.sessions()?.operator.try_open(opening).await,
-            Signed::TopUp(top_up) => self.sessions()?.operator.try_top_up(top_up).await,
-        })
-    }
-
-    async fn send(&self, plan: &Plan) -> Result<Result<TxReceipt, ChainError>, PortError> {
-        Ok(match &plan.signed {
-            Signed::X402 { config, authorization } => self.operator.deposit(plan.intent, config, plan.amount, authorization).await,
-            Signed::Open(opening) => self.sessions()?.operator.open(plan.intent, opening).await,
-            Signed::TopUp(top_up) => self.sessions()?.operator.top_up(plan.intent, top_up).await,
-        })
-    }
-
-    async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
-        let channel = plan.terms.channel;
-        let newest = match &plan.signed {
-            Signed::X402 { .. } => self.operator.contract().newest_state(channel).await.map(|state| state.balance),
-            Signed::Open(_) | Signed::TopUp(_) => {
-                self.sessions()?.operator.contract().newest_state(channel).await.map(|state| state.deposit)
-            }
-        };
-        newest.map_err(|error| chain_failed(&error))
-    }
-
     async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
-        let used = match &plan.signed {
-            Signed::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
-            Signed::Open(opening) => self.sessions()?.operator.is_opening_used(opening).await,
-            Signed::TopUp(top_up) => self.sessions()?.operator.is_top_up_used(top_up, self.token).await,
+        let used = match &plan.of {
+            Of::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
+            Of::Open(opening) => self.sessions()?.operator.is_opening_used(opening).await,
+            Of::TopUp(top_up) => self.sessions()?.operator.is_top_up_used(top_up, self.token).await,
         };
         used.map_err(|error| chain_failed(&error))
+    }
+
+    /// What the channel has in the newest block, deep or not.
+    async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
+        let channel = plan.terms.channel;
+        let deposit = match &plan.of {
+            Of::X402 { .. } => self.operator.contract().newest_state(channel).await.map(|state| state.balance),
+            Of::Open(_) | Of::TopUp(_) => self.sessions()?.operator.contract().newest_state(channel).await.map(|state| state.deposit),
+        };
+        deposit.map_err(|error| chain_failed(&error))
     }
 
     fn has_ended(&self, plan: &Plan) -> bool {
@@ -306,13 +338,12 @@ impl Inner {
     }
 
     /// The chain has it: waits until the engine knows, and takes back what was announced beyond what came.
-    async fn settle_announcement(&self, plan: &Plan, block: u64) -> Result<(), PortError> {
-        self.look(plan.terms.clone(), true, block).await?;
-        self.withdraw_announcement(plan).await
+    async fn settle_announcement(&self, terms: &EscrowTerms, block: u64) -> Result<(), PortError> {
+        self.look(terms.clone(), true, block).await?;
+        self.withdraw_announcement(terms.channel).await
     }
 
-    async fn withdraw_announcement(&self, plan: &Plan) -> Result<(), PortError> {
-        let channel = plan.terms.channel;
+    async fn withdraw_announcement(&self, channel: EscrowChannelId) -> Result<(), PortError> {
         let read = self.board.payments.read(move |engine| engine.escrow_channel(&channel).and_then(|known| known.announced()).is_some());
         if read.await.map_err(stopped)? {
             self.board.payments.apply(EscrowInput::AnnouncementFailed { channel }).await.map_err(stopped)?;
@@ -323,18 +354,18 @@ impl Inner {
 
 impl Plan {
     fn refused(&self, why: Why) -> PortError {
-        let reason = match (&self.signed, why) {
-            (Signed::X402 { authorization: DepositAuthorization::Erc3009 { .. }, .. }, Why::Ended) => {
+        let reason = match (&self.of, why) {
+            (Of::X402 { authorization: DepositAuthorization::Erc3009 { .. }, .. }, Why::Ended) => {
                 "invalid_batch_settlement_evm_payload_authorization_valid_before"
             }
-            (Signed::X402 { authorization: DepositAuthorization::Permit2 { .. }, .. }, Why::Ended) => {
+            (Of::X402 { authorization: DepositAuthorization::Permit2 { .. }, .. }, Why::Ended) => {
                 "invalid_batch_settlement_evm_permit2_deadline_expired"
             }
-            (Signed::X402 { .. }, Why::NoBalance) => x402::Reason::BatchInsufficientBalance.as_str(),
-            (Signed::X402 { .. }, Why::Simulation) => x402::Reason::BatchDepositSimulationFailed.as_str(),
-            (Signed::Open(_) | Signed::TopUp(_), Why::Ended) => "what was signed for it is not valid any more",
-            (Signed::Open(_) | Signed::TopUp(_), Why::NoBalance) => "the payer has less than that of the token",
-            (Signed::Open(_) | Signed::TopUp(_), Why::Simulation) => "the escrow or the token does not take what was signed",
+            (Of::X402 { .. }, Why::NoBalance) => x402::Reason::BatchInsufficientBalance.as_str(),
+            (Of::X402 { .. }, Why::Simulation) => x402::Reason::BatchDepositSimulationFailed.as_str(),
+            (Of::Open(_) | Of::TopUp(_), Why::Ended) => "what was signed for it is not valid any more",
+            (Of::Open(_) | Of::TopUp(_), Why::NoBalance) => "the payer has less than that of the token",
+            (Of::Open(_) | Of::TopUp(_), Why::Simulation) => "the escrow or the token does not take what was signed",
         };
         Rejection::DepositRefused { reason: reason.to_owned() }.into()
     }
@@ -360,7 +391,7 @@ pub(super) fn chain_failed(error: &ChainError) -> PortError {
 }
 
 /// The same deposit has the same intent, however often it comes.
-fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> IntentId {
+fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"millstream/x402-deposit");
     hash.update(channel.as_bytes());
@@ -375,7 +406,7 @@ fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> IntentId {
             hash.update(signed.nonce.to_be_bytes());
         }
     }
-    IntentId::from_bytes(hash.finalize().into())
+    hash.finalize().into()
 }
 
 /// The payer's permission as the contract's side has it, and when it ends.

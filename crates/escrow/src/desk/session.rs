@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::Inner;
-use super::deposit::{Ended, Plan, Signed, chain_failed, not_served};
+use super::deposit::{Ended, Of, Plan, chain_failed, not_served};
 use crate::board::{fault, unavailable};
 use crate::follower::Look;
 use crate::terms::{read_session_config, session_config};
@@ -76,12 +76,12 @@ impl Inner {
         let terms = self.known_terms(tender).await?;
         let kept = read_session_config(&terms.config).map_err(fault)?;
         let (by, valid_before) = session_funding(funding);
-        let signed = match action {
+        let of = match action {
             FundingAction::Open { .. } if funding.from() != kept.payer => {
                 return Err(refuse("what is signed for the deposit is not the payer's"));
             }
-            FundingAction::Open { .. } => Signed::Open(SessionOpening { terms: kept, deposit: amount, funding: by }),
-            FundingAction::TopUp { salt } => Signed::TopUp(SessionTopUp {
+            FundingAction::Open { .. } => Of::Open(SessionOpening { terms: kept, deposit: amount, funding: by }),
+            FundingAction::TopUp { salt } => Of::TopUp(SessionTopUp {
                 channel,
                 from: funding.from(),
                 additional: amount,
@@ -91,7 +91,7 @@ impl Inner {
             }),
         };
         let intent = intent(&channel, action, funding);
-        if !self.deposits.is_running(&channel, &intent) {
+        if !self.deposits.is_running(&channel, &IntentId::from_bytes(intent)) {
             let mut standing = self.board.standing(channel).await?;
             if standing.is_none() {
                 self.look(terms.clone(), false, 0).await?;
@@ -105,7 +105,13 @@ impl Inner {
                 return Err(Rejection::AboveDeposit(Box::new(standing)).into());
             }
         }
-        self.see_to(Plan { intent, terms, from: funding.from(), amount, signed, valid_before }).await
+        let operator = &self.sessions()?.operator;
+        let call = match &of {
+            Of::Open(opening) => operator.open_call(opening),
+            Of::TopUp(top_up) => operator.top_up_call(top_up),
+            Of::X402 { .. } => return Err(not_served()),
+        };
+        self.see_to(Plan { intent, terms, call, funder: funding.from(), amount, valid_before, of }).await
     }
 
     /// A deposit that the payer has sent itself: the chain says whether it is there, and how much.
@@ -151,7 +157,7 @@ fn refuse(reason: &str) -> PortError {
 }
 
 /// The same deposit has the same intent, however often it comes.
-fn intent(channel: &EscrowChannelId, action: &FundingAction, funding: &Funding) -> IntentId {
+fn intent(channel: &EscrowChannelId, action: &FundingAction, funding: &Funding) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"millstream/session-deposit");
     hash.update(channel.as_bytes());
@@ -171,7 +177,7 @@ fn intent(channel: &EscrowChannelId, action: &FundingAction, funding: &Funding) 
             hash.update(authorization.nonce.to_be_bytes());
         }
     }
-    IntentId::from_bytes(hash.finalize().into())
+    hash.finalize().into()
 }
 
 /// The payer's permission as the escrow's side has it, and when it ends.
