@@ -1,5 +1,6 @@
 //! What an operator decides about escrows, and what follows from what is sold.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_engine::escrow::{EscrowConfig, OptimisticLimit};
@@ -58,6 +59,8 @@ pub struct RailConfig {
     pub receiver: Address,
     /// MPP sessions, when they are offered. The account that is paid is then the operator's own: the escrow pays who settles.
     pub sessions: Option<SessionsConfig>,
+    /// Other people's accounts, whose vouchers a facilitator keeps.
+    pub custody: BTreeSet<Address>,
     /// x402: seconds between a payer's request to withdraw and the withdrawal, as the offers say.
     pub withdraw_delay_secs: u64,
     /// Seconds that the longest delivery takes: until its first byte, and from there to its end.
@@ -183,6 +186,7 @@ mod tests {
                 token: Address::ZERO,
                 receiver: Address::ZERO,
                 sessions: None,
+                custody: BTreeSet::new(),
                 withdraw_delay_secs: delay,
                 delivery_secs_max: delivery,
                 coin_nanos: 0,
@@ -209,6 +213,7 @@ mod tests {
                 token: Address::ZERO,
                 receiver: Address::ZERO,
                 sessions: None,
+                custody: BTreeSet::new(),
                 withdraw_delay_secs: 86_400,
                 delivery_secs_max: delivery,
                 coin_nanos: 0,

@@ -12,7 +12,7 @@ mod sent;
 mod session;
 mod signer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
+    /// Other people, whose vouchers are kept for them.
+    pub(crate) custody: BTreeSet<Address>,
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
@@ -93,6 +95,8 @@ pub(crate) struct DeskParts {
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
+    /// Other people, whose vouchers are kept for them.
+    pub(crate) custody: BTreeSet<Address>,
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
@@ -100,7 +104,7 @@ pub(crate) struct DeskParts {
 
 impl Desk {
     pub(crate) fn new(parts: DeskParts) -> Self {
-        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, looks, sessions, deposit_wait } = parts;
+        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait } = parts;
         let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
             board,
@@ -110,6 +114,7 @@ impl Desk {
             escrow,
             token,
             receiver,
+            custody,
             looks,
             sessions,
             deposit_wait,
@@ -338,7 +343,7 @@ impl Inner {
         if config.token != self.token {
             return Err(refuse("invalid_batch_settlement_evm_token_mismatch"));
         }
-        if config.receiver != self.receiver {
+        if config.receiver != self.receiver && !self.custody.contains(&config.receiver) {
             return Err(refuse("invalid_batch_settlement_evm_receiver_mismatch"));
         }
         // Claims and refunds are this account's: by its own call, without another's signature.

@@ -72,7 +72,6 @@ pub(crate) struct Follower<C> {
     reader: EscrowReader<C>,
     escrow: EscrowId,
     token: Address,
-    receiver: Address,
     poll_interval: Duration,
     full_look: Duration,
     looks: mpsc::Receiver<Look>,
@@ -101,7 +100,6 @@ pub(crate) struct FollowerParts<C> {
     pub(crate) reader: EscrowReader<C>,
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
-    pub(crate) receiver: Address,
     pub(crate) poll_interval: Duration,
     pub(crate) full_look: Duration,
     pub(crate) looks: mpsc::Receiver<Look>,
@@ -116,7 +114,7 @@ impl<C: Followed> Follower<C> {
     /// # Errors
     /// The endpoint cannot be read, or the core has stopped.
     pub(crate) async fn start(parts: FollowerParts<C>) -> anyhow::Result<Self> {
-        let FollowerParts { board, view, metrics, reader, escrow, token, receiver, .. } = parts;
+        let FollowerParts { board, view, metrics, reader, escrow, token, .. } = parts;
         let FollowerParts { poll_interval, full_look, looks, clock, submitter, stopping, .. } = parts;
         let read = board.payments.read(move |engine| {
             let channels = engine.escrow_channels(escrow);
@@ -136,7 +134,6 @@ impl<C: Followed> Follower<C> {
             reader,
             escrow,
             token,
-            receiver,
             poll_interval,
             full_look,
             looks,
@@ -217,7 +214,7 @@ impl<C: Followed> Follower<C> {
                 self.tell_exits().await?;
                 self.answer_looks(&cursor).await?;
                 self.look_on(&cursor).await?;
-                self.tell_sweep(&cursor).await?;
+                self.tell_sweeps(&cursor).await?;
                 self.view.store(asked_at.as_millis(), Ordering::Relaxed);
                 Ok(false)
             }
@@ -401,29 +398,30 @@ impl<C: Followed> Follower<C> {
         Ok(())
     }
 
-    /// Tells what was paid out to the receiver, whoever had it paid out. What is due there and not claimed on a channel of ours is none of
-    /// ours to count.
-    async fn tell_sweep(&mut self, cursor: &Cursor) -> anyhow::Result<()> {
+    /// Tells what was paid out to receivers, whoever had it paid out. What is due there and not claimed on a channel of ours is none of ours to
+    /// count.
+    async fn tell_sweeps(&mut self, cursor: &Cursor) -> anyhow::Result<()> {
         if !self.is_due {
             return Ok(());
         }
-        let (escrow, receiver) = (self.escrow, self.receiver);
+        let escrow = self.escrow;
         let due = self.board.payments.read(move |engine| {
-            engine
-                .sweeps()
-                .find(|(of, whose, _)| (*of, *whose) == (escrow, receiver))
-                .map_or(Amount::ZERO, |(_, _, sweep)| sweep.due())
+            let due = engine.sweeps().filter(|(of, _, sweep)| *of == escrow && !sweep.due().is_zero());
+            due.map(|(_, receiver, sweep)| (receiver, sweep.due())).collect::<Vec<_>>()
         });
         let due = due.await?;
-        self.is_due = !due.is_zero();
-        if !self.is_due {
-            return Ok(());
+        self.is_due = !due.is_empty();
+        let mut facts = Vec::new();
+        for (receiver, due) in due {
+            let there = self.reader.contract().due_at(receiver, self.token, cursor.last().hash).await?;
+            if let Ok(amount) = due.checked_sub(there)
+                && !amount.is_zero()
+            {
+                facts.push(EscrowFact::Swept { escrow, receiver, amount });
+            }
         }
-        let there = self.reader.contract().due_at(self.receiver, self.token, cursor.last().hash).await?;
-        if let Ok(swept) = due.checked_sub(there)
-            && !swept.is_zero()
-        {
-            self.board.payments.facts(vec![EscrowFact::Swept { escrow, receiver, amount: swept }]).await?;
+        if !facts.is_empty() {
+            self.board.payments.facts(facts).await?;
         }
         Ok(())
     }
