@@ -395,7 +395,7 @@ impl BatchOperator {
     }
 }
 
-fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
+pub(super) fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
     let claim = |row: &ClaimRow| {
         Ok(IX402BatchSettlement::VoucherClaim {
             voucher: IX402BatchSettlement::Voucher { channel: config(&row.config)?, maxClaimableAmount: row.ceiling.units() },

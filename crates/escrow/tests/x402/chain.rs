@@ -189,7 +189,8 @@ async fn what_others_claim_and_sweep_is_learned() {
     receiver.claim(IntentId::from_bytes([1; 32]), &[row]).await.expect("claimed");
     let (escrow, account) = (house.rail.escrow(), DEV_ACCOUNTS[RECEIVER].address);
     let sweep = async || {
-        let read = house.node.payments().read(move |engine| {
+        let payments = house.node.payments();
+        let read = payments.read(move |engine| {
             let own = engine.sweeps().find(|(of, whose, _)| (*of, *whose) == (escrow, account));
             own.map(|(_, _, sweep)| (sweep.claimed.units(), sweep.swept.units()))
         });
