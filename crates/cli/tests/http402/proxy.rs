@@ -44,7 +44,10 @@ impl Proxy {
         );
         private(&path("profile.toml"), &profile);
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        command.arg("--profile").arg(path("profile.toml")).args(["--json", "proxy", "--listen", "127.0.0.1:0", "--upstream", upstream]);
+        command
+            .arg("--profile")
+            .arg(path("profile.toml"))
+            .args(["--json", "proxy", "--listen", "127.0.0.1:0", "--upstream", upstream]);
         command.arg("--key-file").arg(path("payer.key")).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
