@@ -8,7 +8,7 @@
 //! second transaction. What was spent replaces what was promised, on reverted transactions too. Nothing is signed as a receiver's authorizer but
 //! claims, which only pay the receiver, and refunds that a key for that receiver asked for.
 //!
-//! Source: the scheme's specification and `@x402/evm` 2.27.0; `docs/spec/facilitator.md`, F-1 to F-30.
+//! Source: the scheme's specification and `@x402/evm` 2.27.0; `docs/spec/facilitator.md`, F-3 to F-17.
 
 mod budget;
 mod carry;

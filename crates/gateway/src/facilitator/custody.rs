@@ -6,7 +6,7 @@
 //! again is answered as before, over a restart too; a hold that a crash has lost is made again by `/settle`.
 //!
 //! **Invariants.** Only who holds a key for a receiver has vouchers of it kept: whoever may settle says what is charged. One request is under way on
-//! a channel. Nothing is charged above what the voucher allows.
+//! a channel. Nothing is charged above what the voucher allows. Source: `docs/spec/facilitator.md`, F-23 to F-29.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
