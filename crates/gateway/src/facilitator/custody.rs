@@ -268,7 +268,7 @@ impl Custody {
         let read = self.read(&ask)?;
         self.enter(&read).await?;
         let held = self.held(&read, ask).await;
-        if held.is_err() {
+        if !held.as_ref().is_ok_and(|answer| answer.is_valid) {
             self.leave(&read);
         }
         held
@@ -330,7 +330,10 @@ impl Custody {
             BatchPayload::Deposit { .. } => self.fund(&mut read, ask).await,
             BatchPayload::Refund { .. } => self.refund(&read, &ask).await,
         };
-        self.leave(&read);
+        // What is not known is still held: who asks again goes on with it.
+        if !matches!(taken, Err(Failure::Unknown(_))) {
+            self.leave(&read);
+        }
         taken
     }
 
