@@ -125,7 +125,7 @@ impl Chain {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
 
@@ -253,7 +253,9 @@ pub async fn opened(config: &NodeConfig) -> Node {
     for _ in 0..400 {
         match Node::start(config).await {
             Ok(node) => return node,
-            Err(failure) if format!("{failure:#}").to_lowercase().contains("lock") => tokio::time::sleep(Duration::from_millis(25)).await,
+            Err(failure) if format!("{failure:#}").contains("in use by another process") => {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
             Err(failure) => panic!("the node does not start: {failure:#}"),
         }
     }
