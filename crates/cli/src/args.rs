@@ -131,6 +131,11 @@ mod tests {
         assert!(!parse("millstream deploy --plan p.toml verify m.json"));
         assert!(parse("millstream gateway --config gateway.toml"));
         assert!(parse("millstream gateway --upstream http://127.0.0.1:8000 --price x --route /a=free --listen 127.0.0.1:0"));
+        assert!(parse("millstream gateway status --admin http://127.0.0.1:4403"));
+        assert!(parse("millstream gateway claim --now"));
+        assert!(parse(&format!("millstream gateway release 0x{}", "11".repeat(32))));
+        assert!(!parse("millstream gateway release 0x11"));
+        assert!(!parse("millstream gateway --config gateway.toml status"));
         assert!(!parse("millstream gateway --config gateway.toml --price x"));
         assert!(!parse("millstream gateway --route /a"));
         assert!(!parse("millstream bench --lines 1025"));

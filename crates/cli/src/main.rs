@@ -39,6 +39,7 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
     match command {
         Command::Node(_) => "info",
         Command::Dev(_) | Command::Proxy(_) => "warn",
+        Command::Gateway(args) if args.command.is_some() => "error",
         // On a terminal it says what it sells in a few lines.
         Command::Gateway(_) if stderr_is_terminal => "warn",
         Command::Gateway(_) => "info",

@@ -7,6 +7,7 @@
 //! contract says and not by who sent it. No lock is held over an await. No request waits for the chain but one that brings a deposit, asks
 //! for a refund, or is signed by an account whose code has to be looked at.
 
+mod admin;
 mod board;
 mod claimer;
 mod config;

@@ -9,13 +9,14 @@ use millstream_chain::x402::{BatchOperator, BatchSettlement};
 use millstream_chain::{EscrowReader, IndexerOptions, Rpc, Submitter, token_decimals};
 use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
 use millstream_gateway::port::ChargePort;
-use millstream_node::{ChainClock, Node, Payments};
+use millstream_node::{AdminPart, ChainClock, Node, Payments};
 use millstream_types::{Amount, AssetUnit};
 use millstream_voucher::evm::EscrowDomain;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::admin::{self, Rooms, ServedEscrow};
 use crate::board::Board;
 use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, SessionClaims, X402Claims};
 use crate::config::{RailConfig, SessionsConfig};
@@ -66,6 +67,8 @@ pub struct Rail {
     claims: ClaimerHandle,
     escrow: EscrowId,
     session_escrow: Option<EscrowId>,
+    admin: Rooms,
+    board: Arc<Board>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
@@ -136,8 +139,12 @@ impl Rail {
         });
         desk.resume().await.context("what was sent before the start")?;
         tasks.spawn(keep_claiming(claimer, stopping.clone()));
-        tasks.spawn(count(board, Arc::clone(&parts.metrics), served, stopping));
-        Ok(Self { desk: Arc::new(desk), claims, escrow, session_escrow, stop, tasks })
+        tasks.spawn(count(Arc::clone(&board), Arc::clone(&parts.metrics), served, stopping));
+        let served_escrow = |(protocol, id)| ServedEscrow { id, protocol, token: config.token, receiver: config.receiver };
+        let shown = [Some(("x402", escrow)), session_escrow.map(|escrow| ("mpp", escrow))];
+        let escrows = shown.into_iter().flatten().map(served_escrow).collect();
+        let admin = Rooms { payments: parts.payments.clone(), claims: claims.clone(), escrows };
+        Ok(Self { desk: Arc::new(desk), claims, escrow, session_escrow, admin, board, stop, tasks })
     }
 
     /// What the gateway charges through.
@@ -150,6 +157,12 @@ impl Rail {
     #[must_use]
     pub fn claims(&self) -> ClaimerHandle {
         self.claims.clone()
+    }
+
+    /// What it shows and does on the node's admin listener.
+    #[must_use]
+    pub fn admin(&self) -> AdminPart {
+        admin::part(self.admin.clone(), Arc::clone(&self.board))
     }
 
     /// The number of x402's escrow in the engine.

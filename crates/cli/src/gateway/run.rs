@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::args::GatewayArgs;
+use super::args::RunArgs;
 use super::ready::{Ready, config_error};
 use super::settings::Settings;
 use crate::context::Context;
@@ -60,7 +60,7 @@ pub struct Sold {
 ///
 /// # Errors
 /// What is wrong with the configuration or does not agree with the chain, or what failed.
-pub async fn command(context: &Context, args: &GatewayArgs) -> CliResult<()> {
+pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
     let failed = |error: anyhow::Error| CliError::failed("gateway_failed", format!("{error:#}"));
     let settings = Settings::read(context, args)?;
     let ready = Ready::check(settings).await?;
@@ -86,6 +86,7 @@ pub async fn command(context: &Context, args: &GatewayArgs) -> CliResult<()> {
             return Err(failed(error));
         }
     };
+    node.mount(rail.admin()).map_err(failed)?;
     let parts = Parts::start(node, rail, facilitator, &ready, listener);
     let selling = Selling::of(&ready, listen, parts.node.admin_listen());
     info!(%listen, admin_listen = %selling.admin_listen, network = selling.network, "selling");

@@ -17,6 +17,7 @@ use crate::error::{CliError, CliResult};
 use crate::spend::HttpSection;
 
 pub use key::{SecretBytes, read_secret, write_secret};
+pub(crate) use load::is_loopback_http;
 pub use load::{PROFILE_ENV, default_paths, dev_profile_path, find, load, save};
 
 /// The profile. Relative paths in it are relative to the file.
