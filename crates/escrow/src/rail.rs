@@ -111,7 +111,21 @@ impl Rail {
         };
         let session_escrow = sessions.as_ref().map(|sessions| sessions.escrow);
         let served: Vec<EscrowId> = escrows.iter().map(|escrow| escrow.id).collect();
-        // Before anything else is sent: what an earlier process claimed is followed on under its nonces.
+        // What an earlier process had sent is followed on under its nonces before anything else is sent: the claimer sends when it likes.
+        let desk = Desk::new(DeskParts {
+            board: Arc::clone(&board),
+            metrics: Arc::clone(&parts.metrics),
+            rpc: rpc.clone(),
+            operator,
+            escrow,
+            token: config.token,
+            receiver: config.receiver,
+            custody: config.custody.clone(),
+            looks,
+            sessions,
+            deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
+        });
+        desk.resume().await.context("what was sent before the start")?;
         let claimer = Claimer::start(ClaimerParts {
             payments,
             submitter,
@@ -124,20 +138,6 @@ impl Rail {
         });
         let claimer = claimer.await.context("what was claimed cannot be followed")?;
         let claims = claimer.handle();
-        let desk = Desk::new(DeskParts {
-            board: Arc::clone(&board),
-            metrics: Arc::clone(&parts.metrics),
-            rpc,
-            operator,
-            escrow,
-            token: config.token,
-            receiver: config.receiver,
-            custody: config.custody.clone(),
-            looks,
-            sessions,
-            deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
-        });
-        desk.resume().await.context("what was sent before the start")?;
         tasks.spawn(keep_claiming(claimer, stopping.clone()));
         tasks.spawn(count(Arc::clone(&board), Arc::clone(&parts.metrics), served, stopping));
         let served_escrow = |(protocol, id)| ServedEscrow { id, protocol, token: config.token, receiver: config.receiver };
