@@ -29,6 +29,7 @@ mod settlements;
 mod signer;
 mod submitter;
 mod token;
+mod used;
 pub mod x402;
 
 pub use at::LedgerAt;
@@ -55,4 +56,6 @@ pub use signer::ask_contract;
 pub use submitter::{
     Call, GasBounds, GasQuote, IntentId, Journal, Kept, Pace, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch,
 };
-pub use token::{TokenFacts, approve, coin_balance, mint, token_balance, token_decimals, token_domain, token_facts};
+pub use token::{
+    TokenFacts, approve, coin_balance, mint, token_allowance, token_balance, token_decimals, token_domain, token_facts, token_titles,
+};

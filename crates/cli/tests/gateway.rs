@@ -8,7 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::Net;
+use millstream_chain::token_balance;
+use millstream_cli::admin::Admin;
 use millstream_cli::gateway::Selling;
+use millstream_client::http::{Asset, AssetId, AssetLimits, HttpPayer, HttpPayerOptions, PayerAccount, Payment, PaymentBook, SpendLimits};
+use millstream_testkit::DEV_ACCOUNTS;
+use millstream_types::{Amount, ChainId};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,4 +141,115 @@ async fn one_command_sells_a_service() {
 
     // The same again goes on.
     Gateway::start(&net, &arguments).stop();
+}
+
+fn usdc(net: &Net) -> Asset {
+    let id = AssetId { chain: ChainId::new(31_337), token: net.dev.info().token };
+    Asset { id, symbol: "USDC".to_owned(), decimals: 6, domain: None }
+}
+
+/// The development network's buyer.
+fn buyer(net: &Net) -> HttpPayer {
+    let account = PayerAccount::from_secret(&DEV_ACCOUNTS[3].secret).expect("a key");
+    let book = PaymentBook::open(&net.directory.path().join("payments.redb")).expect("opens");
+    let (asset, limits) = (usdc(net), AssetLimits::default_of(6));
+    let options = HttpPayerOptions { limits: SpendLimits::default().allow(asset, limits), ..HttpPayerOptions::default() };
+    HttpPayer::new(account, book, options).expect("a client")
+}
+
+/// What a request cost, in base units, when it was answered.
+async fn buy(payer: &HttpPayer, url: &str) -> Option<u128> {
+    let request = reqwest::Request::new(reqwest::Method::GET, url.parse().expect("an address"));
+    let response = payer.execute(request).await.ok().filter(|response| response.status() == StatusCode::OK)?;
+    let payment = response.extensions().get::<Payment>().cloned().expect("it was paid");
+    assert_eq!(response.text().await.ok()?, r#"{"ok":true}"#);
+    payment.settled().await.charged.map(|charged| charged.units())
+}
+
+/// A figure of the gateway's metrics.
+async fn metric(gateway: &Gateway, name: &str) -> f64 {
+    let url = format!("http://{}/metrics", gateway.selling.admin_listen);
+    let text = reqwest::get(url).await.expect("answered").text().await.expect("text");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paid_outlives_a_killed_gateway() {
+    const PRICE: u128 = 1_000;
+    let (net, upstream) = (Net::start().await, upstream().await);
+    let arguments = |listen: &str| -> Vec<String> {
+        ["--upstream", &format!("http://{upstream}"), "--price", "0.001 USDC / call", "--listen", listen]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    let start = |listen: &str| {
+        let arguments = arguments(listen);
+        Gateway::start(&net, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let gateway = start("127.0.0.1:0");
+    let (listen, url) = (gateway.selling.listen.to_string(), gateway.url("/thing"));
+    let payer = buyer(&net);
+    for _ in 0..3 {
+        assert_eq!(buy(&payer, &url).await, Some(PRICE));
+    }
+
+    // Killed while requests are under way: each was answered and charged, or is settled with the payer afterwards.
+    let (answered, told) = tokio::sync::watch::channel(3);
+    let buying = tokio::spawn({
+        let (payer, url) = (payer.clone(), url.clone());
+        async move {
+            while buy(&payer, &url).await.is_some() {
+                answered.send_modify(|count| *count += 1);
+            }
+            *answered.borrow()
+        }
+    });
+    let mut watched = told.clone();
+    watched.wait_for(|count| *count >= 20).await.expect("it goes on");
+    drop(gateway);
+    let answered = buying.await.expect("no panic");
+
+    let gateway = start(&listen);
+    let mut after = 0;
+    net.wait_for("the payer to go on", async || {
+        after += u128::from(buy(&payer, &url).await.is_some());
+        after >= 3
+    })
+    .await;
+    // The one that was under way may have been charged, and no other.
+    let channels = payer.book().channels();
+    assert_eq!(channels.len(), 1, "{channels:?}");
+    let (charged, least) = (channels[0].charged.units(), (answered + after) * PRICE);
+    assert!((least..=least + PRICE).contains(&charged), "{charged} for {answered} and {after}");
+    net.wait_for("the gateway to count it", async || metric(&gateway, "millstream_escrow_charged_base_units").await == charged as f64)
+        .await;
+
+    // The operator sees it, claims it, and is paid.
+    let admin = Admin::new(&format!("http://{}", gateway.selling.admin_listen)).expect("an address");
+    let sums = admin.escrow_status().await.expect("a status").escrows.remove(0);
+    assert_eq!((sums.channels, sums.open, sums.charged, sums.unclaimed), (1, 1, Amount::from_units(charged), Amount::from_units(charged)));
+    let claimable = admin.escrow_claimable().await.expect("rows");
+    assert_eq!((claimable.claimable.len(), claimable.total), (1, Amount::from_units(charged)));
+    let claimed = operate(&net, &["claim", "--now"]);
+    assert_eq!(claimed["rows"], 1, "{claimed}");
+    let (rpc, seller) = (net.dev.ledger.rpc(), net.dev.info().seller);
+    net.wait_for("the seller to be paid", async || {
+        operate(&net, &["claim", "--now"]);
+        token_balance(rpc, net.dev.info().token, seller).await.expect("a balance") == charged
+    })
+    .await;
+    let status = operate(&net, &["status"]);
+    assert_eq!((&status["escrows"][0]["unclaimed"], &status["quarantine"]), (&"0".into(), &Value::Array(vec![])), "{status}");
+    let unknown = format!("0x{}", "11".repeat(32));
+    assert_eq!(refused(&net, &["release", &unknown], 3)["code"], "no_such_channel");
+    gateway.stop();
+    assert_eq!(refused(&net, &["status"], 4)["code"], "admin_unavailable");
+}
+
+/// What `millstream gateway` answers its operator.
+fn operate(net: &Net, arguments: &[&str]) -> Value {
+    let output = command(&net.dev.info().profile, net.directory.path(), arguments).output().expect("it runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }

@@ -1,26 +1,30 @@
 //! The money of HTTP 402 on escrow contracts: the gateway's port over the durable engine.
 //!
 //! `follower` reads the chain into the engine, `desk` answers the gateway, `claimer` carries out what the engine says there is to claim, to
-//! sweep and to send. [`Rail`] starts and ends them.
+//! sweep and to send. [`Rail`] starts and ends them. [`Facilitator`] puts on the chain what other people's servers ask for.
 //!
 //! **Invariants.** Nothing is answered that is not durable. A deposit is credit once the chain has it at the confirmation depth, by what the
 //! contract says and not by who sent it. No lock is held over an await. No request waits for the chain but one that brings a deposit, asks
 //! for a refund, or is signed by an account whose code has to be looked at.
 
+mod admin;
 mod board;
 mod claimer;
 mod config;
 mod desk;
+mod facilitator;
 mod follower;
 mod metrics;
 mod rail;
+mod report;
 mod terms;
 
 pub use claimer::{
     ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts,
-    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SortedRows, SweepView, X402Claims,
+    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SessionClaims, SortedRows, SweepView, X402Claims,
 };
-pub use config::{EscrowSection, RailConfig, RailConfigError};
+pub use config::{EscrowSection, RailConfig, RailConfigError, SessionsConfig};
+pub use facilitator::{Facilitator, FacilitatorRooms, FacilitatorTerms};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};
-pub use terms::{ForeignTerms, escrow_id, read_x402_config, x402_config};
+pub use terms::{ForeignTerms, escrow_id, read_session_config, read_x402_config, session_config, x402_config};

@@ -72,8 +72,12 @@ impl ExactTransfer {
         submitter.send(call.with_intent(intent)).await
     }
 
-    /// The call that the token takes: it has one of two, or both. A key's signature goes by the older one first, which every such token has.
-    async fn call(&self, submitter: &Submitter) -> Result<Call, ChainError> {
+    /// The call that the token takes, found by simulation: it has one of two, or both. A key's signature goes by the older one first, which every
+    /// such token has.
+    ///
+    /// # Errors
+    /// As [`Self::simulate`].
+    pub async fn call(&self, submitter: &Submitter) -> Result<Call, ChainError> {
         let word = |value: Uint256| U256::from_be_bytes(value.to_be_bytes());
         let (from, to, value) = (convert::evm_address(self.from), convert::evm_address(self.to), U256::from(self.amount.units()));
         let (valid_after, valid_before) = (word(self.valid_after), word(self.valid_before));

@@ -8,11 +8,13 @@
 //! Amounts are base units of the channel's token. Source: the schemes' specifications; `docs/spec/escrows.md`, E-1 to E-14.
 
 pub mod bindings;
+mod calls;
 mod claims;
 mod contract;
 mod exact;
 mod place;
 
+pub use calls::ExactPermit2;
 pub use claims::{BadClaim, BatchOperator, CLAIM_ROWS_MAX, ClaimRow, Claimed, DepositAuthorization, Sorted, Sweep};
 pub use contract::{BatchSettlement, ChannelState, PendingWithdrawal, ReceiverTotals};
 pub use exact::ExactTransfer;

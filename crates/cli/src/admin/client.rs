@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millstream_billing::LineProof;
-use millstream_types::ChannelId;
+use millstream_types::{ChannelId, EscrowChannelId};
 use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{AdminChannel, AdminRelay, AnyStatus, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
 use crate::error::{CliError, CliResult, Exit, chain_of};
+use crate::gateway::{Claimable, Claimed, EscrowStatus};
 
 /// How long a question may take.
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
@@ -162,6 +163,38 @@ impl Admin {
     /// The node does not answer, or with a problem: no such line, or its epoch is not sealed.
     pub async fn line_proof(&self, channel: ChannelId, line: u64) -> CliResult<LineProof> {
         self.ask(Method::GET, &format!("/proof?channel={channel}&line={line}"), ASK_DEADLINE).await
+    }
+
+    /// What the rail of a gateway holds.
+    ///
+    /// # Errors
+    /// The gateway does not answer, or with a problem.
+    pub async fn escrow_status(&self) -> CliResult<EscrowStatus> {
+        self.ask(Method::GET, "/escrow/status", ASK_DEADLINE).await
+    }
+
+    /// What a gateway could claim now.
+    ///
+    /// # Errors
+    /// The gateway does not answer, or with a problem.
+    pub async fn escrow_claimable(&self) -> CliResult<Claimable> {
+        self.ask(Method::GET, "/escrow/claim", ASK_DEADLINE).await
+    }
+
+    /// Claims whatever there is, and pays out; answers when it is sent.
+    ///
+    /// # Errors
+    /// The gateway does not answer, or with a problem.
+    pub async fn escrow_claim(&self) -> CliResult<Claimed> {
+        self.ask(Method::POST, "/escrow/claim", SETTLE_DEADLINE).await
+    }
+
+    /// Takes a channel out of quarantine.
+    ///
+    /// # Errors
+    /// It is not known, or the gateway does not answer.
+    pub async fn escrow_release(&self, channel: EscrowChannelId) -> CliResult<EscrowChannelId> {
+        self.ask(Method::POST, &format!("/escrow/release/{channel}"), ASK_DEADLINE).await
     }
 
     /// The node's metrics, in the text form that Prometheus reads.

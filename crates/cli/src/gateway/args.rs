@@ -4,8 +4,20 @@ use core::str::FromStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
-use millstream_types::Address;
+use clap::{Args, Subcommand};
+use millstream_types::{Address, EscrowChannelId};
+
+/// `millstream gateway`.
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub struct GatewayArgs {
+    /// Another thing to do than to run one.
+    #[command(subcommand)]
+    pub command: Option<GatewayCommand>,
+    /// What to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,10 +28,49 @@ Examples:
 
 Beside a running `millstream dev`, chain, token, key and data directory are found by the profile.";
 
-/// `millstream gateway`: a file, or flags.
+/// `gateway`'s subcommands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum GatewayCommand {
+    /// Show what a running gateway holds: channels, deposits, charged, claimed, paid out, in quarantine
+    Status(AskArgs),
+    /// Show what there is to claim on-chain; with --now, claim it and pay it out
+    Claim(ClaimArgs),
+    /// Take a channel out of quarantine, so that it is claimed from again
+    Release(ReleaseArgs),
+}
+
+/// Which gateway is asked.
+#[derive(Args, Clone, Debug)]
+pub struct AskArgs {
+    /// The gateway's admin listener; the profile's gateway.admin_url without this, else http://127.0.0.1:4403
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+}
+
+/// `gateway claim`.
+#[derive(Args, Clone, Debug)]
+pub struct ClaimArgs {
+    /// The gateway.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Claim whatever there is and pay it out, without regard to least amounts and gas
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// `gateway release`.
+#[derive(Args, Clone, Debug)]
+pub struct ReleaseArgs {
+    /// The gateway.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// The channel's id, as `gateway status` shows it
+    pub channel: EscrowChannelId,
+}
+
+/// What to run: a file, or flags.
 #[derive(Args, Clone, Debug, Default)]
-#[command(after_help = EXAMPLES)]
-pub struct GatewayArgs {
+pub struct RunArgs {
     /// Everything in a TOML file, instead of the flags below; see docs/operating/gateway.md
     #[arg(long, value_name = "FILE", conflicts_with_all = ["upstream", "price", "routes", "listen", "public_url", "rpc", "asset", "key_file", "pay_to", "data_dir", "admin_listen"])]
     pub config: Option<PathBuf>,

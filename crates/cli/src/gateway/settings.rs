@@ -15,7 +15,7 @@ use millstream_types::{Address, ChainId};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::args::{GatewayArgs, RoutePrice};
+use super::args::{RoutePrice, RunArgs};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::profile::Profile;
@@ -27,7 +27,7 @@ pub const ADMIN_LISTEN: &str = "127.0.0.1:4403";
 const CONFIRMATIONS: u64 = 12;
 
 /// The sections that variables may lay over.
-const SECTIONS: [&str; 7] = ["SERVER", "PAYMENT", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
+const SECTIONS: [&str; 8] = ["SERVER", "PAYMENT", "FACILITATOR", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
 
 /// Variables with the name of one of our sections that are a payer's profile's.
 const OF_THE_PROFILE: [&str; 3] = ["MILLSTREAM_NODE__ADDRESS", "MILLSTREAM_NODE__CERTIFICATE_SHA256", "MILLSTREAM_NODE__ADMIN_URL"];
@@ -93,7 +93,7 @@ impl Settings {
     ///
     /// # Errors
     /// A file cannot be read, a key is unknown, or a value is of the wrong kind.
-    pub fn read(context: &Context, args: &GatewayArgs) -> CliResult<Self> {
+    pub fn read(context: &Context, args: &RunArgs) -> CliResult<Self> {
         if let Some(path) = &args.config {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display())))?;
@@ -110,7 +110,7 @@ impl Settings {
         Self::of_table(table, variables, |_| {})
     }
 
-    pub(super) fn of(args: &GatewayArgs, profile: Option<&Profile>, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
+    pub(super) fn of(args: &RunArgs, profile: Option<&Profile>, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
         let upstream = args.upstream.as_deref().ok_or_else(|| {
             wrong("nothing says what is sold".to_owned()).hint("name the service with --upstream URL, or everything with --config FILE")
         })?;
@@ -203,6 +203,7 @@ impl Settings {
         };
         // The node calls by its own file's names what is [node] here.
         config.check().map_err(|error| wrong(format!("{error:#}").replace("server.", "node.")))?;
+        self.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
         Ok(config)
     }
 }
@@ -237,7 +238,7 @@ fn set(table: &mut Table, name: &str, key: &str, value: Option<impl ToString>) {
     }
 }
 
-fn lay_flags(table: &mut Table, args: &GatewayArgs) {
+fn lay_flags(table: &mut Table, args: &RunArgs) {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     set(table, "server", "listen", args.listen);
     set(table, "server", "public_url", args.public_url.as_ref());
@@ -297,16 +298,12 @@ mod tests {
         Settings::parse(text, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
-    fn of(args: &GatewayArgs, profile: Option<&Profile>) -> CliResult<Settings> {
+    fn of(args: &RunArgs, profile: Option<&Profile>) -> CliResult<Settings> {
         Settings::of(args, profile, std::iter::empty())
     }
 
-    fn selling() -> GatewayArgs {
-        GatewayArgs {
-            upstream: Some("http://127.0.0.1:8000".to_owned()),
-            price: Some("1 USDC / call".to_owned()),
-            ..GatewayArgs::default()
-        }
+    fn selling() -> RunArgs {
+        RunArgs { upstream: Some("http://127.0.0.1:8000".to_owned()), price: Some("1 USDC / call".to_owned()), ..RunArgs::default() }
     }
 
     #[test]
@@ -354,6 +351,7 @@ mod tests {
         fails(&FILE.replace("[node]", "[node]\nadmin_listen = '0.0.0.0:1'"), "node.admin_listen is 0.0.0.0:1", "");
         fails(&FILE.replace("[node]", "[node]\nlisten = '127.0.0.1:1'"), "node.listen go together", "");
         fails(&FILE.replace("[chain]", "[chain]\nconfirmations = 0"), "chain.confirmations", "");
+        fails(&FILE.replace("[chain]", "[escrow.claim]\nrows_max = 0\n[chain]"), "escrow.claim.rows_max", "");
     }
 
     #[test]
@@ -372,7 +370,7 @@ mod tests {
         assert_eq!(settings.text("payment", "asset"), Some(Address::from_bytes([0xd4; 20]).to_string().as_str()));
 
         // Flags go before it.
-        let flags = GatewayArgs { data_dir: Some(PathBuf::from("/elsewhere")), rpc: Some("http://127.0.0.1:1".to_owned()), ..selling() };
+        let flags = RunArgs { data_dir: Some(PathBuf::from("/elsewhere")), rpc: Some("http://127.0.0.1:1".to_owned()), ..selling() };
         let settings = of(&flags, Some(&profile)).expect("complete");
         assert_eq!(settings.data_dir().expect("set"), Path::new("/elsewhere"));
         assert_eq!(settings.rpc_url().expect("set"), "http://127.0.0.1:1");
@@ -381,13 +379,13 @@ mod tests {
     #[test]
     fn routes_come_before_the_price_for_the_rest() {
         let routes = ["GET /v1/models=free", "POST /v1/chat=2 USDC / 1M input_token"].map(|route| route.parse().expect("a route"));
-        let settings = of(&GatewayArgs { routes: routes.to_vec(), ..selling() }, None).expect("reads");
+        let settings = of(&RunArgs { routes: routes.to_vec(), ..selling() }, None).expect("reads");
         let routes = settings.gateway["route"].as_array().expect("routes").clone();
         let path = |at: usize| routes[at]["path"].as_str().expect("a path").to_owned();
         assert_eq!((path(0), path(1), path(2)), ("/v1/models".to_owned(), "/v1/chat".to_owned(), "/*".to_owned()));
         assert_eq!((routes[0]["free"].as_bool(), routes[1]["methods"][0].as_str()), (Some(true), Some("POST")));
         for (args, says) in
-            [(GatewayArgs { upstream: None, ..selling() }, "what is sold"), (GatewayArgs { price: None, ..selling() }, "what it costs")]
+            [(RunArgs { upstream: None, ..selling() }, "what is sold"), (RunArgs { price: None, ..selling() }, "what it costs")]
         {
             let error = of(&args, None).map(|_| ()).expect_err(says);
             assert!(error.message.contains(says) && error.hint.is_some(), "{}", error.message);
