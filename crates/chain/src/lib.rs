@@ -29,6 +29,7 @@ mod settlements;
 mod signer;
 mod submitter;
 mod token;
+mod used;
 pub mod x402;
 
 pub use at::LedgerAt;

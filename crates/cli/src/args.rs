@@ -17,6 +17,8 @@ use crate::pay::PayArgs;
 use crate::proof::ProofCommand;
 use crate::replay::ReplayArgs;
 use crate::settle::SettleCommand;
+use crate::spend::payments::PaymentsCommand;
+use crate::spend::proxy::ProxyArgs;
 
 /// Payments for AI agents: stream them, prove them, settle them.
 #[derive(Parser, Clone, Debug)]
@@ -49,8 +51,13 @@ pub enum Command {
     /// Open, list, top up and close payment channels
     #[command(subcommand)]
     Channel(ChannelCommand),
-    /// Stream payments on a channel
-    Pay(PayArgs),
+    /// Stream payments on a channel, or pay for one request to a URL that answers 402
+    Pay(Box<PayArgs>),
+    /// Run a local address that pays for what programs ask of services that answer 402
+    Proxy(Box<ProxyArgs>),
+    /// List what was paid for HTTP 402, and get back what is left
+    #[command(subcommand)]
+    Payments(Box<PaymentsCommand>),
     /// Replay inference traffic as payments, one for each context and each generated token
     Replay(ReplayArgs),
     /// Make and check proofs of single payments
@@ -92,6 +99,15 @@ mod tests {
         assert!(parse("millstream --quiet --profile p.toml channel list --provider"));
         assert!(parse("millstream channel topup 0x00ab --amount 1.5"));
         assert!(parse("millstream pay --amount 0.00000015 --count 10"));
+        assert!(parse("millstream pay https://api.example/v1 -X POST -H a:b -d @body --max 0.02 --dry-run"));
+        assert!(!parse("millstream pay https://api.example --amount 1"));
+        assert!(!parse("millstream pay --dry-run"));
+        assert!(parse("millstream proxy --upstream https://api.example --prefer mpp-session,x402-exact"));
+        assert!(parse("millstream proxy --allow a.example --allow b.example"));
+        assert!(!parse("millstream proxy"));
+        assert!(!parse("millstream proxy --upstream https://a --allow b"));
+        assert!(!parse("millstream proxy --upstream https://a --prefer gold"));
+        assert!(parse("millstream payments refund 0x00ab --amount 1"));
         assert!(parse("millstream replay --channels 96 --payments 1000000 --seed 7 --settle"));
         assert!(parse("millstream proof verify p.json --root 0x0000000000000000000000000000000000000000000000000000000000000001"));
         assert!(parse("millstream bench --lines 64 --connections 100 --rate 500000 --duration 5 --json"));

@@ -22,6 +22,7 @@ pub mod progress;
 pub mod proof;
 pub mod replay;
 pub mod settle;
+pub mod spend;
 pub mod status;
 pub mod values;
 pub mod wallet;

@@ -8,7 +8,9 @@ use clap::error::ErrorKind;
 use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
-use millstream_cli::{bench, ceremony, channel, demo, deploy, dev, gateway, ledger, logging, node, pay, proof, replay, settle, status};
+use millstream_cli::{
+    bench, ceremony, channel, demo, deploy, dev, gateway, ledger, logging, node, pay, proof, replay, settle, spend, status,
+};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -36,7 +38,7 @@ fn start(context: &Context, command: &Command) -> CliResult<()> {
 const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'static str {
     match command {
         Command::Node(_) => "info",
-        Command::Dev(_) => "warn",
+        Command::Dev(_) | Command::Proxy(_) => "warn",
         Command::Gateway(args) if args.command.is_some() => "error",
         // On a terminal it says what it sells in a few lines.
         Command::Gateway(_) if stderr_is_terminal => "warn",
@@ -46,6 +48,7 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Deploy(_)
         | Command::Channel(_)
         | Command::Pay(_)
+        | Command::Payments(_)
         | Command::Replay(_)
         | Command::Proof(_)
         | Command::Settle(_)
@@ -65,6 +68,8 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Channel(command) => channel::run(context, command).await,
         Command::Pay(args) => pay::run(context, args).await,
+        Command::Proxy(args) => spend::proxy::run(context, args).await,
+        Command::Payments(command) => spend::payments::run(context, command).await,
         Command::Replay(args) => replay::command(context, args).await,
         Command::Proof(command) => proof::run(context, command).await,
         Command::Settle(command) => settle::run(context, command).await,

@@ -6,10 +6,21 @@ mod http402;
 use http402::script::{Paid, number};
 use http402::{Chain, Gateway, PAYER, RECEIVER, Script, Upstream};
 use millstream_testkit::DEV_ACCOUNTS;
-use serde_json::{Value, json};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
+/// The bearer key of the server that leaves its claims and refunds to the facilitator.
+const KEY: &str = "a-key-that-only-the-server-knows";
+
+/// Our node as a facilitator, for anybody and for the holder of the key.
 async fn facilitator(chain: &Chain) -> Gateway {
-    Gateway::start_with(chain, &Upstream::start().await, "[facilitator]").await
+    let receiver = DEV_ACCOUNTS[RECEIVER].address;
+    let key = hex::encode(Sha256::digest(KEY));
+    let section = format!(
+        "[facilitator]\nanonymous = true\nrequests_minute_max = 60000\n\
+         [[facilitator.key]]\nname = \"shop\"\nsha256 = \"{key}\"\nreceivers = [\"{receiver}\"]\n"
+    );
+    Gateway::start_with(chain, &Upstream::start().await, &section).await
 }
 
 async fn whole_life(chain: &Chain, server: &mut Script) {
@@ -47,7 +58,7 @@ async fn a_server_with_a_key_of_its_own() {
     let chain = Chain::start().await;
     let facilitator = facilitator(&chain).await;
     let authorizer = json!({ "authorizerKey": http402::chain::key(7) });
-    let mut server = Script::server(&chain, &facilitator.url(""), authorizer).await;
+    let mut server = Script::server(&chain, &facilitator.url("/facilitator"), authorizer).await;
     whole_life(&chain, &mut server).await;
     facilitator.stop().await;
 }
@@ -57,7 +68,7 @@ async fn a_server_with_a_key_of_its_own() {
 async fn a_server_that_leaves_claims_to_the_facilitator() {
     let chain = Chain::start().await;
     let facilitator = facilitator(&chain).await;
-    let mut server = Script::server(&chain, &facilitator.url(""), Value::Null).await;
+    let mut server = Script::server(&chain, &facilitator.url("/facilitator"), json!({ "facilitatorKey": KEY })).await;
     whole_life(&chain, &mut server).await;
     facilitator.stop().await;
 }
@@ -66,7 +77,7 @@ async fn a_server_that_leaves_claims_to_the_facilitator() {
 async fn a_server_that_sells_for_single_payments() {
     let chain = Chain::start().await;
     let facilitator = facilitator(&chain).await;
-    let server = Script::server(&chain, &facilitator.url(""), json!({ "scheme": "exact" })).await;
+    let server = Script::server(&chain, &facilitator.url("/facilitator"), json!({ "scheme": "exact" })).await;
     let mut payer = Script::payer(&chain, PAYER, json!({ "scheme": "exact" })).await;
     for paid in payer.pay_times(&server.url("/fixed"), 2).await {
         assert_eq!((paid.status, paid.exchanges), (200, 2), "{paid:?}");

@@ -424,6 +424,51 @@ fn a_voucher_that_is_taken_whole_is_never_above_what_was_charged() {
     );
 }
 
+// R-51.
+#[test]
+fn a_voucher_that_the_charges_have_reached_is_kept_though_more_is_accepted() {
+    check(
+        "open m 5000
+         reserve m r1 900 v1000       => reserved 900
+         capture r1 700               => charged 700 =700
+         claimable m                  =>
+         voucher m 701                => accepted 1000
+         claimable m                  =>
+         voucher m 600                => accepted 1000
+         claimable m                  => m:600/600
+         voucher m 700                => accepted 1000
+         claimable m                  => m:700/700
+         voucher m 650                => accepted 1000
+         claimable m                  => m:700/700
+         crash
+         claimable m                  => m:700/700
+         claimed m 700
+         voucher m 690                => accepted 1000
+         claimable m                  =>
+         reserve m r2 300             => reserved 300
+         capture r2 300               => charged 300 =1000
+         claimable m                  => m:1000/1000",
+    );
+}
+
+// R-54.
+#[test]
+fn rows_of_a_closed_channel_are_over() {
+    check(
+        "open m 5000
+         open m2 5000
+         reserve m r1 100 v100        => reserved 100
+         capture r1 100               => charged 100 =100
+         reserve m2 r2 100 v100       => reserved 100
+         capture r2 100               => charged 100 =100
+         claim m 100 m2 100           => claim 0
+         closed m
+         claimed m2 100
+         landed 0                     => done
+         failed 0                     => !UnknownClaim",
+    );
+}
+
 #[test]
 fn a_single_payment_is_delivered_once() {
     check(

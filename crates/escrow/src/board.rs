@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_engine::escrow::{EscrowAnswer, EscrowRejection, EscrowSnapshot, EscrowTotals};
@@ -22,12 +22,15 @@ pub(crate) struct OnChain {
     pub(crate) refund_nonce: u64,
 }
 
-/// Shared by the desk and the follower.
+/// When the engine last knew everything of an escrow that was deep enough, by this machine's clock; 0 for never.
+pub(crate) type View = Arc<AtomicU64>;
+
+/// Shared by the desk and the followers.
 pub(crate) struct Board {
     pub(crate) payments: Payments,
     stale_after_millis: u64,
-    /// When the engine last knew everything that was deep enough, by this machine's clock; 0 for never.
-    caught_up_at: AtomicU64,
+    /// One for each escrow that is followed.
+    views: Mutex<Vec<View>>,
     on_chain: RwLock<HashMap<EscrowChannelId, OnChain>>,
     watched: Mutex<HashMap<EscrowChannelId, watch::Sender<Standing>>>,
     /// Entries of `watched`, so that a payment that nobody watches takes no lock.
@@ -58,22 +61,25 @@ impl Board {
         Self {
             payments,
             stale_after_millis: u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX),
-            caught_up_at: AtomicU64::new(0),
+            views: Mutex::default(),
             on_chain: RwLock::default(),
             watched: Mutex::default(),
             watched_count: AtomicU64::new(0),
         }
     }
 
-    /// There was nothing new on the chain at this moment.
-    pub(crate) fn caught_up(&self, at: Timestamp) {
-        self.caught_up_at.store(at.as_millis(), Ordering::Relaxed);
+    /// The view of one more escrow: whoever follows it says in it when there was nothing new on the chain.
+    pub(crate) fn view(&self) -> View {
+        let view = View::default();
+        self.views.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&view));
+        view
     }
 
-    /// Milliseconds since the chain was last known.
+    /// Milliseconds since the chain was last known, of the escrow of which it is known least.
     pub(crate) fn view_age_millis(&self) -> u64 {
-        let caught_up_at = self.caught_up_at.load(Ordering::Relaxed);
-        if caught_up_at == 0 { u64::MAX } else { now().millis_since(Timestamp::from_millis(caught_up_at)) }
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = views.iter().map(|view| view.load(Ordering::Relaxed)).min().unwrap_or(0);
+        if oldest == 0 { u64::MAX } else { now().millis_since(Timestamp::from_millis(oldest)) }
     }
 
     /// # Errors

@@ -16,6 +16,7 @@ mod lane;
 mod metrics;
 mod plan;
 mod section;
+mod sessions;
 mod sweeps;
 mod view;
 
@@ -37,6 +38,7 @@ pub use self::contract::{ClaimContract, ContractFuture, Row, SortedRows, X402Cla
 use self::lane::{Lane, WorkError};
 pub use self::metrics::ClaimMetrics;
 pub use self::section::ClaimSection;
+pub use self::sessions::SessionClaims;
 use self::sweeps::Sweeps;
 pub use self::view::{ClaimView, ClaimableView, ClaimsDesk, PAGE_ROWS_MAX, QuarantineView, SweepView};
 

@@ -57,6 +57,8 @@ pub struct RailConfig {
     pub token: Address,
     /// The account that is paid.
     pub receiver: Address,
+    /// MPP sessions, when they are offered. The account that is paid is then the operator's own: the escrow pays who settles.
+    pub sessions: Option<SessionsConfig>,
     /// Other people's accounts, whose vouchers a facilitator keeps.
     pub custody: BTreeSet<Address>,
     /// x402: seconds between a payer's request to withdraw and the withdrawal, as the offers say.
@@ -69,6 +71,15 @@ pub struct RailConfig {
     pub confirmations: u64,
     /// Between two reads of the chain.
     pub poll_interval: Duration,
+}
+
+/// The escrow of MPP sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionsConfig {
+    /// The contract that the offers name.
+    pub contract: Address,
+    /// Base units that a voucher has to add, at least, as the offers say.
+    pub voucher_delta_min: Amount,
 }
 
 /// Why the settings cannot be served safely.
@@ -85,6 +96,21 @@ pub enum RailConfigError {
         /// What a reservation may last.
         delivery: u64,
         /// What a claim takes.
+        margin: u64,
+        /// How old the view of the chain may be, at least.
+        stale: u64,
+    },
+    /// The same of a session, whose grace period is its escrow's.
+    #[error(
+        "a payer can leave a session after {grace} s, but a delivery may take {delivery} s, its settlement {margin} s \
+         (escrow.claim_margin_secs), and the chain may be unknown for {stale} s: lower timeouts.total_secs"
+    )]
+    GraceTooShort {
+        /// The grace period.
+        grace: u64,
+        /// What a reservation may last.
+        delivery: u64,
+        /// What a settlement takes.
         margin: u64,
         /// How old the view of the chain may be, at least.
         stale: u64,
@@ -106,12 +132,22 @@ impl RailConfig {
         })
     }
 
-    /// After how long without news of the chain no payments are taken: a payer could have begun to withdraw meanwhile.
+    /// After how long without news of the chain no payments are taken: a payer could have begun to leave meanwhile. `grace_secs` is what the
+    /// escrow of sessions gives, when they are served.
     ///
     /// # Errors
-    /// [`RailConfigError::DelayTooShort`].
-    pub fn stale_after(&self) -> Result<Duration, RailConfigError> {
-        self.slack_secs().map(|slack| Duration::from_secs((slack / 2).clamp(STALE_AFTER_SECS_MIN, STALE_AFTER_SECS_MAX)))
+    /// [`RailConfigError`].
+    pub fn stale_after(&self, grace_secs: Option<u64>) -> Result<Duration, RailConfigError> {
+        let mut slack = self.slack_secs()?;
+        if let Some(grace) = grace_secs {
+            let (delivery, margin, stale) = (self.reservation_secs_max(), self.escrow.claim_margin_secs, 2 * STALE_AFTER_SECS_MIN);
+            let left = grace.saturating_sub(delivery).saturating_sub(margin);
+            if left < stale {
+                return Err(RailConfigError::GraceTooShort { grace, delivery, margin, stale });
+            }
+            slack = slack.min(left);
+        }
+        Ok(Duration::from_secs((slack / 2).clamp(STALE_AFTER_SECS_MIN, STALE_AFTER_SECS_MAX)))
     }
 
     pub(crate) fn optimistic(&self) -> OptimisticLimit {
@@ -149,6 +185,7 @@ mod tests {
                 escrow: EscrowSection { claim_margin_secs: margin, ..EscrowSection::default() },
                 token: Address::ZERO,
                 receiver: Address::ZERO,
+                sessions: None,
                 custody: BTreeSet::new(),
                 withdraw_delay_secs: delay,
                 delivery_secs_max: delivery,
@@ -157,7 +194,7 @@ mod tests {
                 poll_interval: Duration::from_secs(1),
             };
             let engine = config.engine().ok().map(|engine| engine.reservation_millis_max + engine.claim_margin_millis);
-            assert_eq!(config.stale_after().ok().map(|stale| stale.as_secs()), stale, "{delay} {delivery} {margin}");
+            assert_eq!(config.stale_after(None).ok().map(|stale| stale.as_secs()), stale, "{delay} {delivery} {margin}");
             assert_eq!(engine, stale.map(|_| (delivery + 30 + margin) * 1_000));
         };
         check(900, 660, 180, Some(15));
@@ -166,5 +203,28 @@ mod tests {
         check(900, 60, 180, Some(315));
         check(86_400, 660, 180, Some(600));
         check(900, u64::MAX, 180, None);
+    }
+
+    #[test]
+    fn a_delivery_and_its_settlement_fit_the_grace_period() {
+        let check = |grace: u64, delivery: u64, stale: Option<u64>| {
+            let config = RailConfig {
+                escrow: EscrowSection::default(),
+                token: Address::ZERO,
+                receiver: Address::ZERO,
+                sessions: None,
+                custody: BTreeSet::new(),
+                withdraw_delay_secs: 86_400,
+                delivery_secs_max: delivery,
+                coin_nanos: 0,
+                confirmations: 1,
+                poll_interval: Duration::from_secs(1),
+            };
+            assert_eq!(config.stale_after(Some(grace)).ok().map(|stale| stale.as_secs()), stale, "{grace} {delivery}");
+        };
+        check(900, 660, Some(15));
+        check(900, 671, None);
+        check(600, 60, Some(165));
+        check(86_400, 660, Some(600));
     }
 }

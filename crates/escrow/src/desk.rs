@@ -3,11 +3,13 @@
 //! A request that pays with a voucher takes one round trip to the core to be reserved and one to be captured; a stream one more for each mark.
 //! What the gateway marks before the first byte, that nothing was delivered, is what a reservation says by being there, so it takes none.
 
+mod close;
 mod deposit;
 mod name;
 mod refund;
 mod refusal;
 mod sent;
+mod session;
 mod signer;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -31,6 +33,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::deposit::Deposits;
 use self::sent::{Kind, Sender, Unfinished, WHOSE};
+pub(crate) use self::session::Sessions;
 use self::signer::Codes;
 use crate::board::{Board, fault, nothing, stopped, unavailable};
 use crate::follower::Look;
@@ -58,6 +61,7 @@ pub(crate) struct Inner {
     /// Other people, whose vouchers are kept for them.
     pub(crate) custody: BTreeSet<Address>,
     pub(crate) looks: mpsc::Sender<Look>,
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
     /// What is held, by this process: after a crash the engine has ended all of it.
     holds: Mutex<HashMap<ReservationId, Hold>>,
@@ -94,12 +98,13 @@ pub(crate) struct DeskParts {
     /// Other people, whose vouchers are kept for them.
     pub(crate) custody: BTreeSet<Address>,
     pub(crate) looks: mpsc::Sender<Look>,
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
 }
 
 impl Desk {
     pub(crate) fn new(parts: DeskParts) -> Self {
-        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, deposit_wait } = parts;
+        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait } = parts;
         let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
             board,
@@ -111,6 +116,7 @@ impl Desk {
             receiver,
             custody,
             looks,
+            sessions,
             deposit_wait,
             holds: Mutex::default(),
             deposits: Deposits::default(),
@@ -132,6 +138,7 @@ impl Desk {
             match resumed.errand.kind {
                 Kind::Deposit => self.inner.go_on_with_deposit(resumed),
                 Kind::Refund => self.inner.go_on_with_refund(resumed),
+                Kind::Close => self.inner.go_on_with_close(resumed),
             }
         }
         Ok(())
@@ -173,7 +180,7 @@ impl Inner {
                 let hold = Hold { request, amount, base, voucher, price_version: tariff.version(), meter };
                 let standing = self.standing(&hold, totals);
                 if lock(&self.releasing).contains(&channel) {
-                    // A refund began meanwhile, and what is left of the deposit is not known before it ends.
+                    // A refund or close began meanwhile, and what is left of the deposit is not known before it ends.
                     self.board.payments.void(request).await.map_err(stopped)?;
                     return Err(Rejection::ChannelBusy(Box::new(standing)).into());
                 }
@@ -298,6 +305,7 @@ impl Inner {
         let Release { tender, kind } = release;
         match (tender.escrow.scheme(), kind) {
             (EscrowScheme::X402Batch, ReleaseKind::Refund { amount }) => self.refund(tender, amount).await,
+            (EscrowScheme::EvmSession, ReleaseKind::Close) => self.close(tender).await,
             (scheme, kind) => Err(fault(format!("{kind:?} of {scheme:?} is not done here"))),
         }
     }
@@ -349,8 +357,11 @@ impl Inner {
 
     /// Looks whether the chain has a channel that the engine does not know; whether the engine does now.
     async fn look_for(&self, tender: &Tender) -> Result<bool, PortError> {
-        let Some(ChannelTerms::X402(config)) = &tender.terms else { return Ok(false) };
-        let terms = self.terms(tender.channel, config)?;
+        let terms = match &tender.terms {
+            Some(ChannelTerms::X402(config)) => self.terms(tender.channel, config)?,
+            Some(ChannelTerms::Session(terms)) => self.session_terms(tender.channel, terms)?,
+            None => return Ok(false),
+        };
         self.look(terms, false, 0).await?;
         Ok(self.board.snapshot(tender.channel).await?.is_some())
     }
@@ -358,8 +369,10 @@ impl Inner {
     /// Waits until the engine knows a channel as it is at a block, or a later one.
     async fn look(&self, terms: EscrowTerms, announced: bool, block: u64) -> Result<(), PortError> {
         let (done, answered) = oneshot::channel();
+        let sessions = self.sessions.as_ref().filter(|sessions| sessions.escrow == terms.escrow);
+        let looks = sessions.map_or(&self.looks, |sessions| &sessions.looks);
         let look = Look { terms, announced, block, done };
-        self.looks.send(look).await.map_err(|_| unavailable())?;
+        looks.send(look).await.map_err(|_| unavailable())?;
         match tokio::time::timeout(self.deposit_wait, answered).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(unavailable()),

@@ -8,7 +8,7 @@
 //! second transaction. What was spent replaces what was promised, on reverted transactions too. Nothing is signed as a receiver's authorizer but
 //! claims, which only pay the receiver, and refunds that a key for that receiver asked for.
 //!
-//! Source: the scheme's specification and `@x402/evm` 2.27.0; `docs/spec/facilitator.md`, F-1 to F-30.
+//! Source: the scheme's specification and `@x402/evm` 2.27.0; `docs/spec/facilitator.md`, F-3 to F-17.
 
 mod budget;
 mod carry;
@@ -519,7 +519,10 @@ impl Shared {
             Some(call) => call,
             None => return Ok(Promised::Nothing(Box::new(self.nothing_to_do()))),
         };
-        let quote = self.submitter().quote(&call).await.map_err(|error| simulated(&error, unsimulated(kind)))?;
+        let quote = self.submitter().quote(&call).await.map_err(|error| match kind {
+            Kind::Exact if error.is_retryable() => Refusal::new(Reason::UnexpectedSettleError, error.to_string()),
+            _ => simulated(&error, unsimulated(kind)),
+        })?;
         let gas_max = self.gas_max(kind, call.data().len());
         if quote.gas_limit > gas_max {
             return Err(Refusal::new(failed(kind), format!("it takes {} gas, more than {gas_max}", quote.gas_limit)));

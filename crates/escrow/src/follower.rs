@@ -9,20 +9,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use millstream_chain::x402::{ChannelState, EscrowPoll, EscrowReader, PendingWithdrawal};
-use millstream_chain::{ChainError, Cursor, ErrorKind, Head, Submitter};
+use millstream_chain::{ChainError, Cursor, ErrorKind, EscrowPoll, EscrowReader, Head, Submitter};
 use millstream_engine::ChainCursor;
-use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowTerms, Exit};
+use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowStatus, EscrowTerms, Exit};
 use millstream_node::ChainClock;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::board::{Board, OnChain, now};
+use crate::board::{Board, View, now};
 use crate::metrics::EscrowMetrics;
-use crate::terms::read_x402_config;
+use crate::report::{Followed, Leaving, Report};
 
 /// The longest pause between two tries of an endpoint that does not answer.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -51,22 +51,25 @@ struct Told {
     deposit: Amount,
     settled: CumulativeAmount,
     exit: Option<Exit>,
+    is_closed: bool,
 }
 
 /// A channel that is followed.
 #[derive(Clone, Debug)]
 struct Known {
     terms: EscrowTerms,
-    withdraw_delay_millis: u64,
-    withdrawal: Option<PendingWithdrawal>,
+    /// Between asking to leave and leaving.
+    delay_millis: u64,
+    leaving: Option<Leaving>,
     told: Told,
 }
 
 /// Reads the channels of one contract and token.
-pub(crate) struct Follower {
+pub(crate) struct Follower<C> {
     board: Arc<Board>,
+    view: View,
     metrics: Arc<EscrowMetrics>,
-    reader: EscrowReader,
+    reader: EscrowReader<C>,
     escrow: EscrowId,
     token: Address,
     poll_interval: Duration,
@@ -90,10 +93,11 @@ pub(crate) struct Follower {
 }
 
 /// What a follower is made with.
-pub(crate) struct FollowerParts {
+pub(crate) struct FollowerParts<C> {
     pub(crate) board: Arc<Board>,
+    pub(crate) view: View,
     pub(crate) metrics: Arc<EscrowMetrics>,
-    pub(crate) reader: EscrowReader,
+    pub(crate) reader: EscrowReader<C>,
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
     pub(crate) poll_interval: Duration,
@@ -104,18 +108,20 @@ pub(crate) struct FollowerParts {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-impl Follower {
+impl<C: Followed> Follower<C> {
     /// Reads what the engine knows, and tells it how its channels are now.
     ///
     /// # Errors
     /// The endpoint cannot be read, or the core has stopped.
-    pub(crate) async fn start(parts: FollowerParts) -> anyhow::Result<Self> {
-        let FollowerParts { board, metrics, reader, escrow, token, poll_interval, full_look, looks, clock, submitter, stopping } = parts;
+    pub(crate) async fn start(parts: FollowerParts<C>) -> anyhow::Result<Self> {
+        let FollowerParts { board, view, metrics, reader, escrow, token, .. } = parts;
+        let FollowerParts { poll_interval, full_look, looks, clock, submitter, stopping, .. } = parts;
         let read = board.payments.read(move |engine| {
             let channels = engine.escrow_channels(escrow);
             let channels = channels.map(|channel| {
                 let totals = channel.totals();
-                let told = Told { is_opened: true, deposit: totals.deposit, settled: totals.settled, exit: channel.exit() };
+                let is_closed = channel.status() == EscrowStatus::Closed;
+                let told = Told { is_opened: true, deposit: totals.deposit, settled: totals.settled, exit: channel.exit(), is_closed };
                 (channel.terms().clone(), told)
             });
             (channels.collect::<Vec<_>>(), engine.escrow_cursor(escrow).map(|cursor| cursor.block.height()))
@@ -123,6 +129,7 @@ impl Follower {
         let (channels, read_to) = read.await?;
         let mut follower = Self {
             board,
+            view,
             metrics,
             reader,
             escrow,
@@ -185,10 +192,9 @@ impl Follower {
     }
 
     fn follow(&mut self, terms: EscrowTerms, told: Told) -> anyhow::Result<()> {
-        let config = read_x402_config(&terms.config)?;
+        let delay_millis = self.reader.contract().exit_delay_secs(&terms)?.saturating_mul(1_000);
         self.followed.insert(terms.channel);
-        let withdraw_delay_millis = config.withdraw_delay_secs.saturating_mul(1_000);
-        self.known.insert(terms.channel, Known { terms, withdraw_delay_millis, withdrawal: None, told });
+        self.known.insert(terms.channel, Known { terms, delay_millis, leaving: None, told });
         Ok(())
     }
 
@@ -209,13 +215,13 @@ impl Follower {
                 self.answer_looks(&cursor).await?;
                 self.look_on(&cursor).await?;
                 self.tell_sweeps(&cursor).await?;
-                self.board.caught_up(asked_at);
+                self.view.store(asked_at.as_millis(), Ordering::Relaxed);
                 Ok(false)
             }
             EscrowPoll::Batch(batch) => {
                 self.see_clock(asked_at, &batch.head);
-                if !self.tell(&batch.seen.states, Some(&batch.cursor)).await? {
-                    return self.start_over("a claimed total fell").await;
+                if !self.tell(&reports::<C>(&batch.seen.states), Some(&batch.cursor)).await? {
+                    return self.start_over("a total fell that never falls").await;
                 }
                 self.cursor = Some(batch.cursor);
                 Ok(true)
@@ -247,7 +253,7 @@ impl Follower {
             return Err(ChainError::Behind { head, cursor }.into());
         }
         let channels: Vec<EscrowChannelId> = self.followed.iter().copied().collect();
-        let states = self.reader.contract().states_at(&channels, at.hash).await?;
+        let states = self.states(&channels, &cursor).await?;
         if reset {
             self.forget_told();
             // One batch: nobody sees the channels without what is told of them.
@@ -270,13 +276,13 @@ impl Follower {
     }
 
     /// Tells what changed; `false` when a total fell that never falls, which only a reorganisation does.
-    async fn tell(&mut self, states: &[ChannelState], cursor: Option<&Cursor>) -> anyhow::Result<bool> {
+    async fn tell(&mut self, states: &[Report], cursor: Option<&Cursor>) -> anyhow::Result<bool> {
         let Some(facts) = self.differences(states) else { return Ok(false) };
         self.commit(facts, states, cursor).await?;
         Ok(true)
     }
 
-    fn differences(&self, states: &[ChannelState]) -> Option<Vec<EscrowFact>> {
+    fn differences(&self, states: &[Report]) -> Option<Vec<EscrowFact>> {
         let mut facts = Vec::new();
         for state in states {
             if let Some(known) = self.known.get(&state.channel) {
@@ -287,7 +293,7 @@ impl Follower {
         Some(facts)
     }
 
-    async fn commit(&mut self, mut facts: Vec<EscrowFact>, states: &[ChannelState], cursor: Option<&Cursor>) -> anyhow::Result<()> {
+    async fn commit(&mut self, mut facts: Vec<EscrowFact>, states: &[Report], cursor: Option<&Cursor>) -> anyhow::Result<()> {
         let told = facts.len();
         if let Some(cursor) = cursor {
             let at = ChainCursor { block: cursor.last().number, state: cursor.to_bytes() };
@@ -296,7 +302,7 @@ impl Follower {
         }
         self.is_due |= facts.iter().any(|fact| matches!(fact, EscrowFact::Claimed { .. }));
         // Before the engine: a payer that is told of the engine's totals is told of these.
-        self.board.seen(states.iter().map(|state| (state.channel, on_chain(state))));
+        self.board.seen(states.iter().map(|state| (state.channel, state.on_chain)));
         if !facts.is_empty() {
             self.board.payments.facts(facts).await?;
         }
@@ -304,7 +310,7 @@ impl Follower {
         for state in states {
             if let Some(known) = self.known.get_mut(&state.channel) {
                 known.told = known.told_by(state, self.ahead_millis);
-                known.withdrawal = state.withdrawal;
+                known.leaving = state.leaving;
                 changed.push(state.channel);
             }
         }
@@ -330,8 +336,8 @@ impl Follower {
     /// Exits end by the chain's clock, and the engine goes by ours: when the chain's is ahead, they end earlier.
     async fn tell_exits(&mut self) -> anyhow::Result<()> {
         let mut facts = Vec::new();
-        for (channel, known) in self.known.iter_mut().filter(|(_, known)| known.withdrawal.is_some()) {
-            let exit = known.exit(known.withdrawal, self.ahead_millis);
+        for (channel, known) in self.known.iter_mut().filter(|(_, known)| known.leaving.is_some()) {
+            let exit = known.exit(known.leaving, self.ahead_millis);
             if let Some(exit) = exit.filter(|exit| Some(*exit) != known.told.exit) {
                 known.told.exit = Some(exit);
                 facts.push(EscrowFact::ExitRequested { channel: *channel, exit });
@@ -352,8 +358,8 @@ impl Follower {
         let new: BTreeSet<EscrowChannelId> =
             self.asked.iter().map(|look| look.terms.channel).filter(|channel| !self.known.contains_key(channel)).collect();
         let new: Vec<EscrowChannelId> = new.into_iter().collect();
-        let states = self.reader.contract().states_at(&new, at.hash).await?;
-        let there: BTreeSet<EscrowChannelId> = states.iter().filter(|state| is_something(state)).map(|state| state.channel).collect();
+        let states = self.states(&new, cursor).await?;
+        let there: BTreeSet<EscrowChannelId> = states.iter().filter(|state| state.is_there).map(|state| state.channel).collect();
         let wanted: Vec<(EscrowTerms, bool)> = self.asked.iter().map(|look| (look.terms.clone(), look.announced)).collect();
         for (terms, announced) in wanted {
             if (announced || there.contains(&terms.channel)) && !self.known.contains_key(&terms.channel) {
@@ -361,7 +367,7 @@ impl Follower {
                 self.follow(terms, Told::default())?;
             }
         }
-        let known: Vec<ChannelState> = states.into_iter().filter(|state| self.known.contains_key(&state.channel)).collect();
+        let known: Vec<Report> = states.into_iter().filter(|state| self.known.contains_key(&state.channel)).collect();
         if !known.is_empty() {
             self.tell(&known, None).await?;
         }
@@ -386,7 +392,7 @@ impl Follower {
         if self.look_after.is_none() {
             self.looked_at = Instant::now();
         }
-        let states = self.reader.contract().states_at(&some, cursor.last().hash).await?;
+        let states = self.states(&some, cursor).await?;
         self.look_after = if some.len() < LOOK_CHANNELS_MAX { None } else { some.last().copied() };
         self.tell(&states, None).await?;
         Ok(())
@@ -407,7 +413,7 @@ impl Follower {
         self.is_due = !due.is_empty();
         let mut facts = Vec::new();
         for (receiver, due) in due {
-            let there = self.reader.contract().receiver_at(receiver, self.token, cursor.last().hash).await?.due();
+            let there = self.reader.contract().due_at(receiver, self.token, cursor.last().hash).await?;
             if let Ok(amount) = due.checked_sub(there)
                 && !amount.is_zero()
             {
@@ -419,41 +425,39 @@ impl Follower {
         }
         Ok(())
     }
+
+    async fn states(&self, channels: &[EscrowChannelId], at: &Cursor) -> Result<Vec<Report>, ChainError> {
+        let states = self.reader.contract().states_at(channels, at.last().hash).await?;
+        Ok(reports::<C>(&states))
+    }
+}
+
+fn reports<C: Followed>(states: &[C::State]) -> Vec<Report> {
+    states.iter().map(C::report).collect()
 }
 
 impl Known {
-    fn exit(&self, withdrawal: Option<PendingWithdrawal>, ahead_millis: u64) -> Option<Exit> {
-        withdrawal.map(|PendingWithdrawal { amount, initiated_at }| {
-            let at = initiated_at.as_millis().saturating_add(self.withdraw_delay_millis).saturating_sub(ahead_millis);
-            Exit { amount: Some(amount), finalises_at: Timestamp::from_millis(at) }
+    fn exit(&self, leaving: Option<Leaving>, ahead_millis: u64) -> Option<Exit> {
+        leaving.map(|Leaving { amount, asked_at }| {
+            let at = asked_at.as_millis().saturating_add(self.delay_millis).saturating_sub(ahead_millis);
+            Exit { amount, finalises_at: Timestamp::from_millis(at) }
         })
     }
 
     /// What the engine has been told once it was told this state.
-    fn told_by(&self, state: &ChannelState, ahead_millis: u64) -> Told {
-        Told { is_opened: true, deposit: state.balance, settled: state.claimed, exit: self.exit(state.withdrawal, ahead_millis) }
+    fn told_by(&self, state: &Report, ahead_millis: u64) -> Told {
+        let Report { deposit, settled, leaving, is_closed, .. } = *state;
+        Told { is_opened: true, deposit, settled, exit: self.exit(leaving, ahead_millis), is_closed }
     }
 }
 
-/// Whether the contract has ever had anything on the channel that still shows.
-fn is_something(state: &ChannelState) -> bool {
-    !state.balance.is_zero() || state.claimed > CumulativeAmount::ZERO
-}
-
-fn on_chain(state: &ChannelState) -> OnChain {
-    OnChain {
-        withdraw_requested_at_secs: state.withdrawal.map(|withdrawal| withdrawal.initiated_at.as_millis() / 1_000),
-        refund_nonce: state.refund_nonce.to_u64().unwrap_or(u64::MAX),
-    }
-}
-
-/// The facts that lead from one state to another. `None` when a claimed total falls.
+/// The facts that lead from one state to another. `None` when a claimed total falls, or what is closed is open again.
 ///
 /// A deposit that grows comes before the claims that it covers, one that falls after those that were made before it fell.
 fn difference(terms: &EscrowTerms, before: &Told, after: &Told) -> Option<Vec<EscrowFact>> {
     let channel = terms.channel;
     let mut facts = Vec::new();
-    if after.settled < before.settled {
+    if after.settled < before.settled || (before.is_closed && !after.is_closed) {
         return None;
     }
     if !before.is_opened {
@@ -469,7 +473,12 @@ fn difference(terms: &EscrowTerms, before: &Told, after: &Told) -> Option<Vec<Es
     match (before.exit, after.exit) {
         (before, after) if before == after => {}
         (_, Some(exit)) => facts.push(EscrowFact::ExitRequested { channel, exit }),
+        // What is closed was left.
+        (_, None) if after.is_closed => {}
         (_, None) => facts.push(EscrowFact::ExitCancelled { channel }),
+    }
+    if after.is_closed && !before.is_closed {
+        facts.push(EscrowFact::Closed { channel });
     }
     Some(facts)
 }

@@ -16,14 +16,15 @@ mod facilitator;
 mod follower;
 mod metrics;
 mod rail;
+mod report;
 mod terms;
 
 pub use claimer::{
     ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts,
-    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SortedRows, SweepView, X402Claims,
+    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SessionClaims, SortedRows, SweepView, X402Claims,
 };
-pub use config::{EscrowSection, RailConfig, RailConfigError};
+pub use config::{EscrowSection, RailConfig, RailConfigError, SessionsConfig};
 pub use facilitator::{Facilitator, FacilitatorRooms, FacilitatorTerms};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};
-pub use terms::{ForeignTerms, escrow_id, read_x402_config, x402_config};
+pub use terms::{ForeignTerms, escrow_id, read_session_config, read_x402_config, session_config, x402_config};

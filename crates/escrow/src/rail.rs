@@ -4,23 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use millstream_chain::x402::{BatchOperator, BatchSettlement, EscrowReader};
-use millstream_chain::{IndexerOptions, Rpc, Submitter, token_decimals};
+use millstream_chain::session_escrow::{SessionEscrow, SessionOperator};
+use millstream_chain::x402::{BatchOperator, BatchSettlement};
+use millstream_chain::{EscrowReader, IndexerOptions, Rpc, Submitter, token_decimals};
 use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
 use millstream_gateway::port::ChargePort;
 use millstream_node::{AdminPart, ChainClock, Node, Payments};
 use millstream_types::{Amount, AssetUnit};
+use millstream_voucher::evm::EscrowDomain;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Rooms, ServedEscrow};
 use crate::board::Board;
-use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, X402Claims};
-use crate::config::RailConfig;
-use crate::desk::{Desk, DeskParts};
-use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX};
+use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, SessionClaims, X402Claims};
+use crate::config::{RailConfig, SessionsConfig};
+use crate::desk::{Desk, DeskParts, Sessions};
+use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX, Look};
 use crate::metrics::EscrowMetrics;
+use crate::report::Followed;
 use crate::terms::escrow_id;
 
 /// How long a rail that stops waits for its parts.
@@ -63,6 +66,7 @@ pub struct Rail {
     desk: Arc<Desk>,
     claims: ClaimerHandle,
     escrow: EscrowId,
+    session_escrow: Option<EscrowId>,
     admin: Rooms,
     board: Arc<Board>,
     stop: watch::Sender<bool>,
@@ -76,69 +80,71 @@ impl Rail {
     /// # Errors
     /// What is wrong and with what; nothing is left running.
     pub async fn start(parts: Parts, config: RailConfig) -> anyhow::Result<Self> {
-        let Parts { payments, rpc, submitter, clock, metrics } = parts;
-        let stale_after = config.stale_after()?;
+        let Parts { payments, rpc, submitter, .. } = parts.clone();
         let contract = BatchSettlement::attach(rpc.clone()).await.context("x402's contracts")?;
-        let separator = *contract.domain().separator();
-        let id = escrow_id(&separator, &config.token);
-        let (step, claim, optimistic) = (StepRule::Exact, ClaimRule::UpTo, config.optimistic());
-        serve(&payments, Escrow { id, separator, token: config.token, step, claim, optimistic }).await?;
-
+        let sessions = match config.sessions {
+            Some(sessions) => Some(attach_sessions(&parts, &config, sessions).await?),
+            None => None,
+        };
+        let stale_after = config.stale_after(sessions.as_ref().map(|(contract, _)| contract.grace_secs()))?;
         let board = Arc::new(Board::new(payments.clone(), stale_after));
         let (stop, stopping) = watch::channel(false);
-        let (looks, asked) = mpsc::channel(LOOKS_QUEUED_MAX);
-        let options = IndexerOptions { confirmations: config.confirmations, ..IndexerOptions::default() };
-        let follower = Follower::start(FollowerParts {
-            board: Arc::clone(&board),
-            metrics: Arc::clone(&metrics),
-            reader: EscrowReader::new(contract.clone(), options),
-            escrow: id,
-            token: config.token,
-            poll_interval: config.poll_interval,
-            full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
-            looks: asked,
-            clock,
-            submitter: submitter.clone(),
-            stopping: stopping.clone(),
-        });
-        let follower = follower.await.context("the escrow's channels cannot be read")?;
-        forget_announcements(&payments, id).await?;
-        // Before anything else is sent: what an earlier process claimed is followed on under its nonces.
-        let operator = BatchOperator::new(contract.clone(), submitter.clone());
+        let starting = Starting { parts: &parts, config: &config, board: &board, stopping: &stopping };
+        let mut tasks = JoinSet::new();
+
+        let (step, claim) = (StepRule::Exact, ClaimRule::UpTo);
+        let (escrow, looks) = starting.follow(&mut tasks, contract.clone(), contract.domain(), step, claim).await?;
         let unit = AssetUnit::new(token_decimals(&rpc, config.token).await.context("the token's decimals")?)?;
-        let claimer = Claimer::start(ClaimerParts {
-            payments: payments.clone(),
-            submitter: submitter.clone(),
-            escrows: vec![ClaimedEscrow { id, unit, contract: Arc::new(X402Claims::new(operator, config.token)) }],
-            section: config.escrow.claim.clone(),
-            claim_margin: Duration::from_secs(config.escrow.claim_margin_secs),
-            coin_nanos: config.coin_nanos,
-            poll: config.poll_interval,
-            metrics: Arc::clone(&metrics.claims),
-        });
-        let claimer = claimer.await.context("what was claimed cannot be followed")?;
-        let claims = claimer.handle();
+        let operator = BatchOperator::new(contract, submitter.clone());
+        let x402 = X402Claims::new(operator.clone(), config.token);
+        let mut escrows = vec![ClaimedEscrow { id: escrow, unit, contract: Arc::new(x402) }];
+        let sessions = match sessions {
+            None => None,
+            Some((contract, SessionsConfig { voucher_delta_min, .. })) => {
+                let (step, claim) = (StepRule::Monotone { min_delta: voucher_delta_min }, ClaimRule::Whole);
+                let (escrow, looks) = starting.follow(&mut tasks, contract.clone(), contract.domain(), step, claim).await?;
+                let operator = SessionOperator::new(contract, submitter.clone());
+                let claims = SessionClaims::new(operator.clone(), config.token);
+                escrows.push(ClaimedEscrow { id: escrow, unit, contract: Arc::new(claims) });
+                Some(Sessions { escrow, operator, looks })
+            }
+        };
+        let session_escrow = sessions.as_ref().map(|sessions| sessions.escrow);
+        let served: Vec<EscrowId> = escrows.iter().map(|escrow| escrow.id).collect();
+        // What an earlier process had sent is followed on under its nonces before anything else is sent: the claimer sends when it likes.
         let desk = Desk::new(DeskParts {
             board: Arc::clone(&board),
-            metrics: Arc::clone(&metrics),
-            rpc,
-            operator: BatchOperator::new(contract, submitter),
-            escrow: id,
+            metrics: Arc::clone(&parts.metrics),
+            rpc: rpc.clone(),
+            operator,
+            escrow,
             token: config.token,
             receiver: config.receiver,
             custody: config.custody.clone(),
             looks,
+            sessions,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
         });
         desk.resume().await.context("what was sent before the start")?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
+        let claimer = Claimer::start(ClaimerParts {
+            payments,
+            submitter,
+            escrows,
+            section: config.escrow.claim.clone(),
+            claim_margin: Duration::from_secs(config.escrow.claim_margin_secs),
+            coin_nanos: config.coin_nanos,
+            poll: config.poll_interval,
+            metrics: Arc::clone(&parts.metrics.claims),
+        });
+        let claimer = claimer.await.context("what was claimed cannot be followed")?;
+        let claims = claimer.handle();
         tasks.spawn(keep_claiming(claimer, stopping.clone()));
-        tasks.spawn(count(Arc::clone(&board), metrics, id, stopping));
-        info!(escrow = %id, token = %config.token, receiver = %config.receiver, "x402 channels are served");
-        let served = ServedEscrow { id, protocol: "x402", token: config.token, receiver: config.receiver };
-        let admin = Rooms { payments, claims: claims.clone(), escrows: vec![served] };
-        Ok(Self { desk: Arc::new(desk), claims, escrow: id, admin, board, stop, tasks })
+        tasks.spawn(count(Arc::clone(&board), Arc::clone(&parts.metrics), served, stopping));
+        let served_escrow = |(protocol, id)| ServedEscrow { id, protocol, token: config.token, receiver: config.receiver };
+        let shown = [Some(("x402", escrow)), session_escrow.map(|escrow| ("mpp", escrow))];
+        let escrows = shown.into_iter().flatten().map(served_escrow).collect();
+        let admin = Rooms { payments: parts.payments.clone(), claims: claims.clone(), escrows };
+        Ok(Self { desk: Arc::new(desk), claims, escrow, session_escrow, admin, board, stop, tasks })
     }
 
     /// What the gateway charges through.
@@ -163,6 +169,12 @@ impl Rail {
     #[must_use]
     pub const fn escrow(&self) -> EscrowId {
         self.escrow
+    }
+
+    /// The number of the sessions' escrow in the engine, when they are served.
+    #[must_use]
+    pub const fn session_escrow(&self) -> Option<EscrowId> {
+        self.session_escrow
     }
 
     /// Resolves when a part has failed: the process is to end with it.
@@ -190,6 +202,64 @@ impl Rail {
             warn!("a part of the rail does not end: leaving it");
         }
     }
+}
+
+/// What the followers are started with.
+struct Starting<'a> {
+    parts: &'a Parts,
+    config: &'a RailConfig,
+    board: &'a Arc<Board>,
+    stopping: &'a watch::Receiver<bool>,
+}
+
+impl Starting<'_> {
+    /// Tells the engine that an escrow is served, reads how its channels are now, and follows them from there on.
+    async fn follow<C: Followed>(
+        &self,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+        contract: C,
+        domain: &EscrowDomain,
+        step: StepRule,
+        claim: ClaimRule,
+    ) -> anyhow::Result<(EscrowId, mpsc::Sender<Look>)> {
+        let (config, separator) = (self.config, *domain.separator());
+        let id = escrow_id(&separator, &config.token);
+        serve(&self.parts.payments, Escrow { id, separator, token: config.token, step, claim, optimistic: config.optimistic() }).await?;
+        let (looks, asked) = mpsc::channel(LOOKS_QUEUED_MAX);
+        let options = IndexerOptions { confirmations: config.confirmations, ..IndexerOptions::default() };
+        let follower = Follower::start(FollowerParts {
+            board: Arc::clone(self.board),
+            view: self.board.view(),
+            metrics: Arc::clone(&self.parts.metrics),
+            reader: EscrowReader::new(contract, options),
+            escrow: id,
+            token: config.token,
+            poll_interval: config.poll_interval,
+            full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
+            looks: asked,
+            clock: self.parts.clock.clone(),
+            submitter: self.parts.submitter.clone(),
+            stopping: self.stopping.clone(),
+        });
+        let follower = follower.await.context("the escrow's channels cannot be read")?;
+        forget_announcements(&self.parts.payments, id).await?;
+        let scheme = domain.scheme();
+        tasks.spawn(async move { follower.run().await.with_context(|| format!("the follower of {scheme:?} failed")) });
+        info!(escrow = %id, contract = %domain.contract(), token = %config.token, receiver = %config.receiver, "{scheme:?} channels are served");
+        Ok((id, looks))
+    }
+}
+
+/// The escrow of sessions. It pays whoever settles, so that has to be the account that is paid.
+async fn attach_sessions(parts: &Parts, config: &RailConfig, sessions: SessionsConfig) -> anyhow::Result<(SessionEscrow, SessionsConfig)> {
+    let account = parts.submitter.account();
+    anyhow::ensure!(
+        config.receiver == account,
+        "MPP sessions pay the account that settles them: payment.pay_to is {}, and the operator's account is {account}",
+        config.receiver,
+    );
+    let contract = SessionEscrow::attach(parts.rpc.clone(), sessions.contract).await.context("the escrow of MPP sessions")?;
+    Ok((contract, sessions))
 }
 
 /// Tells the engine that an escrow is served.
@@ -227,13 +297,14 @@ async fn keep_claiming(mut claimer: Claimer, mut stopping: watch::Receiver<bool>
 async fn count(
     board: Arc<Board>,
     metrics: Arc<EscrowMetrics>,
-    escrow: EscrowId,
+    escrows: Vec<EscrowId>,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     loop {
+        let escrows = escrows.clone();
         let sums = board.payments.read(move |engine| {
             let mut sums = [Amount::ZERO; 4];
-            for channel in engine.escrow_channels(escrow) {
+            for channel in escrows.iter().flat_map(|escrow| engine.escrow_channels(*escrow)) {
                 let totals = channel.totals();
                 let unclaimed = totals.charged.delta_since(totals.settled).unwrap_or(Amount::ZERO);
                 let parts = [totals.deposit, totals.reserved, totals.charged.as_amount(), unclaimed];

@@ -2,17 +2,20 @@
 //! anything else. Bytes, integers big-endian:
 //!
 //! ```text
-//! version (1) ‖ payer (20) ‖ payer authorizer (20) ‖ receiver (20) ‖ receiver authorizer (20) ‖ token (20) ‖ withdraw delay (5) ‖ salt (32)
+//! x402:    1 ‖ payer (20) ‖ payer authorizer (20) ‖ receiver (20) ‖ receiver authorizer (20) ‖ token (20) ‖ withdraw delay (5) ‖ salt (32)
+//! session: 2 ‖ payer (20) ‖ payee (20) ‖ token (20) ‖ salt (32) ‖ authorized signer (20)
 //! ```
 
 use bytes::Bytes;
 use millstream_engine::escrow::EscrowId;
 use millstream_types::{Address, Hash256};
-use millstream_voucher::evm::ChannelConfig;
+use millstream_voucher::evm::{ChannelConfig, SessionTerms};
 use sha2::{Digest, Sha256};
 
-const VERSION: u8 = 1;
+const X402: u8 = 1;
 const BYTES: usize = 138;
+const SESSION: u8 = 2;
+const SESSION_BYTES: usize = 113;
 
 /// The number of an escrow: the first four bytes of a hash over the domain that its vouchers are signed for and its token. So nobody has to
 /// give it one, and the same contract and token have the same at every start. Should two ever meet in one, the engine refuses the second.
@@ -28,7 +31,7 @@ pub fn escrow_id(separator: &Hash256, token: &Address) -> EscrowId {
 
 /// Why the kept terms of a channel cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kept terms of the channel are not those of an x402 channel")]
+#[error("the kept terms of the channel are not those of its contract")]
 pub struct ForeignTerms;
 
 /// The terms of an x402 channel as [`EscrowTerms::config`](millstream_engine::escrow::EscrowTerms::config) has them. `None` from a withdraw
@@ -40,7 +43,7 @@ pub fn x402_config(config: &ChannelConfig) -> Option<Bytes> {
         return None;
     }
     let mut bytes = Vec::with_capacity(BYTES);
-    bytes.push(VERSION);
+    bytes.push(X402);
     for account in [&config.payer, &config.payer_authorizer, &config.receiver, &config.receiver_authorizer, &config.token] {
         bytes.extend_from_slice(account.as_bytes());
     }
@@ -55,7 +58,7 @@ pub fn x402_config(config: &ChannelConfig) -> Option<Bytes> {
 /// [`ForeignTerms`]: something else wrote them.
 pub fn read_x402_config(bytes: &[u8]) -> Result<ChannelConfig, ForeignTerms> {
     let mut rest = bytes;
-    let [VERSION] = take(&mut rest)? else { return Err(ForeignTerms) };
+    let [X402] = take(&mut rest)? else { return Err(ForeignTerms) };
     let mut address = || take(&mut rest).map(Address::from_bytes);
     let (payer, payer_authorizer, receiver) = (address()?, address()?, address()?);
     let (receiver_authorizer, token) = (address()?, address()?);
@@ -67,6 +70,33 @@ pub fn read_x402_config(bytes: &[u8]) -> Result<ChannelConfig, ForeignTerms> {
     }
     let withdraw_delay_secs = u64::from_be_bytes(delay);
     Ok(ChannelConfig { payer, payer_authorizer, receiver, receiver_authorizer, token, withdraw_delay_secs, salt })
+}
+
+/// The terms of a session's channel as [`EscrowTerms::config`](millstream_engine::escrow::EscrowTerms::config) has them.
+#[must_use]
+pub fn session_config(terms: &SessionTerms) -> Bytes {
+    let mut bytes = Vec::with_capacity(SESSION_BYTES);
+    bytes.push(SESSION);
+    for account in [&terms.payer, &terms.payee, &terms.token] {
+        bytes.extend_from_slice(account.as_bytes());
+    }
+    bytes.extend_from_slice(terms.salt.as_bytes());
+    bytes.extend_from_slice(terms.authorized_signer.as_bytes());
+    bytes.into()
+}
+
+/// The terms that [`session_config`] wrote.
+///
+/// # Errors
+/// [`ForeignTerms`]: something else wrote them.
+pub fn read_session_config(bytes: &[u8]) -> Result<SessionTerms, ForeignTerms> {
+    let mut rest = bytes;
+    let [SESSION] = take(&mut rest)? else { return Err(ForeignTerms) };
+    let mut address = || take(&mut rest).map(Address::from_bytes);
+    let (payer, payee, token) = (address()?, address()?, address()?);
+    let salt = Hash256::from_bytes(take(&mut rest)?);
+    let authorized_signer = Address::from_bytes(take(&mut rest)?);
+    if rest.is_empty() { Ok(SessionTerms { payer, payee, token, salt, authorized_signer }) } else { Err(ForeignTerms) }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], ForeignTerms> {
@@ -99,5 +129,24 @@ mod tests {
         assert_eq!(read_x402_config(&[&bytes[..], &[0]].concat()), Err(ForeignTerms));
         assert_eq!(read_x402_config(&[&[2], &bytes[1..]].concat()), Err(ForeignTerms));
         assert_eq!(x402_config(&ChannelConfig { withdraw_delay_secs: 1 << 40, ..config }), None);
+    }
+
+    #[test]
+    fn the_terms_of_a_session_are_read_back_and_nothing_else() {
+        let account = |byte| Address::from_bytes([byte; 20]);
+        let terms = SessionTerms {
+            payer: account(1),
+            payee: account(2),
+            token: account(3),
+            salt: Hash256::from_bytes([4; 32]),
+            authorized_signer: account(5),
+        };
+        let bytes = session_config(&terms);
+        assert_eq!((bytes.len(), read_session_config(&bytes)), (SESSION_BYTES, Ok(terms)));
+        for end in 0..bytes.len() {
+            assert_eq!(read_session_config(&bytes[..end]), Err(ForeignTerms), "{end}");
+        }
+        assert_eq!(read_session_config(&[&bytes[..], &[0]].concat()), Err(ForeignTerms));
+        assert_eq!(read_x402_config(&bytes), Err(ForeignTerms));
     }
 }

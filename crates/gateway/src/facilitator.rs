@@ -3,7 +3,7 @@
 //! The HTTP side: who may ask, how often, how much, and the formats. What payments are worth is behind [`FacilitatorPort`]: this crate knows no
 //! chain. Answers have the shapes that the published clients read, errors included: a body that is none of these makes them give up with no reason.
 //!
-//! Source: x402 specification v2, the facilitator's interface; `docs/spec/facilitator.md`.
+//! Source: x402 specification v2, the facilitator's interface; `docs/spec/facilitator.md`, F-1, F-2, F-20, F-21.
 
 pub(crate) mod config;
 mod custody;

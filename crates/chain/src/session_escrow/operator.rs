@@ -6,7 +6,7 @@ use millstream_voucher::evm::{EvmSignature, SessionTerms, top_up_nonce};
 
 use super::bindings::ISessionEscrow;
 use super::contract::SessionEscrow;
-use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert};
+use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert, used};
 
 /// Rows of one settlement, at most: some 350 bytes and 35,000 gas each of a key's, up to 550,000 gas of a contract signer's.
 pub const SETTLE_ROWS_MAX: usize = 100;
@@ -172,6 +172,33 @@ impl SessionOperator {
     /// As [`Self::open`]; nothing is sent.
     pub async fn try_open(&self, opening: &SessionOpening) -> Result<(), ChainError> {
         self.submitter.simulate(&self.open_call(opening)).await.map(drop)
+    }
+
+    /// Whether what the payer signed for an opening was used: the channel was opened, or the payer took it back.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn is_opening_used(&self, opening: &SessionOpening) -> Result<bool, ChainError> {
+        let (terms, rpc) = (&opening.terms, self.contract.rpc());
+        match &opening.funding {
+            SessionFunding::Erc3009 { .. } => used::is_authorization_used(rpc, terms.token, terms.payer, terms.open_nonce()).await,
+            SessionFunding::Permit2 { nonce, .. } => used::is_permit2_nonce_used(rpc, terms.payer, *nonce).await,
+        }
+    }
+
+    /// Whether what was signed for a top-up in a token was used, or taken back.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn is_top_up_used(&self, top_up: &SessionTopUp, token: Address) -> Result<bool, ChainError> {
+        let SessionTopUp { channel, from, additional, salt, funding } = top_up;
+        let rpc = self.contract.rpc();
+        match funding {
+            SessionFunding::Erc3009 { .. } => {
+                used::is_authorization_used(rpc, token, *from, top_up_nonce(channel, *additional, from, salt)).await
+            }
+            SessionFunding::Permit2 { nonce, .. } => used::is_permit2_nonce_used(rpc, *from, *nonce).await,
+        }
     }
 
     /// Adds a deposit by what somebody signed.

@@ -1,7 +1,6 @@
 //! What the receiver's side sends: deposits that payers signed, claims of many channels, sweeps, refunds.
 
 use alloy::primitives::{Bytes, U256};
-use alloy::sol;
 use alloy::sol_types::{SolCall, SolValue};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
 use millstream_voucher::evm::{ChannelConfig, EvmSignature, deposit_nonce};
@@ -9,15 +8,7 @@ use millstream_voucher::evm::{ChannelConfig, EvmSignature, deposit_nonce};
 use super::bindings::IX402BatchSettlement;
 use super::contract::{BatchSettlement, config};
 use super::{ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
-use crate::{Call, ChainError, IntentId, PERMIT2, Revert, Submitter, TxReceipt, convert};
-
-sol! {
-    /// Where permissions are remembered that were used: ERC-3009's by the token, Permit2's by its contract.
-    interface IUsed {
-        function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
-        function nonceBitmap(address owner, uint256 word) external view returns (uint256);
-    }
-}
+use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert, used};
 
 /// Rows of one claim, at most: 482 bytes and some 24,000 gas each.
 pub const CLAIM_ROWS_MAX: usize = 100;
@@ -165,19 +156,12 @@ impl BatchOperator {
         terms: &ChannelConfig,
         authorization: &DepositAuthorization,
     ) -> Result<bool, ChainError> {
-        let (rpc, payer) = (self.contract.rpc(), convert::evm_address(terms.payer));
+        let rpc = self.contract.rpc();
         match authorization {
             DepositAuthorization::Erc3009 { salt, .. } => {
-                let nonce = convert::evm_hash(deposit_nonce(&channel, *salt));
-                rpc.view("authorizationState", terms.token, &IUsed::authorizationStateCall { authorizer: payer, nonce }).await
+                used::is_authorization_used(rpc, terms.token, terms.payer, deposit_nonce(&channel, *salt)).await
             }
-            DepositAuthorization::Permit2 { nonce, .. } => {
-                // A bit for each number: the last byte names it in its word.
-                let number = U256::from_be_bytes(nonce.to_be_bytes());
-                let call = IUsed::nonceBitmapCall { owner: payer, word: number >> 8 };
-                let word: U256 = rpc.view("nonceBitmap", PERMIT2, &call).await?;
-                Ok(word.bit(usize::from(number.byte(0))))
-            }
+            DepositAuthorization::Permit2 { nonce, .. } => used::is_permit2_nonce_used(rpc, terms.payer, *nonce).await,
         }
     }
 

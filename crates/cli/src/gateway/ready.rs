@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
 use millstream_chain::x402::BatchSettlement;
 use millstream_chain::{ChainError, ChainKey, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
-use millstream_escrow::{EscrowSection, RailConfig};
+use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
 use millstream_node::NodeConfig;
 use millstream_tariff::Token;
-use millstream_types::{Address, ChainId, Network};
+use millstream_types::{Address, Amount, ChainId, Network};
 use millstream_voucher::evm::eip55;
 use tokio::net::TcpStream;
 use toml::{Table, Value};
@@ -73,7 +74,10 @@ impl Ready {
             Token::new(&gateway.payment.symbol, gateway.payment.decimals).map_err(|error| wrong(format!("payment.symbol: {error}")))?;
         // What a route needs, and every price.
         let routes = Routes::new(&gateway, &priced, true).map_err(|error| config_error(&error, &token))?;
-        let rail = rail_config(settings.escrow, &gateway, &terms, &routes, &node).map_err(|error| config_error(&error, &token))?;
+        let sessions = sessions_config(&gateway, &priced)?;
+        let rail =
+            rail_config(settings.escrow, &gateway, &terms, sessions, &routes, &node).map_err(|error| config_error(&error, &token))?;
+        rail.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
         node.escrows = rail.engine().map_err(|error| wrong(error.to_string()))?;
         check_gas(&rpc, &terms, &mut warnings).await?;
         check_clock(&rpc, &mut warnings).await?;
@@ -82,10 +86,20 @@ impl Ready {
     }
 }
 
+/// The sessions that are offered.
+fn sessions_config(gateway: &GatewayConfig, token: &Token) -> CliResult<Option<SessionsConfig>> {
+    let Some((mpp, escrow)) = gateway.payment.mpp.as_ref().and_then(|mpp| Some((mpp, mpp.escrow.as_deref()?))) else { return Ok(None) };
+    let contract = address_of(escrow).ok_or_else(|| wrong(format!("payment.mpp.escrow is {escrow:?}, expected an address")))?;
+    let least = mpp.voucher_delta_min.as_deref().map(|text| token.parse_amount(text)).transpose();
+    let voucher_delta_min = least.map_err(|error| wrong(format!("payment.mpp.voucher_delta_min: {error}")))?.unwrap_or(Amount::ZERO);
+    Ok(Some(SessionsConfig { contract, voucher_delta_min }))
+}
+
 fn rail_config(
     escrow: EscrowSection,
     gateway: &GatewayConfig,
     terms: &Terms,
+    sessions: Option<SessionsConfig>,
     routes: &Routes,
     node: &NodeConfig,
 ) -> Result<RailConfig, ConfigError> {
@@ -93,6 +107,7 @@ fn rail_config(
         escrow,
         token: terms.asset,
         receiver: terms.pay_to,
+        sessions,
         custody: gateway.facilitator.as_ref().map(FacilitatorSection::custody_receivers).transpose()?.unwrap_or_default(),
         // Without x402 there is no delay to keep within.
         withdraw_delay_secs: gateway.payment.x402.as_ref().map_or(u64::MAX, |x402| x402.withdraw_delay_secs),
@@ -200,9 +215,33 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms) -> Cli
             Err(error) => return Err(error.into()),
         }
     }
-    if let Some(other) = ["mpp", "exact"].into_iter().find(|section| named.contains(*section)) {
-        let message = format!("payment.{other} is there, and this version's gateway is paid by x402's batch-settlement only");
-        return Err(CliError::usage("dialect", message).hint(format!("leave [payment.{other}] out")));
+    if named.contains("exact") {
+        let message = "payment.exact is there, and this version's gateway is paid on channels only".to_owned();
+        return Err(CliError::usage("dialect", message).hint("leave [payment.exact] out"));
+    }
+    if named.contains("mpp") {
+        complete_sessions(section(payment, "mpp")?, rpc, terms).await?;
+    }
+    Ok(())
+}
+
+/// The escrow of MPP's sessions: this build's own where none is named.
+async fn complete_sessions(mpp: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResult<()> {
+    fill(mpp, "escrow", &eip55(&session_escrow_address()?));
+    let escrow = mpp.get("escrow").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let escrow = address_of(&escrow).ok_or_else(|| wrong(format!("payment.mpp.escrow is {escrow:?}, expected an address")))?;
+    if let Err(error) = SessionEscrow::attach(rpc.clone(), escrow).await {
+        return Err(match error {
+            ChainError::NoContract { .. } => CliError::usage("contract_missing", chain_of(&error))
+                .hint("the escrow of sessions must be on the chain; `millstream dev` puts it on a development chain"),
+            ChainError::InvalidInput { .. } => wrong(format!("payment.mpp.escrow: {}", chain_of(&error))),
+            error => error.into(),
+        });
+    }
+    if terms.pay_to != terms.operator {
+        let (pay_to, operator) = (eip55(&terms.pay_to), eip55(&terms.operator));
+        return Err(wrong(format!("payment.pay_to is {pay_to}, and sessions pay the account that settles them, {operator}"))
+            .hint("leave payment.pay_to out, or leave [payment.mpp] out"));
     }
     Ok(())
 }

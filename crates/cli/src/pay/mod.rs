@@ -1,6 +1,7 @@
-//! `millstream pay`: payments on one channel, the same amount many times, or line by line from standard input.
+//! `millstream pay`: payments on one channel, the same amount many times, or line by line from standard input; or one request to a URL.
 
 mod input;
+mod url;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::output::{View, pairs};
 use crate::{payer, progress, values};
 
 use input::{LineReader, References};
+use url::UrlArgs;
 
 /// Payments that are prepared and handed over at a time.
 const SLICE_LINES: usize = 1_024;
@@ -48,6 +50,9 @@ pub struct PayArgs {
     /// Give up when the node does not take or confirm payments for so long
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub wait: u64,
+    /// A request that is paid for.
+    #[command(flatten)]
+    pub url: UrlArgs,
 }
 
 /// What was paid. Amounts in nanos.
@@ -73,6 +78,9 @@ struct PaidView {
 /// # Errors
 /// What stopped the payments; the message says how much was paid.
 pub async fn run(context: &Context, args: &PayArgs) -> CliResult<()> {
+    if let Some(url) = &args.url.url {
+        return url::run(context, &args.url, url).await;
+    }
     let profile = context.profile()?;
     let state = payer::open_state(&profile)?;
     let channel = choose(&state, args.channel.as_ref())?;

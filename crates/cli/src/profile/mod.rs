@@ -14,6 +14,7 @@ use millstream_types::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CliError, CliResult};
+use crate::spend::HttpSection;
 
 pub use key::{SecretBytes, read_secret, write_secret};
 pub(crate) use load::is_loopback_http;
@@ -31,6 +32,8 @@ pub struct Profile {
     pub payer: PayerSection,
     /// `[gateway]`: what `millstream gateway` sells with, and where its operator reaches it.
     pub gateway: GatewaySection,
+    /// `[http]`: what may be paid for HTTP 402, and with what.
+    pub http: HttpSection,
     /// The file this was read from, for messages.
     #[serde(skip)]
     pub path: PathBuf,
@@ -173,7 +176,7 @@ impl Profile {
         address.map(Some).ok_or_else(wrong)
     }
 
-    fn resolve(&self, file: &Path) -> PathBuf {
+    pub(crate) fn resolve(&self, file: &Path) -> PathBuf {
         match self.path.parent() {
             Some(directory) if file.is_relative() => directory.join(file),
             Some(_) | None => file.to_owned(),

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use super::chain::{Chain, OPERATOR, RECEIVER, blocking, key};
 use super::{Upstream, wait_for};
 
+/// Whatever was charged is claimed and swept within seconds, however little it is.
+const CLAIMS: &str = "[escrow.claim]\ninterval_secs = 1\nrow_min_nanos = 1\nsweep_interval_secs = 1\nsweep_min_nanos = 1";
+
 const ROUTES: &str = r#"
 [[route]]
 path = "/free/*"
@@ -45,7 +48,7 @@ impl Gateway {
     /// With more in the configuration, before the routes.
     pub async fn start_with(chain: &Chain, upstream: &Upstream, sections: &str) -> Self {
         let routes = ROUTES.replace("UPSTREAM", &upstream.address.to_string());
-        Self::start_selling(chain, &format!("{sections}\n{routes}")).await
+        Self::start_selling(chain, &format!("{sections}\n{CLAIMS}\n{routes}")).await
     }
 
     /// With these routes, and whatever else comes after the sections of every gateway here.
@@ -115,14 +118,6 @@ impl Gateway {
 
     pub fn admin_url(&self, path: &str) -> String {
         format!("http://{}{path}", self.selling.admin_listen)
-    }
-
-    pub async fn admin(&self, path: &str) -> serde_json::Value {
-        self.http.get(self.admin_url(path)).send().await.expect("answered").json().await.expect("JSON")
-    }
-
-    pub async fn admin_post(&self, path: &str) -> serde_json::Value {
-        self.http.post(self.admin_url(path)).send().await.expect("answered").json().await.expect("JSON")
     }
 
     /// In order: it ends with success.

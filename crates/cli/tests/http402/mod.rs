@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod gateway;
 pub mod payer;
+pub mod proxy;
 pub mod script;
 pub mod upstream;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub use chain::{Chain, OPERATOR, PAYER, RECEIVER};
 pub use gateway::Gateway;
 pub use payer::Payer;
+pub use proxy::Proxy;
 pub use script::Script;
 pub use upstream::Upstream;
 

@@ -217,6 +217,26 @@ impl EscrowState {
         self.trim_vouchers();
     }
 
+    /// Keeps a voucher that does not raise what is accepted and that the charges have reached, when it is better than what would be claimed with
+    /// . Whether it is.
+    pub(crate) fn keep_reached(&mut self, voucher: &VerifiedEscrowVoucher) -> bool {
+        let cumulative = voucher.statement().cumulative.units();
+        let place = self.vouchers.partition_point(|kept| kept.cumulative <= self.charged);
+        let best = place.checked_sub(1).and_then(|best| self.vouchers.get(best)).map_or(self.settled, |best| best.cumulative);
+        if cumulative > self.charged || cumulative <= best.max(self.settled) {
+            return false;
+        }
+        let kept = Kept { cumulative, signature: voucher.signature().clone(), evidence: voucher.evidence() };
+        self.vouchers.insert(place, kept);
+        self.trim_vouchers();
+        true
+    }
+
+    /// The best voucher that the charges have reached.
+    pub(crate) fn reached(&self) -> Option<&Kept> {
+        self.vouchers.iter().rev().find(|kept| kept.cumulative <= self.charged)
+    }
+
     /// Forgets vouchers that nothing will be claimed with: of those that the charges have reached all but the highest, and of those ahead
     /// all between the oldest few and the newest.
     pub(crate) fn trim_vouchers(&mut self) {
@@ -427,6 +447,12 @@ impl EscrowChannel {
     #[must_use]
     pub const fn totals(&self) -> EscrowTotals {
         self.state.totals()
+    }
+
+    /// The best voucher that the charges have reached: what it is over, and the signature.
+    #[must_use]
+    pub fn reached(&self) -> Option<(CumulativeAmount, EvmSignature)> {
+        self.state.reached().map(|kept| (CumulativeAmount::from_units(kept.cumulative), kept.signature.clone()))
     }
 
     /// The best voucher. Its total may be above what is accepted: a withdrawal or refund takes back the rest of an authorisation, but not

@@ -149,9 +149,9 @@ impl Escrows {
         Ok(Ok(EscrowAnswer::Done))
     }
 
-    /// The chain confirmed a claim: rows that it covers are done.
-    pub(crate) fn claim_confirmed(&mut self, channel: &EscrowChannelId) -> Result<(), Fault> {
-        let done = self.update(channel, |state| state.claiming.take_if(|(_, total)| *total <= state.settled))?;
+    /// A channel's row is done when the chain has confirmed its total, or the channel is closed: by its total and what is settled.
+    pub(crate) fn claim_over(&mut self, channel: &EscrowChannelId, is_over: impl Fn(u128, u128) -> bool) -> Result<(), Fault> {
+        let done = self.update(channel, |state| state.claiming.take_if(|(_, total)| is_over(*total, state.settled)))?;
         let Some((id, _)) = done else { return Ok(()) };
         if let Some(claim) = self.claims.get_mut(&id) {
             claim.rows.retain(|row| row.channel != *channel);

@@ -14,7 +14,7 @@ use super::input::{EscrowAnswer, Meter, Reserve, ReserveOnce};
 use super::record::{EscrowKey, EscrowRecord};
 use super::rejection::EscrowRejection;
 use super::state::{EscrowConfig, Escrows, delete, put};
-use super::terms::{ESCROW_CONFIG_BYTES_MAX, Escrow, EscrowTerms, StepRule};
+use super::terms::{ClaimRule, ESCROW_CONFIG_BYTES_MAX, Escrow, EscrowTerms, StepRule};
 use crate::Fault;
 use crate::input::Effect;
 
@@ -139,6 +139,8 @@ impl Escrows {
             Ok(judged) => {
                 if judged.step.is_raised {
                     self.raise(&id, Hold::default(), &judged.step, Some(voucher))?;
+                } else if self.is_claimed_whole(judged.escrow) {
+                    self.update(&id, |state| state.keep_reached(voucher))?;
                 }
                 Ok(Ok(self.channel_answer(&id)))
             }
@@ -226,6 +228,10 @@ impl Escrows {
         // What passed is there, whatever else is; beyond it only what is signed and may be rested on.
         let room = step.accepted.min(limit).saturating_sub(state.owed()).max(ask.more);
         Ok(Judgement { escrow: escrow.id, step, room })
+    }
+
+    fn is_claimed_whole(&self, escrow: EscrowId) -> bool {
+        self.services.get(&escrow).is_some_and(|service| service.escrow.claim == ClaimRule::Whole)
     }
 
     /// What payments on a channel may rest on now.

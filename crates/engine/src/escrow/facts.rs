@@ -36,12 +36,16 @@ impl Escrows {
             }),
             EscrowFact::Withdrawn { channel, amount } => self.lowered(&channel, amount, |state| state.exit = None),
             EscrowFact::Refunded { channel, amount, exit } => self.lowered(&channel, amount, |state| state.exit = exit),
-            EscrowFact::Closed { channel } => self.change(&channel, |state| {
-                state.status = EscrowStatus::Closed;
-                state.exit = None;
-                state.announced = 0;
-                Ok(())
-            }),
+            EscrowFact::Closed { channel } => {
+                self.change(&channel, |state| {
+                    state.status = EscrowStatus::Closed;
+                    state.exit = None;
+                    state.announced = 0;
+                    Ok(())
+                })?;
+                // Nothing can be claimed any more, whatever is under way.
+                self.claim_over(&channel, |_, _| true)
+            }
             EscrowFact::Swept { escrow, receiver, amount } => self.count_sweep(escrow, receiver, (Amount::ZERO, amount), effects),
             EscrowFact::Paid { authorization } => {
                 // One that nobody delivered for, or that is forgotten, is none of ours.
@@ -96,7 +100,7 @@ impl Escrows {
             }
             Ok(())
         })?;
-        self.claim_confirmed(id)?;
+        self.claim_over(id, |total, settled| total <= settled)?;
         let is_swept = self.services.get(&escrow).is_some_and(|service| service.escrow.claim == ClaimRule::UpTo);
         if is_swept && gain > 0 {
             self.count_sweep(escrow, receiver, (Amount::from_units(gain), Amount::ZERO), effects)?;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_chain::session_escrow::{SessionOpening, SessionTopUp};
 use millstream_chain::x402::DepositAuthorization;
 use millstream_chain::{Call, ChainError, ErrorKind, IntentId, TxReceipt, token_balance};
 use millstream_dialect::x402::{self, Deposit};
@@ -30,7 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// How a deposit ended: with a transaction, or as one that was there before.
-type Ended = Result<Option<Funded>, PortError>;
+pub(super) type Ended = Result<Option<Funded>, PortError>;
 
 /// Deposits under way, by channel.
 #[derive(Default)]
@@ -44,23 +45,33 @@ struct Running {
 
 /// What is deposited.
 #[derive(Clone)]
-struct Plan {
-    intent: [u8; 32],
-    terms: EscrowTerms,
+pub(super) struct Plan {
+    pub(super) intent: [u8; 32],
+    pub(super) terms: EscrowTerms,
     /// What submits it.
-    call: Call,
+    pub(super) call: Call,
     /// Whose money it is.
-    funder: Address,
-    amount: Amount,
+    pub(super) funder: Address,
+    pub(super) amount: Amount,
     /// Seconds since the Unix epoch after which the payer's permission is worth nothing.
-    valid_before: Uint256,
-    of: Of,
+    pub(super) valid_before: Uint256,
+    pub(super) of: Of,
 }
 
 /// What differs between contracts.
 #[derive(Clone)]
-enum Of {
+pub(super) enum Of {
     X402 { config: ChannelConfig, authorization: DepositAuthorization },
+    Open(SessionOpening),
+    TopUp(SessionTopUp),
+}
+
+/// Why a deposit is refused, in the words of what it is for.
+#[derive(Clone, Copy)]
+enum Why {
+    Ended,
+    NoBalance,
+    Simulation,
 }
 
 impl Inner {
@@ -69,9 +80,9 @@ impl Inner {
         match (&tender.funding, &tender.terms) {
             (None, _) => Ok(None),
             (Some(Funding::X402(deposit)), Some(ChannelTerms::X402(config))) => self.deposit(tender, config, deposit, voucher).await,
-            (Some(Funding::X402(_) | Funding::Session { .. } | Funding::Sent { .. }), _) => {
-                Err(Rejection::DepositRefused { reason: "this way of depositing is not served".to_owned() }.into())
-            }
+            (Some(Funding::Session { action, funding }), _) => self.session_deposit(tender, action, funding, voucher).await,
+            (Some(Funding::Sent { hash }), _) => self.sent_deposit(tender, *hash).await,
+            (Some(Funding::X402(_)), _) => Err(not_served()),
         }
     }
 
@@ -98,7 +109,11 @@ impl Inner {
         let (authorization, valid_before) = authorization(deposit);
         let call = self.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
         let of = Of::X402 { config: *config, authorization };
-        let plan = Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of };
+        self.see_to(Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of }).await
+    }
+
+    /// Begins a deposit, or joins it, and waits for its end.
+    pub(super) async fn see_to(self: &Arc<Self>, plan: Plan) -> Ended {
         let ended = self.begin(plan).await?;
         match self.end_of(ended).await? {
             Some(outcome) => outcome,
@@ -263,8 +278,7 @@ impl Inner {
                     if self.has_ended(plan) && !self.is_used(plan).await.unwrap_or(true) {
                         self.withdraw_announcement(channel).await?;
                         self.sender.forget(&errand).await.map_err(stopped)?;
-                        let reason = "invalid_batch_settlement_evm_payload_authorization_valid_before".to_owned();
-                        return Err(Rejection::DepositRefused { reason }.into());
+                        return Err(plan.refused(Why::Ended));
                     }
                     warn!(channel = %plan.terms.channel, %error, "a deposit is not confirmed yet");
                     tokio::time::sleep(pause).await;
@@ -290,38 +304,33 @@ impl Inner {
             return Ok(None);
         }
         if self.has_ended(plan) {
-            let reason = match &plan.of {
-                Of::X402 { authorization: DepositAuthorization::Erc3009 { .. }, .. } => {
-                    "invalid_batch_settlement_evm_payload_authorization_valid_before"
-                }
-                Of::X402 { authorization: DepositAuthorization::Permit2 { .. }, .. } => {
-                    "invalid_batch_settlement_evm_permit2_deadline_expired"
-                }
-            };
-            return Err(Rejection::DepositRefused { reason: reason.to_owned() }.into());
+            return Err(plan.refused(Why::Ended));
         }
         let balance = token_balance(&self.rpc, self.token, plan.funder).await.map_err(|error| chain_failed(&error))?;
         if balance < plan.amount.units() {
-            let reason = x402::Reason::BatchInsufficientBalance.as_str().to_owned();
-            return Err(Rejection::DepositRefused { reason }.into());
+            return Err(plan.refused(Why::NoBalance));
         }
         info!(channel = %plan.terms.channel, %revert, "a deposit is refused by the contracts");
-        Err(Rejection::DepositRefused { reason: x402::Reason::BatchDepositSimulationFailed.as_str().to_owned() }.into())
+        Err(plan.refused(Why::Simulation))
     }
 
     async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
         let used = match &plan.of {
             Of::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
+            Of::Open(opening) => self.sessions()?.operator.is_opening_used(opening).await,
+            Of::TopUp(top_up) => self.sessions()?.operator.is_top_up_used(top_up, self.token).await,
         };
         used.map_err(|error| chain_failed(&error))
     }
 
     /// What the channel has in the newest block, deep or not.
     async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
-        let state = match &plan.of {
-            Of::X402 { .. } => self.operator.contract().newest_state(plan.terms.channel).await,
+        let channel = plan.terms.channel;
+        let deposit = match &plan.of {
+            Of::X402 { .. } => self.operator.contract().newest_state(channel).await.map(|state| state.balance),
+            Of::Open(_) | Of::TopUp(_) => self.sessions()?.operator.contract().newest_state(channel).await.map(|state| state.deposit),
         };
-        state.map(|state| state.balance).map_err(|error| chain_failed(&error))
+        deposit.map_err(|error| chain_failed(&error))
     }
 
     fn has_ended(&self, plan: &Plan) -> bool {
@@ -343,8 +352,31 @@ impl Inner {
     }
 }
 
+impl Plan {
+    fn refused(&self, why: Why) -> PortError {
+        let reason = match (&self.of, why) {
+            (Of::X402 { authorization: DepositAuthorization::Erc3009 { .. }, .. }, Why::Ended) => {
+                "invalid_batch_settlement_evm_payload_authorization_valid_before"
+            }
+            (Of::X402 { authorization: DepositAuthorization::Permit2 { .. }, .. }, Why::Ended) => {
+                "invalid_batch_settlement_evm_permit2_deadline_expired"
+            }
+            (Of::X402 { .. }, Why::NoBalance) => x402::Reason::BatchInsufficientBalance.as_str(),
+            (Of::X402 { .. }, Why::Simulation) => x402::Reason::BatchDepositSimulationFailed.as_str(),
+            (Of::Open(_) | Of::TopUp(_), Why::Ended) => "what was signed for it is not valid any more",
+            (Of::Open(_) | Of::TopUp(_), Why::NoBalance) => "the payer has less than that of the token",
+            (Of::Open(_) | Of::TopUp(_), Why::Simulation) => "the escrow or the token does not take what was signed",
+        };
+        Rejection::DepositRefused { reason: reason.to_owned() }.into()
+    }
+}
+
+pub(super) fn not_served() -> PortError {
+    Rejection::DepositRefused { reason: "this way of depositing is not served".to_owned() }.into()
+}
+
 impl Deposits {
-    fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
+    pub(super) fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
         lock(&self.0).get(channel).is_some_and(|running| running.intent == *intent)
     }
 }

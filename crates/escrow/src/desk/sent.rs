@@ -1,7 +1,7 @@
 //! What the desk sends for payers, kept beside the engine: every signed version is durable before the chain can see it, so that after a crash
-//! the same transaction is followed on, and neither a deposit nor a refund is made twice or forgotten.
+//! the same transaction is followed on, and neither a deposit nor a refund or close is made twice or forgotten.
 //!
-//! One deposit and one refund at a time on each channel. Key: `2 ‖ kind u8 ‖ channel`; value, integers big-endian:
+//! One deposit and one refund or close at a time on each channel. Key: `2 ‖ kind u8 ‖ channel`; value, integers big-endian:
 //!
 //! ```text
 //! version (1) ‖ intent (32) ‖ amount (16) ‖ contract (20) ‖ length of the call (4) ‖ call ‖ versions × (nonce (8) ‖ gas (8) ‖ fee (16) ‖ priority fee (16) ‖ hash (32))
@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Deposit,
     /// A refund that a payer asked for.
     Refund,
+    /// The close of a session.
+    Close,
 }
 
 /// Something to send.
@@ -79,6 +81,7 @@ impl Kind {
         match self {
             Self::Deposit => 1,
             Self::Refund => 2,
+            Self::Close => 3,
         }
     }
 
@@ -86,6 +89,7 @@ impl Kind {
         match self {
             Self::Deposit => "escrow deposit",
             Self::Refund => "escrow refund",
+            Self::Close => "session close",
         }
     }
 }
@@ -115,6 +119,7 @@ impl Unfinished {
         let kind = match kind {
             1 => Kind::Deposit,
             2 => Kind::Refund,
+            3 => Kind::Close,
             _ => return Err(BadRecord),
         };
         let channel = EscrowChannelId::from_bytes(channel.try_into().map_err(|_| BadRecord)?);

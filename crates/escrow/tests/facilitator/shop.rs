@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_chain::x402::BatchOperator;
 use millstream_dialect::Object;
@@ -20,10 +22,13 @@ use millstream_voucher::evm::{ChannelConfig, ClaimBatch, ClaimEntry, EvmSecretKe
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{Chain, DELAY_SECS, OPERATOR, Payer, Plan, RECEIVER, node_config, rail_config, secret, total, units};
+use crate::support::{
+    Chain, DELAY_SECS, OPERATOR, Payer, Plan, RECEIVER, blocking, node_config, opened, rail_config, secret, total, units,
+};
 
 /// A server's own authorizer.
 pub const AUTHORIZER: usize = 7;
@@ -36,6 +41,8 @@ pub struct Shop {
     pub client: Client,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    /// All of it runs here, so that all of it can end at once.
+    runtime: Runtime,
 }
 
 impl Shop {
@@ -48,46 +55,51 @@ impl Shop {
         let rail = rail_config(chain, plan);
         let mut config = node_config(directory, chain, plan);
         config.escrows = rail.engine().expect("fits");
-        let node = Node::start(&config).await.expect("the node starts");
         let gateway = GatewayConfig::parse(&configuration(chain, section)).expect("a configuration");
         let terms = FacilitatorTerms::of(&gateway).expect("sound").expect("a section");
-        let rooms = FacilitatorRooms {
-            payments: node.payments(),
-            rpc: node.rpc().clone(),
-            submitter: node.submitter().clone(),
-            confirmations: plan.confirmations,
-            terms,
-        };
-        let facilitator = std::sync::Arc::new(Facilitator::start(rooms).await.expect("the facilitator starts"));
-        let rail = Rail::start(Parts::of(&node), rail).await.expect("the rail starts");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let (stop, stopped) = oneshot::channel();
-        let port = rail.port();
-        let serving = tokio::spawn(async move {
-            let shutdown = async { drop(stopped.await) };
-            serve_with_facilitator(&gateway, port, facilitator, listener, shutdown).await.expect("it serves");
+        let (runtime, confirmations) = (Runtime::new().expect("a runtime"), plan.confirmations);
+        let started = runtime.spawn(async move {
+            let node = opened(&config).await;
+            let (payments, rpc, submitter) = (node.payments(), node.rpc().clone(), node.submitter().clone());
+            let facilitator = Facilitator::start(FacilitatorRooms { payments, rpc, submitter, confirmations, terms }).await;
+            let rail = Rail::start(Parts::of(&node), rail).await.expect("the rail starts");
+            (node, facilitator.expect("the facilitator starts"), rail)
         });
-        Self { node, rail, address, client: Client::new(), stop, serving }
+        let (node, facilitator, rail) = started.await.expect("no panic");
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = oneshot::channel();
+        let port = rail.port();
+        let serving = runtime.spawn(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            bound.send(listener.local_addr().expect("bound")).expect("waited for");
+            let shutdown = async { drop(stopped.await) };
+            serve_with_facilitator(&gateway, port, Arc::new(facilitator), listener, shutdown).await.expect("it serves");
+        });
+        let address = address.await.expect("bound");
+        Self { node, rail, address, client: Client::new(), stop, serving, runtime }
     }
 
     pub fn url(&self, path: &str) -> String {
         format!("http://{}/facilitator{path}", self.address)
     }
 
+    /// Stops in order.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         self.serving.await.expect("no panic");
         self.rail.stop().await;
         self.node.stop().await.expect("it stops");
+        blocking(move || drop(self.runtime)).await;
     }
 
-    /// Ends as a killed process does, as far as that goes in one.
+    /// Ends as a killed process does: wherever each task is.
     pub async fn crash(self) {
-        self.serving.abort();
-        let _ = self.serving.await;
-        drop(self.rail);
-        self.node.stop().await.expect("it stops");
+        let Self { node, rail, runtime, .. } = self;
+        blocking(move || {
+            runtime.shutdown_timeout(Duration::from_secs(10));
+            drop((node, rail));
+        })
+        .await;
     }
 
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>, key: Option<&str>) -> (StatusCode, Value) {

@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod session;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_chain::session_escrow::{deploy_session_escrow, session_escrow_address};
 use millstream_chain::x402::{BatchSettlement, place_development_x402};
 use millstream_chain::{ChainKey, Rpc, RpcOptions, Submitter, SubmitterOptions, mint, token_balance};
 use millstream_dialect::Object;
@@ -14,7 +17,7 @@ use millstream_dialect::x402::{
     BatchOffer, BatchPayload, BatchResponseExtra, Deposit, DepositAuthorization, Erc3009Deposit, PaymentPayload, PaymentRequired,
     PaymentRequirements, SettleResponse, VoucherFields, batch_domain,
 };
-use millstream_escrow::{EscrowSection, Parts, Rail, RailConfig};
+use millstream_escrow::{EscrowSection, Parts, Rail, RailConfig, SessionsConfig};
 use millstream_gateway::{GatewayConfig, serve};
 use millstream_node::{ChainSection, Node, NodeConfig, ServerSection};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
@@ -75,6 +78,7 @@ impl Chain {
         let token: Address = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         let token = TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token);
         let chain = Self { token, ..chain };
+        deploy_session_escrow(&chain.submitter(8)).await.expect("deployed");
         for account in PAYER..RECEIVER - 1 {
             mint(&chain.submitter(8), chain.token.token(), DEV_ACCOUNTS[account].address, 1_000_000_000).await.expect("minted");
         }
@@ -121,7 +125,7 @@ impl Chain {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
 
@@ -134,13 +138,33 @@ pub struct Plan {
     /// Of the route, as TOML.
     pub limits: String,
     pub custody: std::collections::BTreeSet<Address>,
+    /// Offers MPP sessions beside x402's channels; then the operator is paid itself.
+    pub mpp: Option<Mpp>,
+}
+
+/// `[payment.mpp]`.
+#[derive(Clone, Copy)]
+pub struct Mpp {
+    pub voucher_delta_min: u128,
+    pub voucher_wait_secs: u64,
+}
+
+impl Plan {
+    /// One that sells to sessions at a price.
+    pub fn sessions(price: &str) -> Self {
+        Self { price: price.to_owned(), mpp: Some(Mpp { voucher_delta_min: 0, voucher_wait_secs: 30 }), ..Self::default() }
+    }
+
+    fn receiver(&self) -> Address {
+        DEV_ACCOUNTS[if self.mpp.is_some() { OPERATOR } else { RECEIVER }].address
+    }
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
         let price = "0.001 USDC / call".to_owned();
-        Self { confirmations: 1, escrow, price, limits: String::new(), custody: Default::default() }
+        Self { confirmations: 1, escrow, price, limits: String::new(), custody: Default::default(), mpp: None }
     }
 }
 
@@ -169,7 +193,7 @@ impl House {
             })
             .await
             .expect("no panic");
-        let gateway = GatewayConfig::parse(&gateway_config(chain, upstream, plan)).expect("a configuration");
+        let gateway = GatewayConfig::parse(&gateway_config(chain, upstream, directory, plan)).expect("a configuration");
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = oneshot::channel();
         let port = rail.port();
@@ -210,7 +234,11 @@ pub fn rail_config(chain: &Chain, plan: &Plan) -> RailConfig {
     RailConfig {
         escrow: plan.escrow.clone(),
         token: chain.token.token(),
-        receiver: DEV_ACCOUNTS[RECEIVER].address,
+        receiver: plan.receiver(),
+        sessions: plan.mpp.map(|mpp| SessionsConfig {
+            contract: session_escrow_address().expect("an address"),
+            voucher_delta_min: units(mpp.voucher_delta_min),
+        }),
         custody: plan.custody.clone(),
         withdraw_delay_secs: DELAY_SECS,
         delivery_secs_max: 60,
@@ -225,7 +253,9 @@ pub async fn opened(config: &NodeConfig) -> Node {
     for _ in 0..400 {
         match Node::start(config).await {
             Ok(node) => return node,
-            Err(failure) if format!("{failure:#}").to_lowercase().contains("lock") => tokio::time::sleep(Duration::from_millis(25)).await,
+            Err(failure) if format!("{failure:#}").contains("in use by another process") => {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
             Err(failure) => panic!("the node does not start: {failure:#}"),
         }
     }
@@ -266,7 +296,8 @@ pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
     }
 }
 
-fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
+fn gateway_config(chain: &Chain, upstream: &Upstream, directory: &Path, plan: &Plan) -> String {
+    let mpp = plan.mpp.map(|mpp| mpp_section(directory, mpp)).unwrap_or_default();
     format!(
         r#"
         [payment]
@@ -280,6 +311,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
         [payment.x402]
         receiver_authorizer = "{operator}"
         withdraw_delay_secs = {DELAY_SECS}
+        {mpp}
         [timeouts]
         first_byte_secs = 20
         total_secs = 40
@@ -290,11 +322,25 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
         limits = {{ {limits} }}
         "#,
         token = chain.token.token(),
-        receiver = DEV_ACCOUNTS[RECEIVER].address,
+        receiver = plan.receiver(),
         operator = DEV_ACCOUNTS[OPERATOR].address,
         upstream = upstream.address,
         price = plan.price,
         limits = plan.limits,
+    )
+}
+
+fn mpp_section(directory: &Path, mpp: Mpp) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let secret = directory.join("offers.secret");
+    std::fs::write(&secret, format!("0x{}", "42".repeat(32))).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    format!(
+        "[payment.mpp]\nescrow = \"{}\"\nsecret_file = \"{}\"\nvoucher_delta_min = \"{} base\"\nvoucher_wait_secs = {}",
+        session_escrow_address().expect("an address"),
+        secret.display(),
+        mpp.voucher_delta_min,
+        mpp.voucher_wait_secs,
     )
 }
 
@@ -368,12 +414,28 @@ async fn answer(
         gate.add_permits(1);
         let next = script.lock().expect("no panic").pop().unwrap_or_else(|| Some("ok".to_owned()));
         let Some(text) = next else { return };
+        if text.starts_with("data:") {
+            if stream_events(&mut stream, &text).await.is_err() {
+                return;
+            }
+            continue;
+        }
         let kind = if text.starts_with('{') { "application/json" } else { "text/plain" };
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{text}", text.len());
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
     }
+}
+
+/// Sends each event as a chunk of its own.
+async fn stream_events(stream: &mut TcpStream, events: &str) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+    for event in events.split_inclusive("\n\n") {
+        stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+        stream.flush().await?;
+    }
+    stream.write_all(b"0\r\n\r\n").await
 }
 
 /// A payer of x402 and what it knows of its channel.
@@ -435,6 +497,11 @@ impl Payer {
         let payer = Self::new(chain, account);
         let config = ChannelConfig { payer_authorizer: Address::ZERO, ..payer.config };
         Self::with(chain, payer.key, config)
+    }
+
+    /// One that signs with the key of another account.
+    pub fn signing_as(self, account: usize) -> Self {
+        Self { key: secret(account), ..self }
     }
 
     pub fn with(chain: &Chain, key: EvmSecretKey, config: ChannelConfig) -> Self {

@@ -131,12 +131,12 @@ impl Mpp {
                 voucher.statement().channel,
                 Some(voucher),
                 Some(Funding::Sent { hash }),
-                Some(opened(terms, &credential, salt, authorized_signer)?),
+                Some(opened(terms, &credential, salt, authorized_signer, None)?),
                 false,
             ),
             SessionPayload::Open { voucher, salt, authorized_signer, funding } => {
                 let action = FundingAction::Open { salt, authorized_signer };
-                let terms = opened(terms, &credential, salt, authorized_signer)?;
+                let terms = opened(terms, &credential, salt, authorized_signer, Some(funding.from()))?;
                 (voucher.statement().channel, Some(voucher), Some(Funding::Session { action, funding }), Some(terms), false)
             }
             SessionPayload::TopUpSent { channel, hash, .. } => (channel, None, Some(Funding::Sent { hash }), None, false),
@@ -145,9 +145,11 @@ impl Mpp {
                 (channel, None, Some(Funding::Session { action, funding }), None, false)
             }
             SessionPayload::Voucher { voucher, deposit } => {
-                let terms = match deposit.as_ref().map(|deposit| &deposit.action) {
-                    Some(FundingAction::Open { salt, authorized_signer }) => Some(opened(terms, &credential, *salt, *authorized_signer)?),
-                    Some(FundingAction::TopUp { .. }) | None => None,
+                let terms = match deposit.as_ref().map(|deposit| (&deposit.action, deposit.funding.from())) {
+                    Some((FundingAction::Open { salt, authorized_signer }, from)) => {
+                        Some(opened(terms, &credential, *salt, *authorized_signer, Some(from))?)
+                    }
+                    Some((FundingAction::TopUp { .. }, _)) | None => None,
                 };
                 let funding = deposit.map(|deposit| Funding::Session { action: deposit.action, funding: deposit.funding });
                 (voucher.statement().channel, Some(voucher), funding, terms, false)
@@ -156,6 +158,13 @@ impl Mpp {
         };
         if channel_terms.is_some_and(|terms| terms.channel_id(domain) != channel) {
             return Err(refusal(ProblemKind::VerificationFailed, "The channelId is not that of the terms it is opened with."));
+        }
+        if let Some(Funding::Session { action, funding }) = &funding {
+            // The offer is ours, so its request is what was offered.
+            let request: SessionRequest = credential.offer.terms.request().map_err(|error| malformed(&error))?;
+            funding
+                .check(&request, &channel, action)
+                .map_err(|error| refusal(ProblemKind::VerificationFailed, &format!("The deposit does not fit: {error}.")))?;
         }
         let voucher = match voucher {
             Some(voucher) => Some(checked(domain, voucher, channel, channel_terms.as_ref(), port).await?),
@@ -230,13 +239,25 @@ pub(super) fn offered<T: Serialize>(
     Ok(offer)
 }
 
-/// The terms of a channel that is opened.
-fn opened(terms: &Terms, credential: &Credential, salt: Hash256, authorized_signer: Address) -> Result<SessionTerms, Box<Refusal>> {
-    let source = credential.source().map_err(|error| malformed(&error))?.filter(|source| source.chain == terms.chain);
-    let source = source.ok_or_else(|| {
-        refusal(ProblemKind::MalformedCredential, "An opening says who pays: `source` is a did:pkh on the offer's chain.")
-    })?;
-    Ok(SessionTerms { payer: source.account, payee: terms.pay_to, token: terms.asset, salt, authorized_signer })
+/// The terms of a channel that is opened. Who pays is said by the credential, or by what is signed for the deposit.
+fn opened(
+    terms: &Terms,
+    credential: &Credential,
+    salt: Hash256,
+    authorized_signer: Address,
+    from: Option<Address>,
+) -> Result<SessionTerms, Box<Refusal>> {
+    let bad = |detail: &str| refusal(ProblemKind::MalformedCredential, detail);
+    let source = credential.source().map_err(|error| malformed(&error))?;
+    if source.is_some_and(|source| source.chain != terms.chain) {
+        return Err(bad("`source` is an account of another chain than the offer's."));
+    }
+    let payer = match (source.map(|source| source.account), from) {
+        (Some(source), Some(from)) if source != from => return Err(bad("`source` is not who has signed the deposit.")),
+        (Some(payer), _) | (None, Some(payer)) => payer,
+        (None, None) => return Err(bad("An opening says who pays: `source` is a did:pkh on the offer's chain.")),
+    };
+    Ok(SessionTerms { payer, payee: terms.pay_to, token: terms.asset, salt, authorized_signer })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<LogicalId>, Box<Refusal>> {

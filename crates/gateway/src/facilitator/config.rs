@@ -77,7 +77,7 @@ pub struct FacilitatorAssetSection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FacilitatorGasSection {
-    /// Gas that a deposit, a sweep, an `exact` payment or a refund without claims may take; each row of a claim may take as much again.
+    /// Gas that a deposit, a sweep, an `exact` payment or a refund without claims may take; each row of a claim may take a quarter of it more.
     pub gas_max: u64,
     /// The most that a unit of gas may cost, in gwei.
     pub fee_gwei_max: u64,

@@ -6,7 +6,7 @@
 //! again is answered as before, over a restart too; a hold that a crash has lost is made again by `/settle`.
 //!
 //! **Invariants.** Only who holds a key for a receiver has vouchers of it kept: whoever may settle says what is charged. One request is under way on
-//! a channel. Nothing is charged above what the voucher allows.
+//! a channel. Nothing is charged above what the voucher allows. Source: `docs/spec/facilitator.md`, F-23 to F-29.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -268,7 +268,7 @@ impl Custody {
         let read = self.read(&ask)?;
         self.enter(&read).await?;
         let held = self.held(&read, ask).await;
-        if held.is_err() {
+        if !held.as_ref().is_ok_and(|answer| answer.is_valid) {
             self.leave(&read);
         }
         held
@@ -330,7 +330,10 @@ impl Custody {
             BatchPayload::Deposit { .. } => self.fund(&mut read, ask).await,
             BatchPayload::Refund { .. } => self.refund(&read, &ask).await,
         };
-        self.leave(&read);
+        // What is not known is still held: who asks again goes on with it.
+        if !matches!(taken, Err(Failure::Unknown(_))) {
+            self.leave(&read);
+        }
         taken
     }
 

@@ -1,0 +1,97 @@
+//! The unmodified npm package `openai`, which knows nothing of payments, through `millstream proxy` and `millstream gateway`: it pays for the
+//! tokens that it was given.
+
+mod http402;
+
+use http402::{Chain, Gateway, PAYER, Proxy, RECEIVER, Script, Upstream, wait_for};
+use millstream_testkit::DEV_ACCOUNTS;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+struct House {
+    chain: Chain,
+    upstream: Upstream,
+    gateway: Gateway,
+    proxy: Proxy,
+    /// What has to be charged so far; a token is a base unit.
+    charged: u128,
+}
+
+impl House {
+    async fn start() -> Self {
+        let (chain, upstream) = (Chain::start().await, Upstream::start().await);
+        let gateway = Gateway::start(&chain, &upstream).await;
+        let proxy = Proxy::start(&chain, PAYER, &gateway.url("")).await;
+        Self { chain, upstream, gateway, proxy, charged: 0 }
+    }
+
+    async fn client(&self) -> Script {
+        Script::start("completion.mjs", &json!({ "baseUrl": self.proxy.url("/v1") })).await
+    }
+
+    /// The receiver has what is charged.
+    async fn charges(&mut self, units: u128) {
+        self.charged += units;
+        let receiver = DEV_ACCOUNTS[RECEIVER].address;
+        wait_for("the sweep", async || self.chain.balance(receiver).await >= self.charged).await;
+        assert_eq!(self.chain.balance(receiver).await, self.charged);
+    }
+}
+
+fn pieces(answer: &Value) -> usize {
+    answer["pieces"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_completion_costs_its_tokens() {
+    let mut house = House::start().await;
+    let mut client = house.client().await;
+    let answer = client.say(json!({ "command": "stream", "maxTokens": 12 })).await;
+    assert_eq!((pieces(&answer), answer["pieces"][11].as_str()), (12, Some("t11 ")), "{answer}");
+    house.charges(12).await;
+
+    // A whole answer that uses half of what it may.
+    let answer = client.say(json!({ "command": "whole", "model": "half", "maxTokens": 300 })).await;
+    assert_eq!(answer["usage"]["completion_tokens"], 150, "{answer}");
+    house.charges(150).await;
+
+    // The upstream breaks off: five came, five are paid.
+    let answer = client.say(json!({ "command": "stream", "model": "cut-5", "maxTokens": 10 })).await;
+    assert_eq!(pieces(&answer), 5, "{answer}");
+    house.charges(5).await;
+
+    // The client leaves after three, and no more were made.
+    let answer = client.say(json!({ "command": "stream", "model": "held-3", "maxTokens": 10, "takeOnly": 3 })).await;
+    assert_eq!(pieces(&answer), 3, "{answer}");
+    house.charges(3).await;
+
+    // The upstream fails before its first byte.
+    let answer = client.say(json!({ "command": "stream", "model": "dies", "maxTokens": 10 })).await;
+    assert_eq!((pieces(&answer), answer["status"].as_u64()), (0, Some(502)), "{answer}");
+    // What comes after it is paid as if it had not been.
+    let answer = client.say(json!({ "command": "stream", "maxTokens": 7 })).await;
+    assert_eq!(pieces(&answer), 7, "{answer}");
+    house.charges(7).await;
+    house.gateway.stop().await;
+    assert_eq!(house.chain.balance(DEV_ACCOUNTS[RECEIVER].address).await, 177);
+}
+
+/// Our payer on one channel: what x402 has one after the other, it queues.
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_requests_at_once_are_all_answered_and_paid_once() {
+    const REQUESTS: usize = 64;
+    let mut house = House::start().await;
+    let client = reqwest::Client::new();
+    let all: Vec<_> = (0..REQUESTS)
+        .map(|_| {
+            let (client, url) = (client.clone(), house.proxy.url("/call"));
+            tokio::spawn(async move { client.get(url).send().await.expect("answered").status() })
+        })
+        .collect();
+    for status in all {
+        assert_eq!(status.await.expect("no panic"), StatusCode::OK);
+    }
+    assert_eq!(house.upstream.count("/call"), REQUESTS);
+    house.charges(64_000).await;
+    house.gateway.stop().await;
+}

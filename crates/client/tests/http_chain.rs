@@ -1,0 +1,162 @@
+//! The payer of HTTP 402 against everything real: gateway, node, contracts and chain.
+
+#[path = "../../escrow/tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use millstream_client::http::{
+    Asset, AssetId, AssetLimits, HttpPayError, HttpPayer, HttpPayerOptions, PayerAccount, Payment, PaymentBook, Scheme, SpendLimits,
+};
+use millstream_testkit::DEV_ACCOUNTS;
+use reqwest::{Method, Request, StatusCode};
+use support::{Chain, House, PAYER, Plan, RECEIVER, Upstream, units};
+
+/// Most that a request costs where output tokens are sold at a base unit: what the gateway lets a request ask for.
+const TOKENS_MAX: u128 = 4_096;
+
+fn payer(chain: &Chain, directory: &Path) -> HttpPayer {
+    payer_with(chain, directory, |_| {})
+}
+
+fn payer_with(chain: &Chain, directory: &Path, change: impl FnOnce(&mut HttpPayerOptions)) -> HttpPayer {
+    let id = AssetId { chain: chain.rpc.chain(), token: chain.token.token() };
+    let asset = Asset { id, symbol: "USDC".to_owned(), decimals: 6, domain: Some(("USD Coin".to_owned(), "2".to_owned())) };
+    let limits = SpendLimits::default().allow(asset, AssetLimits { host_day_max: units(5_000_000), ..AssetLimits::default_of(6) });
+    let mut options = HttpPayerOptions { limits, schemes: vec![Scheme::Batch], resends_max: 0, ..HttpPayerOptions::default() };
+    change(&mut options);
+    let account = PayerAccount::from_secret(&DEV_ACCOUNTS[PAYER].secret).expect("a key");
+    let book = PaymentBook::open(&directory.join("payments.redb")).expect("opens");
+    HttpPayer::new(account, book, options).expect("a client")
+}
+
+fn get(house: &House) -> Request {
+    Request::new(Method::GET, house.url("/thing").parse().expect("an address"))
+}
+
+async fn buy(payer: &HttpPayer, request: Request) -> u128 {
+    let response = payer.execute(request).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(response.status(), StatusCode::OK);
+    let payment = response.extensions().get::<Payment>().cloned().expect("it was paid");
+    response.bytes().await.expect("a body");
+    let state = payment.settled().await;
+    assert_eq!(state.disputed, None);
+    state.charged.expect("told").units()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_requests_leave_what_they_cost_on_the_chain() {
+    let (chain, upstream, provider, own) = (Chain::start().await, Upstream::start().await, directory(), directory());
+    let house = House::start(&chain, provider.path(), &upstream, &Plan::default()).await;
+    let account = DEV_ACCOUNTS[PAYER].address;
+    let before = chain.balance(account).await;
+    let payer = payer_with(&chain, own.path(), |options| options.deposit_multiple = 100);
+    for _ in 0..200 {
+        assert_eq!(buy(&payer, get(&house)).await, 1_000);
+    }
+    let channel = payer.book().channels().remove(0);
+    assert_eq!((channel.charged.units(), channel.signed.units(), channel.pending), (200_000, 200_000, None));
+    // Two deposits of a hundred prices each.
+    assert_eq!(chain.state(channel.channel).await.0, 200_000);
+    assert_eq!(buy(&payer, get(&house)).await, 1_000);
+    assert_eq!(chain.balance(account).await, before - 300_000);
+    let refunded = payer.refund(channel.channel, None).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(refunded.units(), 99_000);
+    assert_eq!(chain.state(channel.channel).await, (201_000, 201_000));
+    assert_eq!(chain.balance(account).await, before - 201_000);
+    // The channel goes on.
+    assert_eq!(buy(&payer, get(&house)).await, 1_000);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_requests_at_once_on_one_channel_are_charged_once_each() {
+    let (chain, upstream, provider, own) = (Chain::start().await, Upstream::start().await, directory(), directory());
+    let house = House::start(&chain, provider.path(), &upstream, &Plan::default()).await;
+    let payer = payer_with(&chain, own.path(), |options| options.deposit_multiple = 64);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (payer, request) = (payer.clone(), get(&house));
+        tasks.spawn(async move { buy(&payer, request).await });
+    }
+    while let Some(cost) = tasks.join_next().await {
+        assert_eq!(cost.expect("no panic"), 1_000);
+    }
+    let channels = payer.book().channels();
+    assert_eq!((channels.len(), channels[0].charged.units(), channels[0].signed.units()), (1, 64_000, 64_000));
+    payer.refund(channels[0].channel, None).await.expect_err("nothing is left");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_price_is_charged_and_a_lost_book_is_made_good_from_server_and_chain() {
+    let (chain, upstream, provider, own) = (Chain::start().await, Upstream::start().await, directory(), directory());
+    let plan = Plan { price: "1 USDC / 1M output_token".to_owned(), ..Plan::default() };
+    let house = House::start(&chain, provider.path(), &upstream, &plan).await;
+    let answer = |tokens: u32| format!(r#"{{"usage":{{"prompt_tokens":1,"completion_tokens":{tokens}}}}}"#);
+    let first = payer(&chain, own.path());
+    for tokens in [7, 100, 1] {
+        upstream.then(Some(&answer(tokens)));
+        assert_eq!(buy(&first, get(&house)).await, u128::from(tokens));
+    }
+    let known = first.book().channels().remove(0);
+    assert_eq!((known.charged.units(), known.signed.units()), (108, 107 + TOKENS_MAX));
+    drop(first);
+    let on_chain = chain.state(known.channel).await;
+    for with_endpoint in [true, false] {
+        let empty = directory();
+        let payer = payer_with(&chain, empty.path(), |options| {
+            if with_endpoint {
+                options.rpcs.insert(chain.rpc.chain(), chain.rpc.clone());
+            }
+        });
+        upstream.then(Some(&answer(5)));
+        assert_eq!(buy(&payer, get(&house)).await, 5);
+        // Nothing was deposited again: what is there was found.
+        assert_eq!(chain.state(known.channel).await, on_chain, "{with_endpoint}");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_is_paid_once_whoever_asks_again() {
+    let (chain, upstream, provider, own) = (Chain::start().await, Upstream::start().await, directory(), directory());
+    let house = House::start(&chain, provider.path(), &upstream, &Plan::default()).await;
+    let keyed = || {
+        let mut request = get(&house);
+        request.headers_mut().insert("idempotency-key", "order-1".parse().expect("a value"));
+        request
+    };
+    let first = payer(&chain, own.path());
+    buy(&first, get(&house)).await;
+    upstream.arrival().await;
+    upstream.close();
+    let waiting = tokio::spawn({
+        let (payer, request) = (first.clone(), keyed());
+        async move { payer.execute(request).await.map(drop) }
+    });
+    // The request is paid for and under way when its process goes.
+    upstream.arrival().await;
+    waiting.abort();
+    let _ = waiting.await;
+    drop(first);
+    upstream.open();
+    let second = payer_with(&chain, own.path(), |options| options.busy_wait = Duration::from_secs(20));
+    match second.execute(keyed()).await {
+        // It was voided with the connection, and bought now.
+        Ok(response) => assert_eq!(response.status(), StatusCode::OK),
+        // It was charged.
+        Err(HttpPayError::ChargedNotAnswered { signed }) => assert_eq!(signed.charged, Some(units(1_000))),
+        Err(error) => panic!("{error}"),
+    }
+    buy(&second, get(&house)).await;
+    let channel = second.book().channels().remove(0);
+    assert_eq!((channel.charged.units(), channel.signed.units()), (3_000, 3_000));
+    assert!(chain.balance(DEV_ACCOUNTS[RECEIVER].address).await <= 3_000);
+    house.stop().await;
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
