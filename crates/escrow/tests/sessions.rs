@@ -347,3 +347,27 @@ async fn a_payer_that_asks_for_the_close_is_served_no_more() {
     assert_eq!(contract(&world.chain).await.grace_secs(), GRACE_SECS);
     house.stop().await;
 }
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leaving_payer_owes_is_settled_before_it_can_leave() {
+    let world = world().await;
+    let house = world.house(&Plan::sessions(CALLS)).await;
+    let (payer, url) = (SessionPayer::new(&world.chain, PAYER, 1), house.url("/thing"));
+    let before = world.balances(&payer).await;
+    assert_eq!(payer.send(&url, &payer.opening(1_000, 10_000)).await.totals(), (1_000, 1_000));
+    // Signed far ahead; then one over exactly what was charged.
+    assert_eq!(payer.send(&url, &payer.paying(7_500)).await.totals(), (2_000, 7_500));
+    assert_eq!(payer.head(&url, &payer.paying(2_000)).await.totals(), (2_000, 7_500));
+    let own = payer.on_chain(&world.chain, PAYER).await;
+    own.request_close(payer.channel).await.expect("asked");
+    until("it is settled", async || payer.state(&world.chain).await == (10_000, 2_000, false)).await;
+    world.chain.advance_secs(GRACE_SECS + 1).await;
+    world.chain.mine(1).await;
+    let (_, refunded) = own.withdraw(payer.channel).await.expect("left");
+    assert_eq!(refunded, support::units(8_000));
+    assert_eq!(payer.state(&world.chain).await, (10_000, 2_000, true));
+    assert_eq!(world.balances(&payer).await, [before[0] - 2_000, before[1] + 2_000, before[2]]);
+    until("the close is seen", async || payer.send(&url, &payer.closing(2_000)).await.status == StatusCode::GONE).await;
+    house.stop().await;
+}
