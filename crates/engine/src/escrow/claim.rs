@@ -77,7 +77,10 @@ pub enum PaymentState {
         transaction: Bytes,
     },
     /// The chain has confirmed it.
-    Paid,
+    Paid {
+        /// What found its transaction; empty when it was never sent from here.
+        transaction: Bytes,
+    },
     /// It was delivered and cannot be collected.
     Failed {
         /// Why.
@@ -98,7 +101,7 @@ pub struct Payment {
     pub receiver: Address,
     /// How much.
     pub amount: Amount,
-    /// When the chain stops taking it.
+    /// When the chain stops taking it; of a failed one, how long its payer is refused, if that is later.
     pub valid_until: Timestamp,
     /// What whoever sends it needs.
     pub transfer: Bytes,
@@ -175,7 +178,10 @@ impl Payment {
                 bytes.push(3);
                 put_blob(&mut bytes, transaction);
             }
-            PaymentState::Paid => bytes.push(4),
+            PaymentState::Paid { transaction } => {
+                bytes.push(4);
+                put_blob(&mut bytes, transaction);
+            }
             PaymentState::Failed { reason } => {
                 bytes.push(5);
                 put_blob(&mut bytes, reason.as_bytes());
@@ -198,7 +204,7 @@ impl Payment {
             6 => PaymentState::Reserved { is_paid: true },
             2 => PaymentState::Captured,
             3 => PaymentState::Submitted { transaction: reader.blob()? },
-            4 => PaymentState::Paid,
+            4 => PaymentState::Paid { transaction: reader.blob()? },
             5 => PaymentState::Failed { reason: reader.text()? },
             _ => return Err(reader.invalid()),
         };
