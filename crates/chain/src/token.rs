@@ -66,6 +66,41 @@ pub async fn approve(submitter: &Submitter, token: Address, spender: Address, ba
     }
 }
 
+/// What a token says of itself, and what its signatures are made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// Its symbol.
+    pub symbol: String,
+    /// Its decimals.
+    pub decimals: u8,
+    /// Name in its EIP-712 domain.
+    pub name: String,
+    /// Version in its EIP-712 domain.
+    pub version: String,
+}
+
+/// Reads a token. Name and version are those that the token's own domain separator is made of.
+///
+/// # Errors
+/// [`ChainError::NoContract`]; [`ChainError::Unrepresentable`] of a token that has no symbol, or no domain of that form; or the endpoint is
+/// unavailable.
+pub async fn token_facts(rpc: &Rpc, token: Address) -> Result<TokenFacts, ChainError> {
+    if !rpc.has_code(token).await? {
+        return Err(ChainError::NoContract { address: token, chain: rpc.chain() });
+    }
+    let not_there = |what: &'static str| {
+        move |error: ChainError| match error {
+            ChainError::Reverted { .. } => ChainError::unrepresentable(what, "the contract does not tell"),
+            other => other,
+        }
+    };
+    let symbol = rpc.view("symbol", token, &IToken::symbolCall {}).await.map_err(not_there("token symbol"))?;
+    let decimals = rpc.view("decimals", token, &IToken::decimalsCall {}).await.map_err(not_there("token decimals"))?;
+    let domain = signing_domain(rpc, token).await.map_err(not_there("token signing domain"))?;
+    let text = |part: Option<std::borrow::Cow<'static, str>>| part.map(String::from).unwrap_or_default();
+    Ok(TokenFacts { symbol, decimals, name: text(domain.name), version: text(domain.version) })
+}
+
 /// The EIP-712 domain of a token, checked against the separator that the token itself computes: a signature in another domain would be
 /// worthless.
 pub(crate) async fn signing_domain(rpc: &Rpc, token: Address) -> Result<Eip712Domain, ChainError> {

@@ -46,12 +46,12 @@ pub async fn run(args: &NodeArgs) -> CliResult<()> {
     }
     let stop = stop_signal().map_err(failed)?;
     let node = Node::start(&config).await.map_err(failed)?;
-    let listening = Listening {
-        listen: node.listen(),
-        admin_listen: node.admin_listen(),
-        certificate_sha256: node.certificate_sha256().to_owned(),
-        pid: std::process::id(),
+    // A configuration without a ledger was refused above.
+    let (Some(listen), Some(certificate_sha256)) = (node.listen(), node.certificate_sha256()) else {
+        return Err(CliError::usage("node_config", "chain.ledger is missing"));
     };
+    let listening =
+        Listening { listen, admin_listen: node.admin_listen(), certificate_sha256: certificate_sha256.to_owned(), pid: std::process::id() };
     println!("{}", serde_json::to_string(&listening).map_err(|error| failed(error.into()))?);
     node.run_until(stop).await.map_err(failed)
 }

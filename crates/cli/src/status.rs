@@ -3,7 +3,7 @@
 use millstream_types::Amount;
 use serde::Serialize;
 
-use crate::admin::{NodeStatus, RelayState};
+use crate::admin::{AnyStatus, NodeStatus, RelayState};
 use crate::context::{self, Context};
 use crate::error::CliResult;
 use crate::output::{View, pairs};
@@ -11,54 +11,67 @@ use crate::output::{View, pairs};
 /// The result: the node's own document.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct StatusView(NodeStatus);
+struct StatusView(AnyStatus);
 
 /// Runs the command.
 ///
 /// # Errors
 /// The node does not answer.
 pub async fn run(context: &Context) -> CliResult<()> {
-    let status = context::admin(&context.profile()?)?.status().await?;
+    let status = context::admin(&context.profile()?)?.any_status().await?;
     context.output.show(&StatusView(status))
 }
 
 impl View for StatusView {
     fn table(&self) -> String {
-        let Self(status) = self;
-        let channels = &status.channels;
-        let unsettled = channels.accepted.checked_sub(channels.settled).unwrap_or(Amount::ZERO);
-        let settlement = match (status.settlement.running, &status.settlement.last) {
-            (true, _) => "running".to_owned(),
-            (false, Some(last)) => {
-                format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled)
-            }
-            (false, None) => "idle; none since the start".to_owned(),
-        };
-        pairs([
-            ("version", status.version.clone()),
-            ("up", duration(status.uptime_secs)),
-            ("listens", status.listen.clone()),
-            ("certificate", status.certificate_sha256.clone()),
-            ("chain", format!("{}, block {}", status.chain_id, status.chain.block)),
-            ("ledger", status.ledger.to_string()),
-            ("provider", status.provider.to_string()),
-            ("operator", status.operator.to_string()),
-            ("token", status.token.to_string()),
-            ("channels", format!("{}: {} open, {} frozen", channels.channels, channels.open, channels.frozen)),
-            ("payments", channels.lines.to_string()),
-            ("deposited", channels.deposited.to_tokens()),
-            ("accepted", channels.accepted.to_tokens()),
-            ("settled", channels.settled.to_tokens()),
-            ("unsettled", unsettled.to_tokens()),
-            ("refunded", channels.refunded.to_tokens()),
-            ("commit", status.commit.to_string()),
-            ("open epoch", format!("{}, {} frames", status.open_epoch.id, status.open_epoch.frames)),
-            ("unanchored", format!("{} epochs", status.unanchored_epochs.len())),
-            ("requests", format!("{} unserved", status.queue.unserved)),
-            ("settlement", settlement),
-            ("relaying", status.relay.as_ref().map_or_else(|| "-".to_owned(), relaying)),
-        ])
+        match &self.0 {
+            AnyStatus::Ledger(status) => of_a_ledger(status),
+            AnyStatus::NoLedger(status) => pairs([
+                ("version", status.version.clone()),
+                ("up", duration(status.uptime_secs)),
+                ("chain", status.chain_id.to_string()),
+                ("ledger", "none: payments of HTTP 402 only".to_owned()),
+                ("operator", status.operator.to_string()),
+                ("commit", status.commit.to_string()),
+            ]),
+        }
     }
+}
+
+fn of_a_ledger(status: &NodeStatus) -> String {
+    let channels = &status.channels;
+    let unsettled = channels.accepted.checked_sub(channels.settled).unwrap_or(Amount::ZERO);
+    let settlement = match (status.settlement.running, &status.settlement.last) {
+        (true, _) => "running".to_owned(),
+        (false, Some(last)) => {
+            format!("idle; the last took {} from {} channels", last.settled_total.to_tokens(), last.channels_settled)
+        }
+        (false, None) => "idle; none since the start".to_owned(),
+    };
+    pairs([
+        ("version", status.version.clone()),
+        ("up", duration(status.uptime_secs)),
+        ("listens", status.listen.clone()),
+        ("certificate", status.certificate_sha256.clone()),
+        ("chain", format!("{}, block {}", status.chain_id, status.chain.block)),
+        ("ledger", status.ledger.to_string()),
+        ("provider", status.provider.to_string()),
+        ("operator", status.operator.to_string()),
+        ("token", status.token.to_string()),
+        ("channels", format!("{}: {} open, {} frozen", channels.channels, channels.open, channels.frozen)),
+        ("payments", channels.lines.to_string()),
+        ("deposited", channels.deposited.to_tokens()),
+        ("accepted", channels.accepted.to_tokens()),
+        ("settled", channels.settled.to_tokens()),
+        ("unsettled", unsettled.to_tokens()),
+        ("refunded", channels.refunded.to_tokens()),
+        ("commit", status.commit.to_string()),
+        ("open epoch", format!("{}, {} frames", status.open_epoch.id, status.open_epoch.frames)),
+        ("unanchored", format!("{} epochs", status.unanchored_epochs.len())),
+        ("requests", format!("{} unserved", status.queue.unserved)),
+        ("settlement", settlement),
+        ("relaying", status.relay.as_ref().map_or_else(|| "-".to_owned(), relaying)),
+    ])
 }
 
 /// What is left for others' gas, in coins of the chain.
@@ -87,21 +100,31 @@ fn duration(secs: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::BareStatus;
     use crate::output::{Format, render};
 
     const ANSWER: &str = include_str!("../tests/snapshots/status.json");
 
     #[test]
     fn the_table_is_as_it_was() {
-        let status: NodeStatus = serde_json::from_str(ANSWER).expect("the documented answer");
-        let text = render(&StatusView(status), Format::Table).expect("text");
+        let status = serde_json::from_str(ANSWER).expect("the documented answer");
+        let text = render(&StatusView(AnyStatus::Ledger(status)), Format::Table).expect("text");
         assert_eq!(text, include_str!("../tests/snapshots/status.txt").trim_end());
     }
 
     #[test]
+    fn a_node_without_a_ledger_has_a_table_of_its_own() {
+        let answer = include_str!("../tests/snapshots/status_bare.json");
+        let status: BareStatus = serde_json::from_str(answer).expect("the documented answer");
+        let view = StatusView(AnyStatus::NoLedger(status));
+        assert_eq!(view.table(), include_str!("../tests/snapshots/status_bare.txt").trim_end());
+        assert_eq!(render(&view, Format::Json).expect("text"), answer.trim_end());
+    }
+
+    #[test]
     fn the_json_is_the_nodes() {
-        let status: NodeStatus = serde_json::from_str(ANSWER).expect("the documented answer");
-        assert_eq!(render(&StatusView(status), Format::Json).expect("text"), ANSWER.trim_end());
+        let status = serde_json::from_str(ANSWER).expect("the documented answer");
+        assert_eq!(render(&StatusView(AnyStatus::Ledger(status)), Format::Json).expect("text"), ANSWER.trim_end());
     }
 
     #[test]

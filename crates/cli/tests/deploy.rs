@@ -122,7 +122,7 @@ fn a_plan_is_simulated_deployed_repeated_and_verified() {
     let written: Value = serde_json::from_slice(&std::fs::read(&path).expect("written")).expect("JSON");
     assert_eq!(written, *manifest);
     let config = NodeConfig::load(&world.path("node.toml")).expect("a configuration");
-    assert_eq!(config.chain.ledger.to_string(), planned[5]);
+    assert_eq!(config.chain.ledger.expect("a ledger").to_string(), planned[5]);
     assert_eq!((json!(config.chain.start_block), config.chain.chain_id), (manifest["ledger"]["start_block"].clone(), 31_337));
 
     // The same again sends nothing, needs no confirmation, and keeps the transactions.

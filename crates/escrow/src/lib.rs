@@ -1,11 +1,22 @@
 //! The money of HTTP 402 on escrow contracts: the gateway's port over the durable engine.
 //!
 //! `follower` reads the chain into the engine, `desk` answers the gateway, `claimer` carries out what the engine says there is to claim, to
-//! sweep and to send.
+//! sweep and to send. [`Rail`] starts and ends them.
+//!
+//! **Invariants.** Nothing is answered that is not durable. A deposit is credit once the chain has it at the confirmation depth, by what the
+//! contract says and not by who sent it. No lock is held over an await. No request waits for the chain but one that brings a deposit, asks
+//! for a refund, or is signed by an account whose code has to be looked at.
 
+mod board;
 mod claimer;
+mod config;
 mod desk;
 mod follower;
+mod metrics;
+mod rail;
 mod terms;
 
-pub use terms::{ForeignTerms, read_x402_config, x402_config};
+pub use config::{EscrowSection, RailConfig, RailConfigError};
+pub use metrics::EscrowMetrics;
+pub use rail::{Parts, Rail};
+pub use terms::{ForeignTerms, escrow_id, read_x402_config, x402_config};

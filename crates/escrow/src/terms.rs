@@ -6,11 +6,25 @@
 //! ```
 
 use bytes::Bytes;
+use millstream_engine::escrow::EscrowId;
 use millstream_types::{Address, Hash256};
 use millstream_voucher::evm::ChannelConfig;
+use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
 const BYTES: usize = 138;
+
+/// The number of an escrow: the first four bytes of a hash over the domain that its vouchers are signed for and its token. So nobody has to
+/// give it one, and the same contract and token have the same at every start. Should two ever meet in one, the engine refuses the second.
+#[must_use]
+pub fn escrow_id(separator: &Hash256, token: &Address) -> EscrowId {
+    let mut hash = Sha256::new();
+    hash.update(b"millstream/escrow");
+    hash.update(separator.as_bytes());
+    hash.update(token.as_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    EscrowId(u32::from_be_bytes(hash.first_chunk().copied().unwrap_or_default()))
+}
 
 /// Why the kept terms of a channel cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

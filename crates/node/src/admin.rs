@@ -2,57 +2,110 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use millstream_chain::Ledger;
 use millstream_engine::{Channel, ChannelStatus, Engine, Input, Record, Table};
 use millstream_prover::{Job, JobState, ProofStep};
 use millstream_store::{KeyRange, Read};
-use millstream_types::{Amount, ChannelId, CumulativeAmount};
+use millstream_types::{Address, Amount, ChainId, ChannelId, CumulativeAmount};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tower::ServiceExt;
 
+use crate::base::Base;
 use crate::core::{Core, Stopped, stopped, store_table};
-use crate::follower::ChainView;
 use crate::metrics::Metrics;
+use crate::native::LedgerRooms;
 use crate::plan::Floor;
 use crate::proofs::{self, Bill, ProofFailure};
-use crate::relay::{RelayView, Relays};
-use crate::settle::{MoveView, Plan, Settler};
+use crate::relay::RelayView;
+use crate::settle::{MoveView, Plan};
 
 /// What the handlers need.
 pub(crate) struct Admin {
-    pub(crate) core: Core,
-    pub(crate) ledger: Ledger,
-    pub(crate) operator: millstream_types::Address,
-    pub(crate) reader: Arc<dyn Read>,
-    pub(crate) settler: Arc<Settler>,
-    pub(crate) relays: Arc<Relays>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) view: Arc<ChainView>,
-    pub(crate) started: Instant,
-    pub(crate) listen: SocketAddr,
-    pub(crate) certificate_sha256: String,
-    pub(crate) stopping: watch::Receiver<bool>,
+    core: Core,
+    chain: ChainId,
+    operator: Address,
+    reader: Arc<dyn Read>,
+    metrics: Arc<Metrics>,
+    /// What serves a ledger, where there is one.
+    native: Option<Arc<LedgerRooms>>,
+    /// Another part of the process.
+    part: OnceLock<AdminPart>,
+    started: Instant,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What another part of the process shows on the admin listener, and does for the operator.
+pub struct AdminPart {
+    /// Its endpoints, beside those of the node, which come first.
+    pub routes: Router,
+    /// Why it takes no payments now; nothing when it does. Part of `/readyz`.
+    pub waits_for: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
+}
+
+impl Admin {
+    pub(crate) fn new(base: &Base, chain: ChainId, native: Option<Arc<LedgerRooms>>, started: Instant) -> Self {
+        Self {
+            core: base.core.clone(),
+            chain,
+            operator: base.submitter.account(),
+            reader: Arc::clone(&base.reader),
+            metrics: Arc::clone(&base.metrics),
+            native,
+            part: OnceLock::new(),
+            started,
+            stopping: base.stopping.clone(),
+        }
+    }
+
+    pub(crate) fn mount(&self, part: AdminPart) -> anyhow::Result<()> {
+        self.part.set(part).map_err(|_| anyhow::anyhow!("the admin listener shows another part already"))
+    }
+}
+
+/// What the handlers of a ledger's endpoints need.
+#[derive(Clone)]
+struct LedgerAdmin {
+    admin: Arc<Admin>,
+    rooms: Arc<LedgerRooms>,
+}
+
+impl FromRef<LedgerAdmin> for Arc<Admin> {
+    fn from_ref(state: &LedgerAdmin) -> Self {
+        Self::clone(&state.admin)
+    }
 }
 
 /// Serves until the node stops.
 pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Result<()> {
     let mut stopping = admin.stopping.clone();
-    let router = Router::new()
+    let mut router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .fallback(elsewhere)
+        .with_state(Arc::clone(&admin));
+    if let Some(rooms) = admin.native.clone() {
+        router = router.merge(of_a_ledger(LedgerAdmin { admin, rooms }));
+    }
+    let router = router.layer(axum::middleware::from_fn(refuse_browsers));
+    Ok(axum::serve(listener, router).with_graceful_shutdown(async move { stopped(&mut stopping).await }).await?)
+}
+
+/// The endpoints of a ledger.
+fn of_a_ledger(state: LedgerAdmin) -> Router {
+    Router::new()
         .route("/channels", get(channels))
         .route("/settle/plan", get(settle_plan))
         .route("/settle/run", post(settle_run))
@@ -61,16 +114,38 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/epochs/cut", post(cut_epoch))
         .route("/relays", get(relays))
         .route("/proof", get(proof))
-        .layer(axum::middleware::from_fn(refuse_browsers))
-        .with_state(admin);
-    Ok(axum::serve(listener, router).with_graceful_shutdown(async move { stopped(&mut stopping).await }).await?)
+        .with_state(state)
 }
 
-/// A problem as `application/problem+json`.
-struct Problem {
+/// Another part's endpoints, or none.
+async fn elsewhere(State(admin): Shared, request: Request) -> Response {
+    let Some(part) = admin.part.get() else {
+        let message = match &admin.native {
+            Some(_) => format!("there is no {}", request.uri().path()),
+            None => format!("there is no {} on a node without a ledger", request.uri().path()),
+        };
+        return Problem::new(StatusCode::NOT_FOUND, "no_endpoint", message).into_response();
+    };
+    match part.routes.clone().oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// A problem as `application/problem+json`, with `code` and `message`.
+#[derive(Debug)]
+pub struct Problem {
     status: StatusCode,
     code: &'static str,
     message: String,
+}
+
+impl Problem {
+    /// A problem: a status, a stable word for programs, and a sentence for people.
+    #[must_use]
+    pub const fn new(status: StatusCode, code: &'static str, message: String) -> Self {
+        Self { status, code, message }
+    }
 }
 
 impl IntoResponse for Problem {
@@ -82,13 +157,13 @@ impl IntoResponse for Problem {
 
 impl From<Stopped> for Problem {
     fn from(stopped: Stopped) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "stopped", message: stopped.to_string() }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", stopped.to_string())
     }
 }
 
 impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "failed", message: format!("{error:#}") }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("{error:#}"))
     }
 }
 
@@ -102,7 +177,7 @@ async fn refuse_browsers(request: Request, next: Next) -> Response {
         next.run(request).await
     } else {
         let message = "the admin listener answers programs on this machine, not browsers".to_owned();
-        Problem { status: StatusCode::FORBIDDEN, code: "not_local", message }.into_response()
+        Problem::new(StatusCode::FORBIDDEN, "not_local", message).into_response()
     }
 }
 
@@ -128,8 +203,10 @@ async fn readyz(State(admin): Shared) -> Response {
         "the core has stopped\n"
     } else if *admin.stopping.borrow() {
         "stopping\n"
-    } else if !admin.view.is_current() {
+    } else if admin.native.as_ref().is_some_and(|rooms| !rooms.view.is_current()) {
         "the chain has not been read, or not for too long\n"
+    } else if let Some(reason) = admin.part.get().and_then(|part| (part.waits_for)()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
     } else {
         return "ready\n".into_response();
     };
@@ -144,8 +221,37 @@ async fn metrics(State(admin): Shared) -> Result<Response, Problem> {
 }
 
 async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
-    let ledger = admin.ledger.id();
-    let state = admin.core.query(move |engine| {
+    let mut status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "chain_id": admin.chain.get(),
+        "operator": admin.operator,
+        "uptime_secs": admin.started.elapsed().as_secs(),
+        "commit": admin.core.commit(),
+    });
+    if let (Some(rooms), Value::Object(status)) = (&admin.native, &mut status)
+        && let (Value::Object(ledger), Value::Object(state)) = (ledger_status(rooms), ledger_state(&admin.core, rooms).await?)
+    {
+        status.extend(ledger.into_iter().chain(state));
+    }
+    Ok(Json(status))
+}
+
+fn ledger_status(rooms: &LedgerRooms) -> Value {
+    json!({
+        "ledger": rooms.ledger.address(),
+        "provider": rooms.ledger.config().provider,
+        "token": rooms.ledger.config().token,
+        "listen": rooms.listen.to_string(),
+        "certificate_sha256": rooms.certificate_sha256,
+        "chain": { "block": rooms.view.block() },
+        "settlement": { "running": rooms.settler.is_running(), "last": rooms.settler.last() },
+        "relay": rooms.relays.status(),
+    })
+}
+
+async fn ledger_state(core: &Core, rooms: &LedgerRooms) -> Result<Value, Stopped> {
+    let ledger = rooms.ledger.id();
+    core.query(move |engine| {
         let summary = engine.summary();
         let epochs = engine.unanchored_epochs().map(|epoch| {
             let header = epoch.header(ledger);
@@ -174,26 +280,8 @@ async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
                 "oldest_requested_at_millis": engine.queue().iter().next().map(|(_, request)| request.requested_at.as_millis()),
             },
         })
-    });
-    let mut status = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "chain_id": ledger.chain.get(),
-        "ledger": ledger.contract,
-        "provider": admin.ledger.config().provider,
-        "operator": admin.operator,
-        "token": admin.ledger.config().token,
-        "listen": admin.listen.to_string(),
-        "certificate_sha256": admin.certificate_sha256,
-        "uptime_secs": admin.started.elapsed().as_secs(),
-        "commit": admin.core.commit(),
-        "chain": { "block": admin.view.block() },
-        "settlement": { "running": admin.settler.is_running(), "last": admin.settler.last() },
-        "relay": admin.relays.status(),
-    });
-    if let (Some(status), Value::Object(state)) = (status.as_object_mut(), state.await?) {
-        status.extend(state);
-    }
-    Ok(Json(status))
+    })
+    .await
 }
 
 /// A channel as `GET /channels` shows it. Amounts in nanos.
@@ -279,8 +367,8 @@ fn channels_after(reader: &dyn Read, after: Option<ChannelId>, limit: usize) -> 
     Ok(page)
 }
 
-async fn settle_plan(State(admin): Shared) -> Result<Json<Value>, Problem> {
-    Ok(Json(plan_json(&admin.settler.plan().await?, admin.ledger.id())))
+async fn settle_plan(State(LedgerAdmin { rooms, .. }): State<LedgerAdmin>) -> Result<Json<Value>, Problem> {
+    Ok(Json(plan_json(&rooms.settler.plan().await?, rooms.ledger.id())))
 }
 
 fn plan_json(plan: &Plan, ledger: millstream_types::LedgerId) -> Value {
@@ -317,9 +405,9 @@ fn plan_json(plan: &Plan, ledger: millstream_types::LedgerId) -> Value {
     })
 }
 
-async fn settle_run(State(admin): Shared) -> Result<Json<Value>, Problem> {
+async fn settle_run(State(LedgerAdmin { rooms, .. }): State<LedgerAdmin>) -> Result<Json<Value>, Problem> {
     // In a task of its own: a client that goes away does not stop a settlement half-way.
-    let settler = Arc::clone(&admin.settler);
+    let settler = Arc::clone(&rooms.settler);
     let report = tokio::spawn(async move { settler.run(Floor::NONE).await }).await.map_err(anyhow::Error::from)??;
     Ok(Json(json!(report)))
 }
@@ -360,22 +448,22 @@ impl From<Job> for JobView {
     }
 }
 
-async fn jobs(State(admin): Shared) -> Json<Vec<JobView>> {
-    Json(admin.settler.proofs().jobs().into_iter().map(JobView::from).collect())
+async fn jobs(State(LedgerAdmin { rooms, .. }): State<LedgerAdmin>) -> Json<Vec<JobView>> {
+    Json(rooms.settler.proofs().jobs().into_iter().map(JobView::from).collect())
 }
 
 /// The settlement that waits for the proof fails; the next one makes it again.
-async fn cancel_job(State(admin): Shared, Path(id): Path<u64>) -> Result<Json<Value>, Problem> {
-    if admin.settler.proofs().cancel(id) {
+async fn cancel_job(State(LedgerAdmin { rooms, .. }): State<LedgerAdmin>, Path(id): Path<u64>) -> Result<Json<Value>, Problem> {
+    if rooms.settler.proofs().cancel(id) {
         Ok(Json(json!({ "cancelled": id })))
     } else {
-        Err(Problem { status: StatusCode::NOT_FOUND, code: "no_such_job", message: format!("no proof {id} is under way") })
+        Err(Problem::new(StatusCode::NOT_FOUND, "no_such_job", format!("no proof {id} is under way")))
     }
 }
 
 /// Deposits that were relayed in the last day or are under way, the newest first.
-async fn relays(State(admin): Shared) -> Json<Vec<RelayView>> {
-    Json(admin.relays.list())
+async fn relays(State(LedgerAdmin { rooms, .. }): State<LedgerAdmin>) -> Json<Vec<RelayView>> {
+    Json(rooms.relays.list())
 }
 
 async fn cut_epoch(State(admin): Shared) -> Result<Json<Value>, Problem> {
@@ -410,17 +498,14 @@ async fn proof(State(admin): Shared, Query(query): Query<ProofQuery>) -> Result<
     }
     match made {
         Ok(proof) => Ok(Json(proof).into_response()),
-        Err(failure @ ProofFailure::NoSuchLine { .. }) => {
-            Err(Problem { status: StatusCode::NOT_FOUND, code: "no_such_line", message: failure.to_string() })
-        }
-        Err(failure @ ProofFailure::EpochOpen { .. }) => {
-            Err(Problem { status: StatusCode::CONFLICT, code: "epoch_open", message: failure.to_string() })
-        }
-        Err(failure @ ProofFailure::Pruned { .. }) => {
-            Err(Problem { status: StatusCode::GONE, code: "epoch_pruned", message: failure.to_string() })
-        }
-        Err(failure @ ProofFailure::Records(_)) => {
-            Err(Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "records", message: failure.to_string() })
+        Err(failure) => {
+            let (status, code) = match &failure {
+                ProofFailure::NoSuchLine { .. } => (StatusCode::NOT_FOUND, "no_such_line"),
+                ProofFailure::EpochOpen { .. } => (StatusCode::CONFLICT, "epoch_open"),
+                ProofFailure::Pruned { .. } => (StatusCode::GONE, "epoch_pruned"),
+                ProofFailure::Records(_) => (StatusCode::INTERNAL_SERVER_ERROR, "records"),
+            };
+            Err(Problem::new(status, code, failure.to_string()))
         }
     }
 }

@@ -42,8 +42,9 @@ pub struct NodeConfig {
 pub struct ServerSection {
     /// Directory of the database, the certificate and the acknowledged head.
     pub data_dir: PathBuf,
-    /// UDP address of the QUIC listener.
-    pub listen: SocketAddr,
+    /// UDP address of the QUIC listener; goes with `chain.ledger`.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
     /// TCP address of the admin listener: loopback only.
     pub admin_listen: SocketAddr,
     /// PEM certificate chain; without it the node makes a self-signed one, to be pinned by payers.
@@ -62,8 +63,10 @@ pub struct ChainSection {
     pub rpc_url: String,
     /// The chain id that the endpoint must report.
     pub chain_id: u64,
-    /// The ledger contract.
-    pub ledger: Address,
+    /// The ledger contract. Without one, the node keeps payments of HTTP 402 and nothing else: it has no listener for payers, settles nothing
+    /// by proof and follows no ledger.
+    #[serde(default)]
+    pub ledger: Option<Address>,
     /// Block of the ledger's deployment: logs are read from here.
     #[serde(default)]
     pub start_block: u64,
@@ -255,21 +258,24 @@ impl NodeConfig {
 
     fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
         let mut table: toml::Table = text.parse()?;
-        for (name, value) in variables {
-            let named = name.strip_prefix("MILLSTREAM_").and_then(|rest| rest.split_once("__"));
-            // Variables of other sections are the payer's profile's.
-            if let Some((section, key)) = named.filter(|(section, _)| SECTIONS.contains(section)) {
-                let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-                let section = section.as_table_mut().with_context(|| format!("{name}: not a section"))?;
-                section.insert(key.to_lowercase(), override_value(&value));
-            }
-        }
+        lay_over(&mut table, &SECTIONS, variables)?;
         let config: Self = table.try_into()?;
+        let missing = |key: &str, what: &str| format!("{key} is missing: {what} (without a ledger, `millstream gateway` is what runs)");
+        anyhow::ensure!(config.chain.ledger.is_some(), missing("chain.ledger", "the address of the ledger contract"));
+        anyhow::ensure!(config.server.listen.is_some(), missing("server.listen", "the UDP address of the QUIC listener"));
         config.check()?;
         Ok(config)
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// Whether every value can be used.
+    ///
+    /// # Errors
+    /// The first that cannot, by its key.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.chain.ledger.is_some() == self.server.listen.is_some(),
+            "chain.ledger and server.listen go together: payers connect to a node for its ledger"
+        );
         anyhow::ensure!(
             self.server.admin_listen.ip().is_loopback(),
             "server.admin_listen is {}: the admin listener has no authentication and must be on loopback",
@@ -295,6 +301,26 @@ impl NodeConfig {
         );
         Ok(())
     }
+}
+
+/// Lays variables `MILLSTREAM_SECTION__KEY` over a configuration, and `MILLSTREAM_SECTION__PART__KEY` over a part of a section. `sections` are
+/// the ones it has, in capitals; variables of others are somebody else's.
+///
+/// # Errors
+/// A variable names a key of what is no section.
+pub fn lay_over(table: &mut toml::Table, sections: &[&str], variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<()> {
+    for (name, value) in variables {
+        let named = name.strip_prefix("MILLSTREAM_").and_then(|rest| rest.split_once("__"));
+        let Some((section, path)) = named.filter(|(section, _)| sections.contains(section)) else { continue };
+        let mut within = &mut *table;
+        let (parts, key) = path.rsplit_once("__").map_or((None, path), |(parts, key)| (Some(parts), key));
+        for part in [section].into_iter().chain(parts.into_iter().flat_map(|parts| parts.split("__"))) {
+            let entry = within.entry(part.to_lowercase()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            within = entry.as_table_mut().with_context(|| format!("{name}: {} is not a section", part.to_lowercase()))?;
+        }
+        within.insert(key.to_lowercase(), override_value(&value));
+    }
+    Ok(())
 }
 
 /// An override is a TOML value when it reads as one, and otherwise a string.
@@ -346,5 +372,30 @@ mod tests {
         assert!(parse(MINIMAL, &[("MILLSTREAM_SERVER__ADMIN_LISTEN", "0.0.0.0:80")]).is_err());
         assert!(parse(MINIMAL, &[("MILLSTREAM_CHAIN__CONFIRMATIONS", "0")]).is_err());
         assert!(parse(MINIMAL, &[("MILLSTREAM_RELAY__IN_FLIGHT_MAX", "0")]).is_err());
+    }
+
+    #[test]
+    fn a_file_without_a_ledger_says_what_runs_without_one() {
+        let without = |line: &str| MINIMAL.lines().filter(|text| !text.trim_start().starts_with(line)).collect::<Vec<_>>().join("\n");
+        for (line, key) in [("ledger", "chain.ledger"), ("listen", "server.listen")] {
+            let error = parse(&without(line), &[]).expect_err(key).to_string();
+            assert!(error.contains(key) && error.contains("millstream gateway"), "{error}");
+        }
+        let mut config = parse(MINIMAL, &[]).expect("complete");
+        config.chain.ledger = None;
+        assert!(config.check().expect_err("a listener for nobody").to_string().contains("server.listen"));
+        config.server.listen = None;
+        config.check().expect("payments of HTTP 402 only");
+    }
+
+    #[test]
+    fn variables_reach_into_parts_of_sections() {
+        let mut table: toml::Table = "[payment.x402]\na = 1\n[chain]\nb = 2".parse().expect("TOML");
+        let variables = [("MILLSTREAM_PAYMENT__X402__A", "7"), ("MILLSTREAM_PAYMENT__MPP__C", "x"), ("MILLSTREAM_OTHER__D", "3")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        lay_over(&mut table, &["PAYMENT", "CHAIN"], variables.into_iter()).expect("laid over");
+        assert_eq!(table, "[payment.x402]\na = 7\n[payment.mpp]\nc = 'x'\n[chain]\nb = 2".parse().expect("TOML"));
+        let wrong = [("MILLSTREAM_CHAIN__B__C".to_owned(), "1".to_owned())];
+        assert!(lay_over(&mut table, &["CHAIN"], wrong.into_iter()).expect_err("no section").to_string().contains("CHAIN__B__C"));
     }
 }

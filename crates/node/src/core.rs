@@ -4,16 +4,18 @@
 //! next tick starts when the disk is free again: group commit clocks itself. A fault of the engine or the store ends the thread; nothing
 //! of that tick is answered, and the node stops.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use millstream_engine::escrow::{ARCHIVED_KEYS, EscrowAnswer, EscrowInput, Outcome};
 use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Table};
 use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
-use millstream_types::{ChannelId, EpochId, LedgerId, Timestamp};
+use millstream_types::{Address, ChainId, ChannelId, EpochId, LedgerId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info};
 
@@ -22,8 +24,8 @@ use crate::metrics::Metrics;
 /// Version of the record encodings.
 pub(crate) const SCHEMA: SchemaVersion = SchemaVersion(2);
 
-/// Key in the `meta` table of the ledger that a data directory belongs to: chain id (8) ‖ contract (20).
-const LEDGER_KEY: &[u8] = b"ledger";
+/// Key in the `meta` table of what a data directory belongs to: chain id (8) ‖ contract (20), or without a ledger chain id (8).
+const SERVED_KEY: &[u8] = b"ledger";
 
 /// The core's nice value, where the system allows it: after a sync the thread would otherwise wait for a worker to use up its time slice, and
 /// with it everybody who waits for an answer.
@@ -159,12 +161,11 @@ impl Core {
     /// Restores the engine from the store and starts ticking.
     pub(crate) fn start(
         config: EngineConfig,
-        mut store: impl Backend + Send + 'static,
+        store: impl Backend + Send + 'static,
         metrics: Arc<Metrics>,
         errands: mpsc::UnboundedSender<Errand>,
     ) -> anyhow::Result<(Self, CoreThread)> {
         let started = Instant::now();
-        bind_to_ledger(&mut store, config.ledger)?;
         let mut effects = Vec::new();
         let engine = restore(config, &store, &mut effects)?;
         let summary = engine.summary();
@@ -304,17 +305,61 @@ pub(crate) const fn store_table(table: Table) -> millstream_store::Table {
     }
 }
 
-/// A data directory belongs to the ledger that it was made for: under another one its vouchers would be worth nothing.
-pub(crate) fn bind_to_ledger(store: &mut impl Backend, ledger: LedgerId) -> anyhow::Result<()> {
-    let bytes = [ledger.chain.get().to_be_bytes().as_slice(), ledger.contract.as_bytes()].concat();
+/// What a node serves, and hence what its data directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// A ledger, and payments of HTTP 402 beside it.
+    Ledger(LedgerId),
+    /// Payments of HTTP 402 on one chain.
+    NoLedger(ChainId),
+}
+
+impl Served {
+    /// The ledger for the engine: without one, the address at which there is none, whose epochs are all empty.
+    pub(crate) const fn ledger(self) -> LedgerId {
+        match self {
+            Self::Ledger(ledger) => ledger,
+            Self::NoLedger(chain) => LedgerId { chain, contract: Address::ZERO },
+        }
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Ledger(LedgerId { chain, contract }) => [chain.get().to_be_bytes().as_slice(), contract.as_bytes()].concat(),
+            Self::NoLedger(chain) => chain.get().to_be_bytes().to_vec(),
+        }
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (chain, contract) = bytes.split_first_chunk()?;
+        let chain = ChainId::new(u64::from_be_bytes(*chain));
+        match contract.try_into() {
+            Ok(contract) => Some(Self::Ledger(LedgerId { chain, contract: Address::from_bytes(contract) })),
+            Err(_) => contract.is_empty().then_some(Self::NoLedger(chain)),
+        }
+    }
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger(LedgerId { chain, contract }) => write!(f, "the ledger {contract} on chain {chain}"),
+            Self::NoLedger(chain) => write!(f, "no ledger, on chain {chain}"),
+        }
+    }
+}
+
+/// A data directory belongs to what it was made for: under another ledger or chain its vouchers would be worth nothing.
+pub(crate) fn bind(store: &mut impl Backend, served: Served) -> anyhow::Result<()> {
     let table = store_table(Table::Meta);
-    match store.get(table, LEDGER_KEY)? {
+    match store.get(table, SERVED_KEY)? {
         Some(stored) => {
-            anyhow::ensure!(stored == bytes, "this data directory is of another ledger than {} on chain {}", ledger.contract, ledger.chain);
+            let stored = Served::from_bytes(&stored).context("what this data directory belongs to cannot be read")?;
+            anyhow::ensure!(stored == served, "this data directory is of another ledger: it was made for {stored}, and not for {served}");
         }
         None => {
             let mut batch = Batch::new();
-            batch.put(table, LEDGER_KEY, &bytes);
+            batch.put(table, SERVED_KEY, &served.to_bytes());
             store.commit(&batch)?;
         }
     }

@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use millstream_engine::{Ack, Answer, ChainFact, EngineConfig, FrameInput, Input, Rejection, Table};
 use millstream_store::{CrashDisk, Fault, KeyRange, Read};
-use millstream_types::{Address, Amount, ChannelId, CumulativeAmount, Timestamp};
+use millstream_types::{Address, Amount, ChainId, ChannelId, CumulativeAmount, LedgerId, Timestamp};
 use millstream_wire::FrameMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use crate::bill_tests::{House, channel, config, frames, secret};
-use crate::core::{Core, Errand, OwnRecord, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, Release, Stopped, store_table};
+use crate::core::{Core, Errand, OwnRecord, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, Release, Served, Stopped, bind, store_table};
 
 /// More frames than any of these tests sends.
 const NO_CUT: u32 = 1_000;
@@ -530,5 +530,27 @@ async fn records_of_the_nodes_own_are_durable_when_it_is_said_so() {
         let found = house.reader.collect(millstream_store::Table::Relays, &KeyRange::all()).expect("reads");
         let expected: Vec<(u8, u8)> = if survives { vec![(1, 9), (3, 3), (4, 4)] } else { vec![(1, 1), (3, 3)] };
         assert_eq!(found, expected.into_iter().map(|(key, value)| (vec![key], vec![value])).collect::<Vec<_>>(), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_data_directory_belongs_to_what_it_was_made_for() {
+    let contract = |byte| LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([byte; 20]) };
+    let all = [
+        Served::Ledger(contract(1)),
+        Served::Ledger(contract(2)),
+        Served::NoLedger(ChainId::new(31_337)),
+        Served::NoLedger(ChainId::new(1)),
+    ];
+    for made_for in all {
+        let mut store = CrashDisk::new().open().expect("opens");
+        bind(&mut store, made_for).expect("new");
+        for served in all {
+            let bound = bind(&mut store, served);
+            assert_eq!(bound.is_ok(), served == made_for, "{made_for}, {served}");
+            let Err(error) = bound else { continue };
+            let error = error.to_string();
+            assert!(error.contains(&made_for.to_string()) && error.contains(&served.to_string()), "{error}");
+        }
     }
 }

@@ -11,8 +11,8 @@ use millstream_types::{EpochId, LedgerId};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use crate::clock::ChainClock;
 use crate::core::{Core, Errand, Stopped, bill_through, now, store_table};
-use crate::follower::ChainView;
 
 /// Pause before an epoch that could not be sealed is tried again.
 const SEAL_RETRY_PAUSE: Duration = Duration::from_secs(10);
@@ -25,11 +25,11 @@ pub(crate) async fn run(
     core: Core,
     reader: Arc<dyn Read>,
     ledger: LedgerId,
-    view: Arc<ChainView>,
+    clock: ChainClock,
     mut errands: mpsc::UnboundedReceiver<Errand>,
 ) {
     while let Some(errand) = errands.recv().await {
-        let (core, view) = (core.clone(), Arc::clone(&view));
+        let (core, clock) = (core.clone(), clock.clone());
         match errand {
             Errand::WakeAt(at) => {
                 tokio::spawn(async move {
@@ -37,7 +37,7 @@ pub(crate) async fn run(
                         tokio::time::sleep(Duration::from_millis(at.millis_since(now()))).await;
                     }
                     // A core that is gone needs no waking.
-                    let _ = core.inputs(vec![Input::Tick { asked: at, chain_time: view.head_time() }]).await;
+                    let _ = core.inputs(vec![Input::Tick { asked: at, chain_time: clock.now() }]).await;
                 });
             }
             Errand::SealEpoch { epoch, frames } => {

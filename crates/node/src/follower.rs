@@ -11,6 +11,7 @@ use millstream_types::{Amount, BlockNumber, Timestamp};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
+use crate::clock::ChainClock;
 use crate::core::{Core, now, stopped};
 use crate::metrics::Metrics;
 
@@ -24,18 +25,17 @@ pub(crate) struct ChainView {
     block: watch::Receiver<u64>,
     /// When the engine last knew everything that was deep enough, by this machine's clock; 0 for never.
     caught_up_at: AtomicU64,
-    /// The time of the chain's newest block then, in milliseconds.
-    head_time: AtomicU64,
+    /// Told the time of the chain's newest block.
+    clock: ChainClock,
     changed: Notify,
 }
 
 impl ChainView {
     /// A view that is not current yet, and where its follower says which block the engine knows.
-    pub(crate) fn new(stale_after: Duration) -> (Self, watch::Sender<u64>) {
+    pub(crate) fn new(stale_after: Duration, clock: ChainClock) -> (Self, watch::Sender<u64>) {
         let stale_after_millis = u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX);
         let (followed, block) = watch::channel(0);
-        let (caught_up_at, head_time) = (AtomicU64::new(0), AtomicU64::new(0));
-        (Self { stale_after_millis, block, caught_up_at, head_time, changed: Notify::new() }, followed)
+        (Self { stale_after_millis, block, caught_up_at: AtomicU64::new(0), clock, changed: Notify::new() }, followed)
     }
 
     /// Whether payments may rest on the view.
@@ -73,12 +73,12 @@ impl ChainView {
 
     /// The time of the chain's newest block, as last seen.
     pub(crate) fn head_time(&self) -> Timestamp {
-        Timestamp::from_millis(self.head_time.load(Ordering::Relaxed))
+        self.clock.now()
     }
 
     /// There was nothing new at `asked_at`.
     fn seen(&self, asked_at: Timestamp, head_time: Timestamp) {
-        self.head_time.store(head_time.as_millis(), Ordering::Relaxed);
+        self.clock.saw(head_time);
         self.caught_up_at.store(asked_at.as_millis(), Ordering::Relaxed);
         self.changed.notify_waiters();
     }
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_view_is_current_once_it_caught_up_and_until_it_is_too_old() {
-        let ((view, _followed), at) = (ChainView::new(Duration::from_secs(10)), Timestamp::from_millis);
+        let ((view, _followed), at) = (ChainView::new(Duration::from_secs(10), ChainClock::default()), Timestamp::from_millis);
         assert!(!view.is_current_at(at(5_000)));
         view.seen(at(5_000), at(4_000));
         assert_eq!(view.head_time(), at(4_000));

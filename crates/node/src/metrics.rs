@@ -1,6 +1,7 @@
 //! Prometheus metrics. No channel or payer labels: their number has no bound.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_engine::Summary;
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 /// The node's metrics.
 pub(crate) struct Metrics {
-    registry: Registry,
+    registry: Mutex<Registry>,
     pub(crate) connections: Gauge<i64, AtomicI64>,
     pub(crate) streams: Gauge<i64, AtomicI64>,
     frames: Counter<u64, AtomicU64>,
@@ -102,7 +103,7 @@ impl Metrics {
             relays_pending: metric!(Gauge, "relays_pending", "Deposits that are accepted and not confirmed"),
             relay_gwei: metric!(Counter, "relay_gwei", "What relayed deposits cost, in gwei"),
             relay_budget_left: metric!(Gauge, "relay_budget_left_gwei", "What may still be spent on relaying now, in gwei"),
-            registry,
+            registry: Mutex::new(registry),
         }
     }
 
@@ -123,11 +124,16 @@ impl Metrics {
         self.settled.set(gauge(summary.settled.units()));
     }
 
+    /// Where other parts of the process enter metrics of theirs.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode(&mut text, &self.registry());
         text
     }
 }

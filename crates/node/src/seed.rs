@@ -11,7 +11,7 @@ use millstream_voucher::{Signature, SignedVoucher, VerifiedVoucher, VoucherBody}
 use sha2::{Digest, Sha256};
 
 use crate::config::NodeConfig;
-use crate::core::{SCHEMA, bind_to_ledger, store_table};
+use crate::core::{SCHEMA, Served, bind, store_table};
 use crate::database;
 
 /// Channels in one batch.
@@ -27,9 +27,10 @@ const DEPOSIT_NANOS: u64 = 5_000_000_000;
 /// # Errors
 /// The database has channels, belongs to another ledger, is in use or cannot be written.
 pub fn seed_channels(config: &NodeConfig, count: u32) -> anyhow::Result<()> {
+    let contract = config.chain.ledger.context("chain.ledger is missing: channels are of a ledger")?;
     let mut store = open(config)?;
-    let ledger = LedgerId { chain: ChainId::new(config.chain.chain_id), contract: config.chain.ledger };
-    bind_to_ledger(&mut store, ledger)?;
+    let ledger = LedgerId { chain: ChainId::new(config.chain.chain_id), contract };
+    bind(&mut store, Served::Ledger(ledger))?;
     let mut is_empty = true;
     for table in [Table::Channels, Table::Epochs, Table::Requests, Table::Frames] {
         store.scan(store_table(table), &KeyRange::all(), &mut |_, _| {

@@ -1,14 +1,23 @@
 //! What the receiver's side sends: deposits that payers signed, claims of many channels, sweeps, refunds.
 
 use alloy::primitives::{Bytes, U256};
+use alloy::sol;
 use alloy::sol_types::{SolCall, SolValue};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
-use millstream_voucher::evm::{ChannelConfig, EvmSignature};
+use millstream_voucher::evm::{ChannelConfig, EvmSignature, deposit_nonce};
 
 use super::bindings::IX402BatchSettlement;
 use super::contract::{BatchSettlement, config};
 use super::{ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
-use crate::{Call, ChainError, IntentId, Revert, Submitter, TxReceipt, convert};
+use crate::{Call, ChainError, IntentId, PERMIT2, Revert, Submitter, TxReceipt, convert};
+
+sol! {
+    /// Where permissions are remembered that were used: ERC-3009's by the token, Permit2's by its contract.
+    interface IUsed {
+        function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+        function nonceBitmap(address owner, uint256 word) external view returns (uint256);
+    }
+}
 
 /// Rows of one claim, at most: 482 bytes and some 24,000 gas each.
 pub const CLAIM_ROWS_MAX: usize = 100;
@@ -144,6 +153,32 @@ impl BatchOperator {
     /// As [`Self::deposit`]; nothing is sent.
     pub async fn try_deposit(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<(), ChainError> {
         self.submitter.simulate(&self.deposit_call(terms, amount, authorization)?).await.map(|_| ())
+    }
+
+    /// Whether the payer's permission was used: the deposit is there, or the payer took the permission back.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn is_deposit_used(
+        &self,
+        channel: EscrowChannelId,
+        terms: &ChannelConfig,
+        authorization: &DepositAuthorization,
+    ) -> Result<bool, ChainError> {
+        let (rpc, payer) = (self.contract.rpc(), convert::evm_address(terms.payer));
+        match authorization {
+            DepositAuthorization::Erc3009 { salt, .. } => {
+                let nonce = convert::evm_hash(deposit_nonce(&channel, *salt));
+                rpc.view("authorizationState", terms.token, &IUsed::authorizationStateCall { authorizer: payer, nonce }).await
+            }
+            DepositAuthorization::Permit2 { nonce, .. } => {
+                // A bit for each number: the last byte names it in its word.
+                let number = U256::from_be_bytes(nonce.to_be_bytes());
+                let call = IUsed::nonceBitmapCall { owner: payer, word: number >> 8 };
+                let word: U256 = rpc.view("nonceBitmap", PERMIT2, &call).await?;
+                Ok(word.bit(usize::from(number.byte(0))))
+            }
+        }
     }
 
     fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {

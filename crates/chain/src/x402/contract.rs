@@ -136,6 +136,28 @@ impl BatchSettlement {
         states.first().copied().ok_or_else(|| ChainError::unrepresentable("multicall", "no answer"))
     }
 
+    /// The height of the newest block.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn newest_height(&self) -> Result<u64, ChainError> {
+        Ok(self.rpc.newest().await?.number)
+    }
+
+    /// What a receiver had of a token in the contract at the end of a block that is named by its hash.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable, or does not have the block's state any more.
+    pub async fn receiver_at(&self, receiver: Address, token: Address, block: Hash256) -> Result<ReceiverTotals, ChainError> {
+        let call = IX402BatchSettlement::receiversCall { receiver: convert::evm_address(receiver), token: convert::evm_address(token) };
+        let at = BlockId::hash(convert::evm_hash(block));
+        let totals = self.rpc.view_at("receivers", self.address(), &call, at).await?;
+        Ok(ReceiverTotals {
+            claimed: CumulativeAmount::from_units(totals.totalClaimed),
+            swept: CumulativeAmount::from_units(totals.totalSettled),
+        })
+    }
+
     /// What a receiver has of a token in the contract, in the newest block.
     ///
     /// # Errors

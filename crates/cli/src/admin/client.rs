@@ -7,8 +7,9 @@ use millstream_types::ChannelId;
 use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::{AdminChannel, AdminRelay, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
+use super::{AdminChannel, AdminRelay, AnyStatus, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
 use crate::error::{CliError, CliResult, Exit, chain_of};
 
 /// How long a question may take.
@@ -49,12 +50,27 @@ impl Admin {
         Ok(Self { http, base: url.trim_end_matches('/').to_owned() })
     }
 
-    /// What the node is and does.
+    /// What a node with a ledger is and does.
     ///
     /// # Errors
     /// The node does not answer, or with a problem.
     pub async fn status(&self) -> CliResult<NodeStatus> {
         self.ask(Method::GET, "/status", ASK_DEADLINE).await
+    }
+
+    /// What a node is and does, with or without a ledger.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn any_status(&self) -> CliResult<AnyStatus> {
+        let status: Value = self.ask(Method::GET, "/status", ASK_DEADLINE).await?;
+        let serves_ledger = status.get("ledger").is_some();
+        let typed = if serves_ledger {
+            serde_json::from_value(status).map(|status| AnyStatus::Ledger(Box::new(status)))
+        } else {
+            serde_json::from_value(status).map(AnyStatus::NoLedger)
+        };
+        typed.map_err(|error| unexpected("/status", &error))
     }
 
     /// All channels.
@@ -176,10 +192,7 @@ impl Admin {
             return Err(problem(status, response).await);
         }
         let body = response.bytes().await.map_err(|error| self.silent(&error))?;
-        serde_json::from_slice(&body).map_err(|error| {
-            CliError::failed("admin_answer", format!("the answer of {path} is not what this version expects: {error}"))
-                .hint("compare `millstream --version` with the version that `millstream status` prints")
-        })
+        serde_json::from_slice(&body).map_err(|error| unexpected(path, &error))
     }
 
     fn silent(&self, error: &reqwest::Error) -> CliError {
@@ -191,6 +204,11 @@ impl Admin {
         CliError::unavailable("admin_unavailable", message)
             .hint("is the node running? check node.admin_url in the profile against server.admin_listen in the node's configuration")
     }
+}
+
+fn unexpected(path: &str, error: &serde_json::Error) -> CliError {
+    CliError::failed("admin_answer", format!("the answer of {path} is not what this version expects: {error}"))
+        .hint("compare `millstream --version` with the version that `millstream status` prints")
 }
 
 /// The error of an answer that is no success.
@@ -239,6 +257,15 @@ mod tests {
         let (admin, served) = one_answer("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"epoch\":7}").await;
         assert_eq!(admin.cut_epoch().await.expect("answered"), CutEpoch { epoch: Some(7) });
         assert_eq!(served.await.expect("served"), "POST /epochs/cut HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_ledger_has_a_status_of_its_own() {
+        let body = include_str!("../../tests/snapshots/status_bare.json");
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let (admin, _) = one_answer(response.leak()).await;
+        let AnyStatus::NoLedger(status) = admin.any_status().await.expect("answered") else { panic!("a ledger from nowhere") };
+        assert_eq!((status.chain_id, status.commit), (8_453, 77));
     }
 
     #[tokio::test]

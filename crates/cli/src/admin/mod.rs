@@ -5,7 +5,7 @@ mod types;
 
 pub use client::{Admin, SETTLE_DEADLINE};
 pub use types::{
-    AdminChannel, AdminRelay, CancelledJob, ChainHead, ChannelMove, ChannelTotals, CutEpoch, NodeStatus, OpenEpoch, PlannedEpoch,
-    PlannedRegister, PlannedSettle, QueueState, RelayState, SettleJob, SettlePlan, SettleRun, SettleTransaction, SettlementState,
-    UnanchoredEpoch, WaitingChannel,
+    AdminChannel, AdminRelay, AnyStatus, BareStatus, CancelledJob, ChainHead, ChannelMove, ChannelTotals, CutEpoch, NodeStatus, OpenEpoch,
+    PlannedEpoch, PlannedRegister, PlannedSettle, QueueState, RelayState, SettleJob, SettlePlan, SettleRun, SettleTransaction,
+    SettlementState, UnanchoredEpoch, WaitingChannel,
 };

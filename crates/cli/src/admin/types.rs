@@ -3,7 +3,7 @@
 use millstream_types::{Address, Amount, ChannelId, Hash256};
 use serde::{Deserialize, Serialize};
 
-/// `GET /status`.
+/// `GET /status` of a node with a ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// The node's version.
@@ -41,6 +41,31 @@ pub struct NodeStatus {
     /// Relaying of deposits; nothing from a node that does not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayState>,
+}
+
+/// `GET /status` of a node without a ledger, which keeps payments of HTTP 402 only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BareStatus {
+    /// The node's version.
+    pub version: String,
+    /// Its chain.
+    pub chain_id: u64,
+    /// Who sends the node's transactions.
+    pub operator: Address,
+    /// Seconds since the start.
+    pub uptime_secs: u64,
+    /// Number of the newest durable batch.
+    pub commit: u64,
+}
+
+/// `GET /status` of any node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum AnyStatus {
+    /// It serves a ledger.
+    Ledger(Box<NodeStatus>),
+    /// It serves none.
+    NoLedger(BareStatus),
 }
 
 /// Totals over all channels; amounts in nanos.

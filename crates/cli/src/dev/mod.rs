@@ -215,7 +215,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
         server: ServerSection {
             data_dir: directory.join("node"),
             // Ports that stay the same when the node starts again.
-            listen: UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?,
+            listen: Some(UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?),
             admin_listen: TcpListener::bind(("127.0.0.1", 0))?.local_addr()?,
             certificate: None,
             private_key: None,
@@ -223,7 +223,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
         chain: ChainSection {
             rpc_url: anvil.url(),
             chain_id: anvil.chain_id(),
-            ledger: deployment.ledger,
+            ledger: Some(deployment.ledger),
             start_block: deployment.block.height(),
             confirmations: 1,
             poll_millis: 50,

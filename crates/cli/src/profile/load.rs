@@ -97,16 +97,19 @@ fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> CliRe
 fn is_key(section: &str, key: &str) -> bool {
     matches!(
         (section, key),
-        ("chain", "rpc_url" | "ledger") | ("node", "address" | "certificate_sha256" | "admin_url") | ("payer", "key_file" | "state_file")
+        ("chain", "rpc_url" | "ledger")
+            | ("node", "address" | "certificate_sha256" | "admin_url")
+            | ("payer", "key_file" | "state_file")
+            | ("gateway", "asset" | "pay_to" | "key_file" | "data_dir" | "admin_url")
     )
 }
 
 fn check(profile: &Profile) -> CliResult<()> {
     let wrong = |message: String| Err(CliError::usage("profile_invalid", message));
-    if let Some(url) = &profile.node.admin_url
-        && !is_loopback_http(url)
-    {
-        return wrong(format!("node.admin_url is {url}: the admin listener has no authentication, so only http:// on loopback is asked"));
+    for (key, url) in [("node.admin_url", &profile.node.admin_url), ("gateway.admin_url", &profile.gateway.admin_url)] {
+        if let Some(url) = url.as_ref().filter(|url| !is_loopback_http(url)) {
+            return wrong(format!("{key} is {url}: the admin listener has no authentication, so only http:// on loopback is asked"));
+        }
     }
     if let Some(text) = &profile.node.certificate_sha256
         && fingerprint(text).is_none()
@@ -128,7 +131,8 @@ fn is_host_and_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
 }
 
-fn is_loopback_http(url: &str) -> bool {
+/// Whether an admin listener may be asked there.
+pub(crate) fn is_loopback_http(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -183,6 +187,8 @@ mod tests {
         check("[chain]\nledger = '0x12'", "expected 20 bytes of hexadecimal");
         check("[node]\nadmin_url = 'http://10.0.0.1:80'", "loopback");
         check("[node]\nadmin_url = 'https://127.0.0.1:80'", "loopback");
+        check("[gateway]\nadmin_url = 'http://10.0.0.1:80'", "gateway.admin_url");
+        check("[gateway]\ntoken = '0x12'", "unknown field `token`");
         check("[node]\naddress = 'host'", "expected host:port");
         check("[node]\naddress = 'host:0'", "expected host:port");
         check("[node]\ncertificate_sha256 = 'ab'", "64 hexadecimal digits");

@@ -6,6 +6,7 @@
 mod key;
 mod load;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use millstream_transport::Fingerprint;
@@ -27,6 +28,8 @@ pub struct Profile {
     pub node: NodeSection,
     /// `[payer]`: the payer's key and durable state.
     pub payer: PayerSection,
+    /// `[gateway]`: what `millstream gateway` sells with, and where its operator reaches it.
+    pub gateway: GatewaySection,
     /// The file this was read from, for messages.
     #[serde(skip)]
     pub path: PathBuf,
@@ -69,6 +72,27 @@ pub struct PayerSection {
     /// The client's durable state: channels, last signed vouchers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_file: Option<PathBuf>,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewaySection {
+    /// The token that is paid in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asset: Option<Address>,
+    /// Who is paid; the account of the key without this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pay_to: Option<Address>,
+    /// File with the key that claims and pays the gas, readable by its owner only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// Directory of the gateway's database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// `http://127.0.0.1:PORT` of the gateway's admin listener; loopback only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_url: Option<String>,
 }
 
 impl Profile {
@@ -129,6 +153,23 @@ impl Profile {
         let what = "the file for the payer's durable state";
         let file = self.payer.state_file.as_deref().ok_or_else(|| self.missing("payer", "state_file", what))?;
         Ok(self.resolve(file))
+    }
+
+    /// A file of `[gateway]`, relative to the profile.
+    #[must_use]
+    pub fn gateway_file(&self, file: Option<&Path>) -> Option<PathBuf> {
+        file.map(|file| self.resolve(file))
+    }
+
+    /// The TCP address in `gateway.admin_url`.
+    ///
+    /// # Errors
+    /// It names no address and port.
+    pub fn gateway_admin_address(&self) -> CliResult<Option<SocketAddr>> {
+        let Some(url) = &self.gateway.admin_url else { return Ok(None) };
+        let address = url.strip_prefix("http://").and_then(|address| address.trim_end_matches('/').parse().ok());
+        let wrong = || CliError::usage("profile_invalid", format!("gateway.admin_url is {url}, expected http://127.0.0.1:PORT"));
+        address.map(Some).ok_or_else(wrong)
     }
 
     fn resolve(&self, file: &Path) -> PathBuf {

@@ -1,0 +1,152 @@
+//! What an operator decides about escrows, and what follows from what is sold.
+
+use std::time::Duration;
+
+use millstream_engine::escrow::{EscrowConfig, OptimisticLimit};
+use millstream_types::{Address, Amount};
+use serde::{Deserialize, Serialize};
+
+/// What a reservation may outlive the longest delivery by: captures are tried again for a while.
+const DELIVERY_SLACK_SECS: u64 = 30;
+
+/// The shortest time without news of the chain after which payments may be refused: less would refuse them for a slow endpoint.
+const STALE_AFTER_SECS_MIN: u64 = 10;
+/// The longest.
+const STALE_AFTER_SECS_MAX: u64 = 600;
+
+/// `[escrow]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EscrowSection {
+    /// Seconds that a claim takes from being sent to being beyond doubt, on a bad day. Payments that a withdrawal could overtake are not taken.
+    pub claim_margin_secs: u64,
+    /// Seconds that a request waits for its deposit to be confirmed before it is told to come back. The deposit goes on.
+    pub deposit_wait_secs: u64,
+    /// Seconds between two looks at all channels, whatever the logs say.
+    pub full_look_secs: u64,
+    /// Base units that may rest on deposits which are sent and not confirmed, on one channel.
+    pub optimistic_channel_max: u64,
+    /// And on all channels together.
+    pub optimistic_total_max: u64,
+}
+
+impl Default for EscrowSection {
+    fn default() -> Self {
+        Self { claim_margin_secs: 180, deposit_wait_secs: 120, full_look_secs: 300, optimistic_channel_max: 0, optimistic_total_max: 0 }
+    }
+}
+
+/// What the rail is started with.
+#[derive(Clone, Debug)]
+pub struct RailConfig {
+    /// What the operator sets.
+    pub escrow: EscrowSection,
+    /// The token that is paid in.
+    pub token: Address,
+    /// The account that is paid.
+    pub receiver: Address,
+    /// x402: seconds between a payer's request to withdraw and the withdrawal, as the offers say.
+    pub withdraw_delay_secs: u64,
+    /// Seconds that the longest delivery takes: until its first byte, and from there to its end.
+    pub delivery_secs_max: u64,
+    /// Depth at which a block counts: 1 is the newest block.
+    pub confirmations: u64,
+    /// Between two reads of the chain.
+    pub poll_interval: Duration,
+}
+
+/// Why the settings cannot be served safely.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RailConfigError {
+    /// A payer could withdraw what it was delivered for.
+    #[error(
+        "a payer can withdraw after {delay} s, but a delivery may take {delivery} s, its claim {margin} s (escrow.claim_margin_secs), and \
+         the chain may be unknown for {stale} s: raise payment.x402.withdraw_delay_secs, or lower timeouts.total_secs"
+    )]
+    DelayTooShort {
+        /// The withdraw delay.
+        delay: u64,
+        /// What a reservation may last.
+        delivery: u64,
+        /// What a claim takes.
+        margin: u64,
+        /// How old the view of the chain may be, at least.
+        stale: u64,
+    },
+}
+
+impl RailConfig {
+    /// What the engine has to be told before it starts.
+    ///
+    /// # Errors
+    /// [`RailConfigError::DelayTooShort`].
+    pub fn engine(&self) -> Result<EscrowConfig, RailConfigError> {
+        let (delivery, margin) = (self.reservation_secs_max(), self.escrow.claim_margin_secs);
+        self.slack_secs()?;
+        Ok(EscrowConfig {
+            reservation_millis_max: delivery.saturating_mul(1_000),
+            claim_margin_millis: margin.saturating_mul(1_000),
+            ..EscrowConfig::default()
+        })
+    }
+
+    /// After how long without news of the chain no payments are taken: a payer could have begun to withdraw meanwhile.
+    ///
+    /// # Errors
+    /// [`RailConfigError::DelayTooShort`].
+    pub fn stale_after(&self) -> Result<Duration, RailConfigError> {
+        self.slack_secs().map(|slack| Duration::from_secs((slack / 2).clamp(STALE_AFTER_SECS_MIN, STALE_AFTER_SECS_MAX)))
+    }
+
+    pub(crate) fn optimistic(&self) -> OptimisticLimit {
+        OptimisticLimit {
+            channel_max: Amount::from_units(self.escrow.optimistic_channel_max.into()),
+            total_max: Amount::from_units(self.escrow.optimistic_total_max.into()),
+        }
+    }
+
+    fn reservation_secs_max(&self) -> u64 {
+        self.delivery_secs_max.saturating_add(DELIVERY_SLACK_SECS)
+    }
+
+    /// What the withdraw delay leaves for learning of a withdrawal: from there on deliveries under way have to end, and their claim to be
+    /// mined.
+    fn slack_secs(&self) -> Result<u64, RailConfigError> {
+        let (delivery, margin) = (self.reservation_secs_max(), self.escrow.claim_margin_secs);
+        let slack = self.withdraw_delay_secs.saturating_sub(delivery).saturating_sub(margin);
+        if slack < 2 * STALE_AFTER_SECS_MIN {
+            let (delay, stale) = (self.withdraw_delay_secs, 2 * STALE_AFTER_SECS_MIN);
+            return Err(RailConfigError::DelayTooShort { delay, delivery, margin, stale });
+        }
+        Ok(slack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_and_its_claim_fit_the_withdraw_delay() {
+        let check = |delay: u64, delivery: u64, margin: u64, stale: Option<u64>| {
+            let config = RailConfig {
+                escrow: EscrowSection { claim_margin_secs: margin, ..EscrowSection::default() },
+                token: Address::ZERO,
+                receiver: Address::ZERO,
+                withdraw_delay_secs: delay,
+                delivery_secs_max: delivery,
+                confirmations: 1,
+                poll_interval: Duration::from_secs(1),
+            };
+            let engine = config.engine().ok().map(|engine| engine.reservation_millis_max + engine.claim_margin_millis);
+            assert_eq!(config.stale_after().ok().map(|stale| stale.as_secs()), stale, "{delay} {delivery} {margin}");
+            assert_eq!(engine, stale.map(|_| (delivery + 30 + margin) * 1_000));
+        };
+        check(900, 660, 180, Some(15));
+        check(900, 670, 180, Some(10));
+        check(900, 671, 180, None);
+        check(900, 60, 180, Some(315));
+        check(86_400, 660, 180, Some(600));
+        check(900, u64::MAX, 180, None);
+    }
+}

@@ -1,0 +1,332 @@
+//! Deposits that payers sign and this side submits.
+//!
+//! One at a time on each channel, in a task of its own: a client that leaves leaves a deposit that goes on, and one that comes back with the
+//! same deposit waits for the same transaction. It is announced to the engine before it is sent, so that a start knows of it, and counts once
+//! the contract says at the confirmation depth that it is there. What the payer signed can be used once, so nothing is ever deposited twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use millstream_chain::x402::DepositAuthorization;
+use millstream_chain::{ChainError, ErrorKind, IntentId, token_balance};
+use millstream_dialect::x402::{self, Deposit};
+use millstream_engine::escrow::{EscrowAnswer, EscrowInput, EscrowTerms};
+use millstream_gateway::port::{Funded, PortError, Rejection, Standing};
+use millstream_gateway::tender::{ChannelTerms, Funding, Tender, TotalRule};
+use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Uint256};
+use millstream_voucher::evm::{ChannelConfig, VerifiedEscrowVoucher};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{Inner, lock, signer};
+use crate::board::{fault, nothing, now, stopped, unavailable};
+
+/// The pause after a try whose end is not known; it doubles.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// The longest.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// How a deposit ended: with a transaction, or as one that was there before.
+type Ended = Result<Option<Funded>, PortError>;
+
+/// Deposits under way, by channel.
+#[derive(Default)]
+pub(super) struct Deposits(Mutex<HashMap<EscrowChannelId, Running>>);
+
+#[derive(Clone)]
+struct Running {
+    intent: IntentId,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+/// What is deposited.
+#[derive(Clone)]
+struct Plan {
+    intent: IntentId,
+    terms: EscrowTerms,
+    config: ChannelConfig,
+    amount: Amount,
+    authorization: DepositAuthorization,
+    /// Seconds since the Unix epoch after which the payer's permission is worth nothing.
+    valid_before: Uint256,
+}
+
+impl Inner {
+    /// Sees to the deposit that a tender brings, if it brings one: submitted now, under way, or there already.
+    pub(super) async fn fund(self: &Arc<Self>, tender: &Tender, voucher: Option<&VerifiedEscrowVoucher>) -> Ended {
+        match (&tender.funding, &tender.terms) {
+            (None, _) => Ok(None),
+            (Some(Funding::X402(deposit)), Some(ChannelTerms::X402(config))) => self.deposit(tender, config, deposit, voucher).await,
+            (Some(Funding::X402(_) | Funding::Session { .. } | Funding::Sent { .. }), _) => {
+                Err(Rejection::DepositRefused { reason: "this way of depositing is not served".to_owned() }.into())
+            }
+        }
+    }
+
+    async fn deposit(
+        self: &Arc<Self>,
+        tender: &Tender,
+        config: &ChannelConfig,
+        deposit: &Deposit,
+        voucher: Option<&VerifiedEscrowVoucher>,
+    ) -> Ended {
+        let channel = tender.channel;
+        let terms = self.terms(channel, config)?;
+        let mut standing = self.board.standing(channel).await?;
+        if standing.is_none() {
+            self.look(terms.clone(), false, 0).await?;
+            standing = self.board.standing(channel).await?;
+        }
+        let intent = intent(&channel, deposit);
+        if !self.deposits.is_running(&channel, &intent) && !self.is_worth_it(tender, config, deposit, standing.as_ref(), voucher)? {
+            return Ok(None);
+        }
+        let (authorization, valid_before) = authorization(deposit);
+        let plan = Plan { intent, terms, config: *config, amount: deposit.amount, authorization, valid_before };
+        let ended = self.begin(plan).await?;
+        match self.end_of(ended).await? {
+            Some(outcome) => outcome,
+            None => Err(unavailable()),
+        }
+    }
+
+    /// Waits for the end of a deposit, as long as a request may wait: it goes on, and whoever comes back waits on. Nothing when nobody carries
+    /// it any more.
+    async fn end_of(&self, mut ended: watch::Receiver<Option<Ended>>) -> Result<Option<Ended>, PortError> {
+        match tokio::time::timeout(self.deposit_wait, ended.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => Ok(outcome.clone()),
+            Ok(Err(_)) => Ok(None),
+            Err(_) => Err(unavailable()),
+        }
+    }
+
+    /// Whether the voucher that comes with a deposit will be good once it is there: gas is spent for nothing else. What the engine refuses
+    /// anyway, or has answered before, it is left to answer.
+    fn is_worth_it(
+        &self,
+        tender: &Tender,
+        config: &ChannelConfig,
+        deposit: &Deposit,
+        standing: Option<&Standing>,
+        voucher: Option<&VerifiedEscrowVoucher>,
+    ) -> Result<bool, PortError> {
+        let (cumulative, TotalRule::Exactly { above_charged }) = (voucher.map(|voucher| voucher.statement().cumulative), tender.rule)
+        else {
+            return Ok(true);
+        };
+        let unopened = || {
+            let signer = signer::of(config.voucher_signer(), voucher);
+            Standing { payer: config.payer, signer, ..nothing(tender.channel) }
+        };
+        let (is_known, standing) = standing.map_or_else(|| (false, unopened()), |standing| (true, standing.clone()));
+        let expected = standing.charged.checked_add(above_charged).map_err(fault)?;
+        let covered = standing.deposit.checked_add(deposit.amount).map_err(fault)?;
+        match cumulative {
+            None => Ok(true),
+            Some(found) if found != expected && is_known => Ok(false),
+            Some(found) if found != expected => Err(Rejection::TotalMismatch { expected, found, standing: Box::new(standing) }.into()),
+            Some(found) if found > CumulativeAmount::from_units(covered.units()) => Err(Rejection::AboveDeposit(Box::new(standing)).into()),
+            Some(_) => Ok(true),
+        }
+    }
+
+    /// Begins a deposit, or joins it when it is under way. Another one on the channel is waited for.
+    async fn begin(self: &Arc<Self>, plan: Plan) -> Result<watch::Receiver<Option<Ended>>, PortError> {
+        let channel = plan.terms.channel;
+        loop {
+            let other = {
+                let mut running = lock(&self.deposits.0);
+                match running.get(&channel) {
+                    Some(known) if known.intent == plan.intent => return Ok(known.ended.clone()),
+                    Some(other) => other.ended.clone(),
+                    None => {
+                        let permit = Arc::clone(&self.transactions).try_acquire_owned().map_err(|_| unavailable())?;
+                        let (tell, ended) = watch::channel(None);
+                        running.insert(channel, Running { intent: plan.intent, ended: ended.clone() });
+                        let inner = Arc::clone(self);
+                        tokio::spawn(async move {
+                            let outcome = inner.carry(&plan).await;
+                            match &outcome {
+                                Ok(Some(funded)) => {
+                                    inner.metrics.deposits.inc();
+                                    info!(%channel, amount = %funded.amount, transaction = funded.transaction, "deposit confirmed");
+                                }
+                                Ok(None) => {}
+                                Err(error) => {
+                                    inner.metrics.deposits_failed.inc();
+                                    info!(%channel, %error, "a deposit failed");
+                                }
+                            }
+                            lock(&inner.deposits.0).remove(&channel);
+                            tell.send_replace(Some(outcome));
+                            drop(permit);
+                        });
+                        return Ok(ended);
+                    }
+                }
+            };
+            if self.end_of(other).await?.is_none() {
+                lock(&self.deposits.0).remove(&channel);
+            }
+        }
+    }
+
+    /// Carries a deposit to its end.
+    async fn carry(&self, plan: &Plan) -> Ended {
+        if let Err(error) = self.operator.try_deposit(&plan.config, plan.amount, &plan.authorization).await {
+            return self.not_sent(plan, error).await;
+        }
+        // What is not deep enough yet counts in: the announcement says what the deposit will be.
+        let newest = self.operator.contract().newest_state(plan.terms.channel).await.map_err(|error| chain_failed(&error))?;
+        let total = newest.balance.checked_add(plan.amount).map_err(fault)?;
+        let announce = EscrowInput::Announce { terms: plan.terms.clone(), deposit: total };
+        if let EscrowAnswer::Rejected { rejection, channel } = self.board.payments.apply(announce).await.map_err(stopped)? {
+            return Err(self.refuse(rejection, channel));
+        }
+        self.look(plan.terms.clone(), true, 0).await?;
+        let mut pause = RETRY_PAUSE;
+        loop {
+            let sent = self.operator.deposit(plan.intent, &plan.config, plan.amount, &plan.authorization).await;
+            let error = match sent {
+                Ok(receipt) => {
+                    self.settle_announcement(plan, receipt.block.height()).await?;
+                    return Ok(Some(Funded { transaction: receipt.transaction.to_string(), amount: plan.amount }));
+                }
+                Err(error) => error,
+            };
+            match error {
+                ChainError::Reverted { transaction: Some(_), ref revert, .. } => {
+                    // Used by another transaction, such as one of this node's own that was sent before a crash?
+                    let is_used = self.is_used(plan).await?;
+                    self.withdraw_announcement(plan).await?;
+                    let reason = revert.to_string();
+                    return if is_used { Ok(None) } else { Err(Rejection::Reverted { reason }.into()) };
+                }
+                error if error.kind() == ErrorKind::Unavailable && !matches!(error, ChainError::Stopped { .. }) => {
+                    if self.has_ended(plan) && !self.is_used(plan).await.unwrap_or(true) {
+                        self.withdraw_announcement(plan).await?;
+                        let reason = "invalid_batch_settlement_evm_payload_authorization_valid_before".to_owned();
+                        return Err(Rejection::DepositRefused { reason }.into());
+                    }
+                    warn!(channel = %plan.terms.channel, %error, "a deposit is not confirmed yet");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(RETRY_PAUSE_MAX);
+                }
+                error => {
+                    let outcome = self.not_sent(plan, error).await;
+                    self.withdraw_announcement(plan).await?;
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// What comes of a deposit that the contract does not take.
+    async fn not_sent(&self, plan: &Plan, error: ChainError) -> Ended {
+        let ChainError::Reverted { revert, .. } = &error else { return Err(chain_failed(&error)) };
+        if self.is_used(plan).await? {
+            // It is there, or its payer took it back: the contract says which, as it is now.
+            let newest = self.operator.contract().newest_height().await.map_err(|error| chain_failed(&error))?;
+            self.look(plan.terms.clone(), false, newest).await?;
+            return Ok(None);
+        }
+        if self.has_ended(plan) {
+            let reason = match plan.authorization {
+                DepositAuthorization::Erc3009 { .. } => "invalid_batch_settlement_evm_payload_authorization_valid_before",
+                DepositAuthorization::Permit2 { .. } => "invalid_batch_settlement_evm_permit2_deadline_expired",
+            };
+            return Err(Rejection::DepositRefused { reason: reason.to_owned() }.into());
+        }
+        let balance = token_balance(&self.rpc, self.token, plan.config.payer).await.map_err(|error| chain_failed(&error))?;
+        if balance < plan.amount.units() {
+            let reason = x402::Reason::BatchInsufficientBalance.as_str().to_owned();
+            return Err(Rejection::DepositRefused { reason }.into());
+        }
+        info!(channel = %plan.terms.channel, %revert, "a deposit is refused by the contracts");
+        Err(Rejection::DepositRefused { reason: x402::Reason::BatchDepositSimulationFailed.as_str().to_owned() }.into())
+    }
+
+    async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
+        let used = self.operator.is_deposit_used(plan.terms.channel, &plan.config, &plan.authorization).await;
+        used.map_err(|error| chain_failed(&error))
+    }
+
+    fn has_ended(&self, plan: &Plan) -> bool {
+        Uint256::from(now().as_millis() / 1_000).to_u64() >= plan.valid_before.to_u64().or(Some(u64::MAX))
+    }
+
+    /// The chain has it: waits until the engine knows, and takes back what was announced beyond what came.
+    async fn settle_announcement(&self, plan: &Plan, block: u64) -> Result<(), PortError> {
+        self.look(plan.terms.clone(), true, block).await?;
+        self.withdraw_announcement(plan).await
+    }
+
+    async fn withdraw_announcement(&self, plan: &Plan) -> Result<(), PortError> {
+        let channel = plan.terms.channel;
+        let read = self.board.payments.read(move |engine| engine.escrow_channel(&channel).and_then(|known| known.announced()).is_some());
+        if read.await.map_err(stopped)? {
+            self.board.payments.apply(EscrowInput::AnnouncementFailed { channel }).await.map_err(stopped)?;
+        }
+        Ok(())
+    }
+}
+
+impl Deposits {
+    fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
+        lock(&self.0).get(channel).is_some_and(|running| running.intent == *intent)
+    }
+}
+
+/// The chain did not say.
+pub(super) fn chain_failed(error: &ChainError) -> PortError {
+    if error.kind() == ErrorKind::Fault {
+        return fault(error);
+    }
+    warn!(%error, "the chain cannot be asked or does not take it now");
+    unavailable()
+}
+
+/// The same deposit has the same intent, however often it comes.
+fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> IntentId {
+    let mut hash = Sha256::new();
+    hash.update(b"millstream/x402-deposit");
+    hash.update(channel.as_bytes());
+    hash.update(deposit.amount.units().to_be_bytes());
+    match &deposit.authorization {
+        x402::DepositAuthorization::Erc3009(signed) => {
+            hash.update([1]);
+            hash.update(signed.salt.as_bytes());
+        }
+        x402::DepositAuthorization::Permit2(signed) => {
+            hash.update([2]);
+            hash.update(signed.nonce.to_be_bytes());
+        }
+    }
+    IntentId::from_bytes(hash.finalize().into())
+}
+
+/// The payer's permission as the contract's side has it, and when it ends.
+fn authorization(deposit: &Deposit) -> (DepositAuthorization, Uint256) {
+    match &deposit.authorization {
+        x402::DepositAuthorization::Erc3009(signed) => {
+            let authorization = DepositAuthorization::Erc3009 {
+                valid_after: signed.valid_after,
+                valid_before: signed.valid_before,
+                salt: Uint256::from_be_bytes(*signed.salt.as_bytes()),
+                signature: signed.signature.clone(),
+            };
+            (authorization, signed.valid_before)
+        }
+        x402::DepositAuthorization::Permit2(signed) => {
+            let authorization = DepositAuthorization::Permit2 {
+                nonce: signed.nonce,
+                deadline: signed.deadline,
+                signature: signed.signature.clone(),
+                permit: Vec::new(),
+            };
+            (authorization, signed.deadline)
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Starting and ending the parts in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use millstream_chain::x402::{BatchOperator, BatchSettlement, EscrowReader};
+use millstream_chain::{IndexerOptions, Rpc, Submitter};
+use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
+use millstream_gateway::port::ChargePort;
+use millstream_node::{ChainClock, Node, Payments};
+use millstream_types::Amount;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::board::Board;
+use crate::config::RailConfig;
+use crate::desk::{Desk, DeskParts};
+use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX};
+use crate::metrics::EscrowMetrics;
+use crate::terms::escrow_id;
+
+/// How long a rail that stops waits for its parts.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two counts of what all channels come to.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What the rail is built upon.
+#[derive(Clone)]
+pub struct Parts {
+    /// The node's core.
+    pub payments: Payments,
+    /// The endpoint.
+    pub rpc: Rpc,
+    /// The one nonce lane of the operator's account, shared with whoever else sends for it. The account is the receiver authorizer of the
+    /// channels that are served.
+    pub submitter: Submitter,
+    /// Told the chain's time.
+    pub clock: ChainClock,
+    /// Figures, registered with the node's.
+    pub metrics: Arc<EscrowMetrics>,
+}
+
+impl Parts {
+    /// Those of a node. Once for each node: the figures are registered with it.
+    #[must_use]
+    pub fn of(node: &Node) -> Self {
+        Self {
+            payments: node.payments(),
+            rpc: node.rpc().clone(),
+            submitter: node.submitter().clone(),
+            clock: node.clock().clone(),
+            metrics: Arc::new(node.register(EscrowMetrics::register)),
+        }
+    }
+}
+
+/// The running rail: a follower of the chain, the desk that answers the gateway, and who claims.
+pub struct Rail {
+    desk: Arc<Desk>,
+    escrow: EscrowId,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Rail {
+    /// Checks that the contracts are there, tells the engine what is served, reads how its channels are now, and starts the parts. The node's
+    /// engine runs with [`RailConfig::engine`].
+    ///
+    /// # Errors
+    /// What is wrong and with what; nothing is left running.
+    pub async fn start(parts: Parts, config: RailConfig) -> anyhow::Result<Self> {
+        let Parts { payments, rpc, submitter, clock, metrics } = parts;
+        let stale_after = config.stale_after()?;
+        let contract = BatchSettlement::attach(rpc.clone()).await.context("x402's contracts")?;
+        let separator = *contract.domain().separator();
+        let id = escrow_id(&separator, &config.token);
+        let (step, claim, optimistic) = (StepRule::Exact, ClaimRule::UpTo, config.optimistic());
+        serve(&payments, Escrow { id, separator, token: config.token, step, claim, optimistic }).await?;
+
+        let board = Arc::new(Board::new(payments.clone(), stale_after));
+        let (stop, stopping) = watch::channel(false);
+        let (looks, asked) = mpsc::channel(LOOKS_QUEUED_MAX);
+        let options = IndexerOptions { confirmations: config.confirmations, ..IndexerOptions::default() };
+        let follower = Follower::start(FollowerParts {
+            board: Arc::clone(&board),
+            metrics: Arc::clone(&metrics),
+            reader: EscrowReader::new(contract.clone(), options),
+            escrow: id,
+            token: config.token,
+            receiver: config.receiver,
+            poll_interval: config.poll_interval,
+            full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
+            looks: asked,
+            clock,
+            stopping: stopping.clone(),
+        });
+        let follower = follower.await.context("the escrow's channels cannot be read")?;
+        forget_announcements(&payments, id).await?;
+        let desk = Desk::new(DeskParts {
+            board: Arc::clone(&board),
+            metrics: Arc::clone(&metrics),
+            rpc,
+            operator: BatchOperator::new(contract, submitter),
+            escrow: id,
+            token: config.token,
+            receiver: config.receiver,
+            looks,
+            deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
+        tasks.spawn(count(board, metrics, id, stopping));
+        info!(escrow = %id, token = %config.token, receiver = %config.receiver, "x402 channels are served");
+        Ok(Self { desk: Arc::new(desk), escrow: id, stop, tasks })
+    }
+
+    /// What the gateway charges through.
+    #[must_use]
+    pub fn port(&self) -> Arc<dyn ChargePort> {
+        Arc::clone(&self.desk) as Arc<dyn ChargePort>
+    }
+
+    /// The number of x402's escrow in the engine.
+    #[must_use]
+    pub const fn escrow(&self) -> EscrowId {
+        self.escrow
+    }
+
+    /// Resolves when a part has failed: the process is to end with it.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(failure))) => failure,
+            Some(Err(panic)) => anyhow::Error::from(panic).context("a part of the rail failed"),
+            Some(Ok(Ok(()))) | None => anyhow::anyhow!("a part of the rail ended"),
+        }
+    }
+
+    /// Ends the parts; the node's core comes after. What is on its way on the chain is found again at the next start.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let ended = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(failure)) => error!(failure = format!("{failure:#}"), "a part of the rail failed while it stopped"),
+                    Err(panic) => error!(%panic, "a part of the rail failed while it stopped"),
+                }
+            }
+        };
+        if tokio::time::timeout(STOP_DEADLINE, ended).await.is_err() {
+            warn!("a part of the rail does not end: leaving it");
+        }
+    }
+}
+
+/// Tells the engine that an escrow is served.
+async fn serve(payments: &Payments, escrow: Escrow) -> anyhow::Result<()> {
+    match payments.apply(EscrowInput::Serve(escrow)).await? {
+        EscrowAnswer::Rejected { rejection, .. } => Err(rejection).context("the data directory knows another escrow by this number"),
+        _ => Ok(()),
+    }
+}
+
+/// What the last process announced and did not see confirmed is not credit: when it comes, the chain says so.
+async fn forget_announcements(payments: &Payments, escrow: EscrowId) -> anyhow::Result<()> {
+    let announced = payments.read(move |engine| {
+        let channels = engine.escrow_channels(escrow).filter(|channel| channel.announced().is_some());
+        channels.map(|channel| channel.terms().channel).collect::<Vec<_>>()
+    });
+    for channel in announced.await? {
+        payments.apply(EscrowInput::AnnouncementFailed { channel }).await?;
+    }
+    Ok(())
+}
+
+/// Counts now and then what all channels come to.
+async fn count(
+    board: Arc<Board>,
+    metrics: Arc<EscrowMetrics>,
+    escrow: EscrowId,
+    mut stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    loop {
+        let sums = board.payments.read(move |engine| {
+            let mut sums = [Amount::ZERO; 4];
+            for channel in engine.escrow_channels(escrow) {
+                let totals = channel.totals();
+                let unclaimed = totals.charged.delta_since(totals.settled).unwrap_or(Amount::ZERO);
+                let parts = [totals.deposit, totals.reserved, totals.charged.as_amount(), unclaimed];
+                for (sum, part) in sums.iter_mut().zip(parts) {
+                    *sum = sum.checked_add(part).unwrap_or(*sum);
+                }
+            }
+            (sums, engine.escrow_summary())
+        });
+        let Ok((sums, summary)) = sums.await else { return Ok(()) };
+        let gauges = [&metrics.deposit, &metrics.reserved, &metrics.charged, &metrics.unclaimed];
+        for (gauge, sum) in gauges.into_iter().zip(sums) {
+            // An operator's figure: the last digits do not matter.
+            gauge.set(sum.units() as f64);
+        }
+        let counts = [
+            (&metrics.channels, summary.channels),
+            (&metrics.frozen, summary.frozen),
+            (&metrics.quarantined, summary.quarantined),
+            (&metrics.reservations, summary.reservations),
+        ];
+        for (gauge, count) in counts {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        metrics.view_age_seconds.set(board.view_age_millis() as f64 / 1_000.0);
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            () = tokio::time::sleep(COUNT_INTERVAL) => {}
+        }
+    }
+}

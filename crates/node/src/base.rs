@@ -1,0 +1,23 @@
+//! What every part of a node rests on.
+
+use std::sync::Arc;
+
+use millstream_chain::Submitter;
+use millstream_store::Read;
+use tokio::sync::watch;
+
+use crate::clock::ChainClock;
+use crate::core::Core;
+use crate::metrics::Metrics;
+
+/// The core, the operator's lane to the chain, and what goes with them.
+pub(crate) struct Base {
+    pub(crate) core: Core,
+    /// The one lane of the operator's key in this process.
+    pub(crate) submitter: Submitter,
+    pub(crate) reader: Arc<dyn Read>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: ChainClock,
+    /// Turns true when the node stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
