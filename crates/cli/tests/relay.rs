@@ -82,6 +82,11 @@ fn run(net: &Net, profile: &PathBuf, arguments: &str) -> (i32, Value, Value) {
 
 /// Changes `[relay]` of the node's configuration and starts it again.
 async fn configure(net: &mut Net, settings: &[(&str, toml::Value)]) {
+    configure_at(net, settings, 0).await;
+}
+
+/// As [`configure`], with what a coin of the chain is worth.
+async fn configure_at(net: &mut Net, settings: &[(&str, toml::Value)], coin_nanos: i64) {
     let path = net.dev.info().node_config;
     let mut config: toml::Table = std::fs::read_to_string(&path).expect("read").parse().expect("TOML");
     let mut relay = toml::Table::try_from(millstream_node::RelaySection::default()).expect("a table");
@@ -89,6 +94,7 @@ async fn configure(net: &mut Net, settings: &[(&str, toml::Value)]) {
         relay.insert((*key).to_owned(), value.clone());
     }
     config.insert("relay".to_owned(), relay.into());
+    config["chain"].as_table_mut().expect("a table").insert("coin_nanos".to_owned(), coin_nanos.into());
     std::fs::write(&path, config.to_string()).expect("written");
     net.dev.node.stop().expect("the node stops");
     restart(net).await;
@@ -300,7 +306,7 @@ async fn what_is_wrong_is_refused_with_its_code_and_costs_nothing() {
     }
     assert_eq!(operator_nonce(&net).await, nonce);
     // A coin worth a million tokens: the gas of an opening is worth more than a tenth of five.
-    configure(&mut net, &[("coin_nanos", toml::Value::Integer(1_000_000_000_000_000))]).await;
+    configure_at(&mut net, &[], 1_000_000_000_000_000).await;
     let refused = refusal(&mut ask(&net.connect().await, &good).await).await;
     assert_eq!(refused.code, ErrorCode::RelayDepositTooSmall);
     assert!(refused.bound > 5_000_000_000, "{}", refused.bound);

@@ -16,6 +16,10 @@ mod metrics;
 mod rail;
 mod terms;
 
+pub use claimer::{
+    ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts,
+    ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SortedRows, SweepView, X402Claims,
+};
 pub use config::{EscrowSection, RailConfig, RailConfigError};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};

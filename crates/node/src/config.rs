@@ -76,6 +76,10 @@ pub struct ChainSection {
     /// Milliseconds between two reads of the chain.
     #[serde(default = "default_poll_millis")]
     pub poll_millis: u64,
+    /// Nanos of the token that a whole coin of the chain is worth, by which gas is weighed wherever the node sends something; 0 does not weigh
+    /// it.
+    #[serde(default)]
+    pub coin_nanos: u64,
     /// File with the operator's private key, hexadecimal, readable by its owner only.
     pub operator_key_file: PathBuf,
     /// Directory of the proving keys; the default is under the user's cache directory.
@@ -106,8 +110,6 @@ pub struct SettlementSection {
     /// Nanos that a book must have to collect for the settlement at an interval to take it; one with a closing channel is taken in any
     /// case, and `millstream settle run` takes all.
     pub book_min_nanos: u64,
-    /// Nanos of the token that a whole coin of the chain is worth, by which gas is weighed at an interval; 0 does not weigh it.
-    pub coin_nanos: u64,
     /// Percent of what a settlement at an interval collects that its gas may cost, where gas is weighed.
     pub gas_percent_max: u8,
     /// Nanos from which a book is settled at an interval whatever gas costs; 0 for no such bound.
@@ -166,8 +168,6 @@ pub struct RelaySection {
     pub reverts_day_max: u16,
     /// The least deposit, in nanos.
     pub deposit_nanos_min: u64,
-    /// What a coin of the chain is worth, in nanos of the token; 0 when that is not to be looked at.
-    pub coin_nanos: u64,
     /// Part of a deposit, in percent, that its gas may be worth.
     pub gas_percent_max: u8,
     /// Deposits that are accepted and not confirmed.
@@ -200,7 +200,6 @@ impl Default for SettlementSection {
             interval_secs: 0,
             serve_at_percent: 25,
             book_min_nanos: 0,
-            coin_nanos: 0,
             gas_percent_max: 5,
             book_risk_nanos_max: 0,
             compact_within_settlements: 24,
@@ -233,7 +232,6 @@ impl Default for RelaySection {
             day_relays_max: 1_000,
             reverts_day_max: 2,
             deposit_nanos_min: 1_000_000_000,
-            coin_nanos: 0,
             gas_percent_max: 10,
             pending_max: 16,
             in_flight_max: 4,

@@ -17,6 +17,7 @@ mod core;
 mod core_tests;
 mod errands;
 mod follower;
+mod gas;
 mod metrics;
 mod moves;
 mod native;
@@ -56,6 +57,7 @@ pub use config::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection, lay_over,
 };
 pub use core::Stopped;
+pub use gas::GasTerms;
 pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};

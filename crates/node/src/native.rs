@@ -16,7 +16,8 @@ use crate::base::Base;
 use crate::config::{NodeConfig, ProverSection, SettlementSection};
 use crate::core::{Core, now, stopped};
 use crate::follower::{ChainView, Follower};
-use crate::plan::{Floor, GasTerms};
+use crate::gas::GasTerms;
+use crate::plan::Floor;
 use crate::prove::{self, Proofs};
 use crate::relay::{Relays, Rooms};
 use crate::session::Shared;
@@ -93,6 +94,7 @@ impl Native {
             settler: Arc::clone(&settler),
             view: Arc::clone(&view),
             metrics: Arc::clone(metrics),
+            coin_nanos: config.chain.coin_nanos,
         };
         let relays = Relays::restore(rooms, config.relay.clone(), Arc::clone(reader)).await?;
 
@@ -134,6 +136,7 @@ impl Native {
             core.clone(),
             ledger.clone(),
             config.settlement.clone(),
+            config.chain.coin_nanos,
             stopping.clone(),
         );
         info!(%listen, certificate_sha256, checker, ledger = %ledger.address(), "serving a ledger");
@@ -185,6 +188,7 @@ async fn settle_when_due(
     core: Core,
     ledger: Ledger,
     config: SettlementSection,
+    coin_nanos: u64,
     mut stopping: watch::Receiver<bool>,
 ) {
     let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
@@ -205,7 +209,7 @@ async fn settle_when_due(
         if !(queue_is_due || interval_is_over) {
             continue;
         }
-        let floor = match floor(&ledger, &config).await {
+        let floor = match floor(&ledger, &config, coin_nanos).await {
             Ok(floor) => floor,
             Err(failure) => {
                 warn!(%failure, "the price of gas cannot be read: nothing is settled");
@@ -220,13 +224,11 @@ async fn settle_when_due(
 }
 
 /// What makes a book worth its place now.
-async fn floor(ledger: &Ledger, config: &SettlementSection) -> Result<Floor, ChainError> {
-    let gas = match config.coin_nanos {
-        0 => None,
-        coin_nanos => Some(GasTerms::new(ledger.rpc().gas_price().await?, coin_nanos, config.gas_percent_max)),
-    };
+async fn floor(ledger: &Ledger, config: &SettlementSection, coin_nanos: u64) -> Result<Floor, ChainError> {
+    let gas = GasTerms::new(coin_nanos, config.gas_percent_max);
+    let wei_per_gas = if gas.weighs() { ledger.rpc().gas_price().await? } else { 0 };
     let risk_max = (config.book_risk_nanos_max > 0).then(|| Amount::from_nanos(config.book_risk_nanos_max));
-    Ok(Floor { least: Amount::from_nanos(config.book_min_nanos), gas, risk_max })
+    Ok(Floor { least: Amount::from_nanos(config.book_min_nanos), gas, wei_per_gas, risk_max })
 }
 
 fn service_options(config: &ProverSection) -> ServiceOptions {

@@ -14,6 +14,7 @@ use millstream_types::{Amount, BookId, ChannelId, CumulativeAmount, Timestamp};
 use millstream_voucher::VerifiedVoucher;
 
 use crate::core::{Core, Stopped};
+use crate::gas::GasTerms;
 
 /// Books in one `settle`, at most: each more makes the others cheaper by less, and what was paid meanwhile waits for all their proofs.
 const SETTLE_BOOKS_MAX: usize = 8;
@@ -214,15 +215,17 @@ pub(crate) struct PlannedBook {
 pub(crate) struct Floor {
     /// The least that it must collect.
     pub(crate) least: Amount,
-    /// What gas costs, where that is weighed.
-    pub(crate) gas: Option<GasTerms>,
+    /// How gas is weighed.
+    pub(crate) gas: GasTerms,
+    /// What a unit of it costs, in wei.
+    pub(crate) wei_per_gas: u128,
     /// From here on it is taken whatever gas costs: more must not rest on one book's vouchers.
     pub(crate) risk_max: Option<Amount>,
 }
 
 impl Floor {
     /// Whatever there is.
-    pub(crate) const NONE: Self = Self { least: Amount::ZERO, gas: None, risk_max: None };
+    pub(crate) const NONE: Self = Self { least: Amount::ZERO, gas: GasTerms::FREE, wei_per_gas: 0, risk_max: None };
 
     /// Whether a book that collects so much is taken whatever it costs.
     fn is_urgent(&self, book: &PlannedBook) -> bool {
@@ -231,30 +234,7 @@ impl Floor {
 
     /// Whether so much pays for so much gas.
     fn pays(&self, total: Amount, gas: u64) -> bool {
-        self.gas.is_none_or(|terms| terms.pay(total, gas))
-    }
-}
-
-/// What gas costs, and what it may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GasTerms {
-    /// Nanos of the token that 10^9 gas cost.
-    nanos_per_giga_gas: u128,
-    /// The part of what is collected that gas may take, in percent; at least 1.
-    percent_max: u8,
-}
-
-impl GasTerms {
-    /// At a price of gas in wei, and nanos of the token that a whole coin of the chain is worth. What does not fit is too much for any book.
-    pub(crate) fn new(wei_per_gas: u128, coin_nanos: u64, percent_max: u8) -> Self {
-        // 10^9 gas at 1 wei are 10^-9 coins.
-        let nanos_per_giga_gas = wei_per_gas.saturating_mul(u128::from(coin_nanos)).div_ceil(1_000_000_000);
-        Self { nanos_per_giga_gas, percent_max: percent_max.max(1) }
-    }
-
-    fn pay(self, total: Amount, gas: u64) -> bool {
-        let cost = self.nanos_per_giga_gas.saturating_mul(u128::from(gas)).div_ceil(1_000_000_000);
-        total.units().saturating_mul(u128::from(self.percent_max)) / 100 >= cost
+        self.gas.pay(total, self.wei_per_gas.saturating_mul(gas.into()))
     }
 }
 
@@ -534,12 +514,12 @@ mod tests {
     fn gas_is_weighed_against_what_is_collected() {
         let sizes = [4, 384];
         // A gas costs 1,000 nanos; a tenth may go.
-        let terms = GasTerms::new(1_000_000_000, 1_000_000_000_000, 10);
+        let terms = GasTerms::new(1_000_000_000_000, 10);
         let taken = |floor: Floor, books: &[(u8, u64)]| {
             let plan = plan_settle(&valued(books), &sizes, &BTreeSet::new(), floor);
             plan.books.iter().map(|planned| planned.book.number()).collect::<Vec<_>>()
         };
-        let weighed = Floor { gas: Some(terms), ..Floor::NONE };
+        let weighed = Floor { gas: terms, wei_per_gas: 1_000_000_000, ..Floor::NONE };
         let small = (SETTLE_SHARE_GAS + 4 * SETTLE_SLOT_GAS) * 10_000;
         let (alone, rich) = (small + SETTLE_FIXED_GAS * 10_000, 100 * small);
         // A book pays for itself, and if there is no other, for the transaction as well.
@@ -552,8 +532,8 @@ mod tests {
         assert_eq!(taken(Floor { risk_max: Some(Amount::from_nanos(7)), ..weighed }, &[(0, 7), (0, 6)]), [0]);
         assert_eq!(taken(Floor::NONE, &[(0, 7), (0, 6)]), [0, 1]);
         // Gas beyond any price.
-        let absurd = GasTerms::new(u128::MAX, u64::MAX, 100);
-        assert_eq!(taken(Floor { gas: Some(absurd), ..Floor::NONE }, &[(0, u64::MAX)]), Vec::<u32>::new());
+        let absurd = Floor { gas: GasTerms::new(u64::MAX, 100), wei_per_gas: u128::MAX, ..Floor::NONE };
+        assert_eq!(taken(absurd, &[(0, u64::MAX)]), Vec::<u32>::new());
     }
 
     #[test]
@@ -563,7 +543,7 @@ mod tests {
             0,
             Request { kind: RequestKind::Close, channel: channel(1), amount: Amount::ZERO, requested_at: Timestamp::from_millis(1) },
         )];
-        let floor = Floor { gas: Some(GasTerms::new(1_000_000_000, 1_000_000_000_000, 10)), ..Floor::NONE };
+        let floor = Floor { gas: GasTerms::new(1_000_000_000_000, 10), wei_per_gas: 1_000_000_000, ..Floor::NONE };
         let plan = plan_settle(&view, &[4], &BTreeSet::new(), floor);
         assert_eq!(plan.books.iter().map(|planned| planned.book.number()).collect::<Vec<_>>(), [0]);
     }

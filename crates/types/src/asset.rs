@@ -62,6 +62,17 @@ impl AssetUnit {
         }
     }
 
+    /// What base units are worth in whole nanos, for weighing them: what is below a nano counts for nothing, and what does not fit for the
+    /// most there is.
+    #[must_use]
+    #[allow(clippy::arithmetic_side_effects, reason = "a power of ten is not zero")]
+    pub fn nanos_down(self, base_units: Amount) -> Amount {
+        match 9u32.checked_sub(u32::from(self.decimals)) {
+            Some(zeros) => Amount::from_units(base_units.units().saturating_mul(10u128.pow(zeros))),
+            None => Amount::from_units(base_units.units() / self.base_units_per_nano()),
+        }
+    }
+
     /// The whole base units in an amount of nanos, and the nanos left over (spec L-2).
     ///
     /// # Errors
@@ -107,5 +118,18 @@ mod tests {
         let wei = AssetUnit::new(18).expect("in range");
         assert_eq!(wei.base_units_down(Amount::from_nanos(3)), Ok((3_000_000_000, Amount::ZERO)));
         assert!(AssetUnit::new(28).is_err());
+    }
+
+    #[test]
+    fn weighing_rounds_down_and_never_fails() {
+        let check = |decimals, base_units, nanos| {
+            let unit = AssetUnit::new(decimals).expect("supported");
+            assert_eq!(unit.nanos_down(Amount::from_units(base_units)), Amount::from_units(nanos), "{decimals} {base_units}");
+        };
+        check(6, 1, 1_000);
+        check(9, 7, 7);
+        check(18, 1_999_999_999, 1);
+        check(18, 999_999_999, 0);
+        check(0, u128::MAX, u128::MAX);
     }
 }

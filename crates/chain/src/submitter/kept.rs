@@ -171,7 +171,8 @@ impl Submitter {
     }
 
     /// Follows a transaction of an earlier process on, from what its journal kept: `versions` oldest first, all with the nonce of the last. It
-    /// is handed to the node again, whether the node knows it or not. Before anything is sent on this lane.
+    /// is handed to the node again, whether the node knows it or not. Before anything is sent on this lane. What is under way is followed
+    /// already, and not twice.
     ///
     /// # Errors
     /// [`ChainError::InvalidInput`] for no version, [`ChainError::Inconsistent`] when they are not of this call and account.
@@ -186,6 +187,9 @@ impl Submitter {
         let earlier: Vec<Hash256> = earlier.iter().map(|version| version.transaction).collect();
         let launched = Launched { call, tx_nonce, gas_limit, fees, transaction, accepted: false, journal: Some(journal) };
         let mut lane = self.core.lane.lock().await;
+        if let Some(flight) = lane.flights.get(&launched.call.intent) {
+            return Ok(TxWatch { stage: flight.stage.clone() });
+        }
         let flight = self.follow(&mut lane, launched, &earlier);
         Ok(TxWatch { stage: flight.stage })
     }

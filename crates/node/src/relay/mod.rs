@@ -34,6 +34,7 @@ use self::record::{Record, State};
 use crate::config::RelaySection;
 use crate::core::{Core, OwnRecord, Stopped, now};
 use crate::follower::ChainView;
+use crate::gas::GasTerms;
 use crate::metrics::Metrics;
 use crate::settle::Settler;
 
@@ -45,9 +46,6 @@ const RETRY_SECS: u32 = 5;
 
 /// When to ask again after the price of gas was too high, in seconds.
 const PRICE_RETRY_SECS: u32 = 60;
-
-/// A coin, in wei.
-const COIN: u128 = 1_000_000_000_000_000_000;
 
 /// A request: the SHA-256 of its bytes, signature included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +84,7 @@ pub(crate) struct Relays {
     view: Arc<ChainView>,
     metrics: Arc<Metrics>,
     section: RelaySection,
+    coin_nanos: u64,
     desk: Mutex<Desk>,
     judging: Semaphore,
     sending: Arc<Semaphore>,
@@ -131,12 +130,14 @@ pub(crate) struct Rooms {
     pub(crate) settler: Arc<Settler>,
     pub(crate) view: Arc<ChainView>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Nanos of the token that a whole coin of the chain is worth.
+    pub(crate) coin_nanos: u64,
 }
 
 impl Relays {
     /// Reads what an earlier process left, and follows on what it had sent, before anything else is sent on the lane.
     pub(crate) async fn restore(rooms: Rooms, section: RelaySection, reader: Arc<dyn Read>) -> anyhow::Result<Arc<Self>> {
-        let Rooms { core, ledger, submitter, settler, view, metrics } = rooms;
+        let Rooms { core, ledger, submitter, settler, view, metrics, coin_nanos } = rooms;
         let records = tokio::task::spawn_blocking(move || read_records(&*reader)).await??;
         let (queue, queued) = mpsc::unbounded_channel();
         let relays = Arc::new(Self {
@@ -149,6 +150,7 @@ impl Relays {
             judging: Semaphore::new(JUDGED_AT_ONCE),
             sending: Arc::new(Semaphore::new(section.in_flight_max.into())),
             section,
+            coin_nanos,
             desk: Mutex::default(),
             domain: OnceCell::new(),
             queue,
@@ -276,13 +278,12 @@ impl Relays {
     /// Whether the deposit is worth `wei` of gas. One that is no whole number of nanos is for the ledger to refuse.
     fn judge_amount(&self, relay: &Relay, wei: u128) -> Result<(), Refused> {
         let Ok(nanos) = self.ledger.config().unit.nanos(relay.base_units.units()) else { return Ok(()) };
-        let RelaySection { deposit_nanos_min, coin_nanos, gas_percent_max, .. } = &self.section;
-        let gas_nanos = wei.saturating_mul(u128::from(*coin_nanos)).div_ceil(COIN);
-        let least = gas_nanos.saturating_mul(100).div_ceil(u128::from(*gas_percent_max).max(1)).max(u128::from(*deposit_nanos_min));
-        if nanos.units() >= least {
+        let least = GasTerms::new(self.coin_nanos, self.section.gas_percent_max).least_up(wei);
+        let least = least.max(Amount::from_nanos(self.section.deposit_nanos_min));
+        if nanos >= least {
             return Ok(());
         }
-        let bound = u64::try_from(least).unwrap_or(u64::MAX);
+        let bound = u64::try_from(least.units()).unwrap_or(u64::MAX);
         Err(Refused { bound, ..Refused::new(ErrorCode::RelayDepositTooSmall) })
     }
 
