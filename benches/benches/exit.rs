@@ -4,7 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use millstream_benches::{channel, ledger, secret};
 use millstream_circuit::{Book, BookSize, Operation, Place, RegisterStatement};
-use millstream_prover::{Blinding, CircuitId, InsecureDevKeys, Prover, default_keys_dir};
+use millstream_prover::{Arithmetic, Blinding, CircuitId, InsecureDevKeys, Prover, default_keys_dir};
 use millstream_types::BookId;
 
 /// Deposits of the book's channels, in nanos.
@@ -27,15 +27,18 @@ fn exit(criterion: &mut Criterion) {
     let place = Place { ledger: ledger(), book: BookId::from_u32(0) };
     let directory = default_keys_dir().expect("a directory for keys");
     let keys = InsecureDevKeys::load_or_generate(CircuitId::register(size), &directory).expect("keys");
-    let prover = Prover::insecure_dev([keys]);
     let statement = || RegisterStatement::new(place, &book, &close).expect("the channel is in the book");
     let blinding = Blinding::from_os().expect("randomness");
     let mut group = criterion.benchmark_group("exit");
     group.sample_size(10);
     group.bench_function("statement", |bencher| bencher.iter(statement));
-    group.bench_function("statement_and_proof", |bencher| {
-        bencher.iter(|| prover.prove_register(&statement(), &blinding).expect("a proof"));
-    });
+    // The first is what a payer's machine does: lanes where it has them.
+    for (name, arithmetic) in [("fastest", Arithmetic::Fastest), ("affine", Arithmetic::Affine), ("ark", Arithmetic::Ark)] {
+        let prover = Prover::insecure_dev_with([keys.clone()], arithmetic);
+        group.bench_function(format!("statement_and_proof/{name}"), |bencher| {
+            bencher.iter(|| prover.prove_register(&statement(), &blinding).expect("a proof"));
+        });
+    }
     group.finish();
 }
 

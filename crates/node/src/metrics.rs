@@ -37,7 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) settlement_failures: Counter<u64, AtomicU64>,
     pub(crate) settlement_gas: Counter<u64, AtomicU64>,
     pub(crate) prove_seconds: Histogram,
-    pub(crate) lane_failures: Gauge<i64, AtomicI64>,
+    pub(crate) wrong_proofs: Gauge<i64, AtomicI64>,
     pub(crate) unserved_requests: Gauge<i64, AtomicI64>,
     pub(crate) relays_accepted: Counter<u64, AtomicU64>,
     pub(crate) relays_confirmed: Counter<u64, AtomicU64>,
@@ -84,10 +84,10 @@ impl Metrics {
             settled: metric!(Gauge, "settled_nanos", "Settled on-chain over all channels, in nanos"),
             chain_block: metric!(Gauge, "chain_block", "Last block whose logs were applied"),
             chain_errors: metric!(Counter, "chain_errors", "Failed reads of the chain"),
-            lane_failures: metric!(
+            wrong_proofs: metric!(
                 Gauge,
-                "proof_lane_failures",
-                "Proofs that lanes made wrong and that were made again without; above 0 lanes are off"
+                "wrong_proofs",
+                "Proofs that were made wrong and again by arkworks, which makes all of them from the first one on"
             ),
             settlements: metric!(Counter, "settlements", "Books settled on-chain"),
             registrations: metric!(Counter, "registrations", "Books registered on-chain"),

@@ -136,7 +136,7 @@ impl Proofs {
             Statement::Settle(statement) => service.settle(statement).await,
             Statement::Register(statement) => service.register(statement).await,
         };
-        self.metrics.lane_failures.set(i64::try_from(service.prover().lane_failures()).unwrap_or(i64::MAX));
+        self.metrics.wrong_proofs.set(i64::try_from(service.prover().wrong_proofs()).unwrap_or(i64::MAX));
         let words_of_proof = proof?.words();
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.prove_seconds.observe(seconds);

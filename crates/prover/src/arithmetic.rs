@@ -1,4 +1,5 @@
-//! What takes the time of a proof, behind one trait: in lanes where the processor has them, by arkworks everywhere.
+//! What takes the time of a proof, behind one trait: in lanes where the processor has them, in affine additions everywhere, by arkworks as
+//! it is to compare with.
 
 use core::fmt::{self, Debug};
 
@@ -7,14 +8,17 @@ use ark_groth16::ProvingKey;
 use millstream_circuit::Witness;
 use millstream_lanes::Avx512Ifma;
 
+use crate::affine::AffineKey;
 use crate::lanes::LaneKey;
 
 /// Which arithmetic a prover proves with. The proofs are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// Eight lanes where the processor has AVX-512 IFMA, arkworks' elsewhere.
+    /// Eight lanes where the processor has AVX-512 IFMA, affine additions elsewhere.
     #[default]
     Fastest,
+    /// Affine additions, on every processor.
+    Affine,
     /// That of arkworks.
     Ark,
 }
@@ -93,11 +97,15 @@ pub(crate) trait PreparedKey: Debug + Send + Sync {
     fn sums(&self, witness: Witness, wanted: Wanted<'_>) -> Option<Sums>;
 }
 
-/// The key in lanes, where there are any and it has the size for them.
-pub(crate) fn in_lanes(arithmetic: Arithmetic, key: &ProvingKey<Bn254>) -> Option<Box<dyn PreparedKey>> {
-    let unit = match arithmetic {
-        Arithmetic::Fastest => Avx512Ifma::detect()?,
-        Arithmetic::Ark => return None,
-    };
-    Some(Box::new(LaneKey::new(unit, key)?))
+/// The key in the form that an arithmetic takes it in; nothing for arkworks', which takes it as it is.
+pub(crate) fn prepared(arithmetic: Arithmetic, key: &ProvingKey<Bn254>) -> Option<Box<dyn PreparedKey>> {
+    let in_lanes = || LaneKey::new(Avx512Ifma::detect()?, key);
+    match arithmetic {
+        Arithmetic::Ark => None,
+        Arithmetic::Affine => Some(Box::new(AffineKey::new(key))),
+        Arithmetic::Fastest => Some(match in_lanes() {
+            Some(lanes) => Box::new(lanes),
+            None => Box::new(AffineKey::new(key)),
+        }),
+    }
 }

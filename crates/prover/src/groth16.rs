@@ -66,7 +66,8 @@ mod tests {
     use millstream_types::{Address, BookId, ChainId, LedgerId, Tier};
 
     use super::*;
-    use crate::arithmetic::{Arithmetic, in_lanes};
+    use crate::affine::AffineKey;
+    use crate::arithmetic::{Arithmetic, prepared};
     use crate::ark::ArkKey;
     use crate::circuit_id::CircuitId;
     use crate::lanes::LaneKey;
@@ -94,7 +95,8 @@ mod tests {
     fn arithmetics(key: &ProvingKey<Bn254>) -> Vec<Box<dyn PreparedKey + '_>> {
         let mut all: Vec<Box<dyn PreparedKey>> = vec![Box::new(ArkKey(key))];
         all.push(Box::new(LaneKey::new(Plain, key).expect("the domain is large enough")));
-        all.extend(in_lanes(Arithmetic::Fastest, key));
+        all.push(Box::new(AffineKey::new(key)));
+        all.extend(prepared(Arithmetic::Fastest, key));
         all
     }
 

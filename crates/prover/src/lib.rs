@@ -9,10 +9,12 @@
 //!
 //! Spec: `docs/spec/ledger.md`, sections Data binding and Keys.
 
+mod affine;
 mod arithmetic;
 mod ark;
 mod circuit_id;
 mod dev_keys;
+mod digits;
 mod error;
 mod groth16;
 mod key_pins;
@@ -24,6 +26,7 @@ mod prover;
 mod service;
 mod setup;
 pub mod snarkjs;
+mod sum;
 mod verifying_key;
 
 pub use arithmetic::{Arithmetic, ProofStep, Wanted};

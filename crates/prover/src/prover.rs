@@ -10,7 +10,7 @@ use ark_groth16::ProvingKey;
 use millstream_circuit::{PublicInputs, RegisterStatement, SettleStatement, Witness};
 use millstream_types::{ChainId, Hash256};
 
-use crate::arithmetic::{Arithmetic, PreparedKey, ProofStep, Wanted, in_lanes};
+use crate::arithmetic::{Arithmetic, PreparedKey, ProofStep, Wanted, prepared};
 use crate::ark::ArkKey;
 use crate::circuit_id::CircuitId;
 use crate::dev_keys::{InsecureDevKeys, refuse_public_chain};
@@ -30,19 +30,19 @@ const BYTES_PER_THREAD: u64 = 2 << 20;
 
 /// Proves statements with the keys it holds. Synchronous, and busy on all of rayon's threads: call it where blocking is allowed.
 ///
-/// Lanes never judge alone: a proof that they made and that does not verify is made again by arkworks, and if that one does, lanes are not
-/// used any more. Cheap to clone.
+/// Our own arithmetic never judges alone: a proof that it made and that does not verify is made again by arkworks, and if that one does, it
+/// is not used any more. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Prover {
     circuits: BTreeMap<CircuitId, Arc<Circuit>>,
-    lane_failures: Arc<AtomicU64>,
+    wrong_proofs: Arc<AtomicU64>,
 }
 
-/// Keys, and the form of them that lanes take.
+/// Keys, and the form of them that our own arithmetic takes.
 #[derive(Debug)]
 struct Circuit {
     keys: Keys,
-    lanes: Option<Box<dyn PreparedKey>>,
+    prepared: Option<Box<dyn PreparedKey>>,
 }
 
 /// Keys of one kind or the other.
@@ -120,16 +120,16 @@ impl Prover {
         Ok(Self::with(keys.into_iter(), Arithmetic::Fastest))
     }
 
-    /// Preparing the keys for lanes takes a second for the largest.
+    /// Preparing a key takes up to a second for the largest.
     fn with(keys: impl Iterator<Item = Keys>, arithmetic: Arithmetic) -> Self {
-        let prepared = |keys: Keys| {
+        let ready = |keys: Keys| {
             let circuit = keys.circuit();
-            let lanes = in_lanes(arithmetic, keys.proving_key());
-            let (name, bytes) = lanes.as_ref().map_or(("ark", 0), |lanes| (lanes.name(), lanes.bytes()));
+            let prepared = prepared(arithmetic, keys.proving_key());
+            let (name, bytes) = prepared.as_ref().map_or(("ark", 0), |key| (key.name(), key.bytes()));
             tracing::info!(%circuit, arithmetic = name, bytes, "proving key ready");
-            (circuit, Arc::new(Circuit { keys, lanes }))
+            (circuit, Arc::new(Circuit { keys, prepared }))
         };
-        Self { circuits: keys.map(prepared).collect(), lane_failures: Arc::default() }
+        Self { circuits: keys.map(ready).collect(), wrong_proofs: Arc::default() }
     }
 
     /// The circuits it can prove.
@@ -155,18 +155,19 @@ impl Prover {
             .saturating_add(BYTES_PER_THREAD.saturating_mul(rayon::current_num_threads() as u64))
     }
 
-    /// The memory that the circuit's key takes in the form for lanes, in bytes, beside the key itself; 0 where lanes are not used.
+    /// The memory that the circuit's key takes in the form for our own arithmetic, in bytes, beside the key itself; 0 where that of arkworks
+    /// is used.
     #[must_use]
-    pub fn lane_key_bytes(&self, circuit: CircuitId) -> u64 {
-        let lanes = self.circuits.get(&circuit).and_then(|circuit| circuit.lanes.as_ref());
-        lanes.map_or(0, |lanes| lanes.bytes() as u64)
+    pub fn prepared_key_bytes(&self, circuit: CircuitId) -> u64 {
+        let prepared = self.circuits.get(&circuit).and_then(|circuit| circuit.prepared.as_ref());
+        prepared.map_or(0, |key| key.bytes() as u64)
     }
 
-    /// Proofs that lanes made wrong and arkworks right. Above zero it says that the processor computes wrongly or that there is a bug; since
-    /// the first one, arkworks makes the proofs.
+    /// Proofs that our own arithmetic made wrong and arkworks right. Above zero it says that the processor computes wrongly or that there is a
+    /// bug; since the first one, arkworks makes the proofs.
     #[must_use]
-    pub fn lane_failures(&self) -> u64 {
-        self.lane_failures.load(Ordering::Relaxed)
+    pub fn wrong_proofs(&self) -> u64 {
+        self.wrong_proofs.load(Ordering::Relaxed)
     }
 
     /// Proves a settlement of one book.
@@ -185,8 +186,8 @@ impl Prover {
         self.prove_register_while(statement, blinding, &|_| true)
     }
 
-    /// As [`Self::prove_settle`], but gives up between steps, within a fraction of the whole time, once `wanted` says no. Where lanes made a
-    /// wrong proof, the steps begin again.
+    /// As [`Self::prove_settle`], but gives up between steps, within a fraction of the whole time, once `wanted` says no. Where a wrong
+    /// proof was made, the steps begin again.
     ///
     /// # Errors
     /// As [`Self::prove_settle`], and [`ProverError::Cancelled`].
@@ -228,18 +229,19 @@ impl Prover {
         blinding: &Blinding,
         wanted: Wanted<'_>,
     ) -> Result<Proof, ProverError> {
-        let lanes = circuit.lanes.as_deref().filter(|_| self.lane_failures() == 0);
-        let Some(lanes) = lanes else {
+        let prepared = circuit.prepared.as_deref().filter(|_| self.wrong_proofs() == 0);
+        let Some(prepared) = prepared else {
             return circuit.prove(&ArkKey(circuit.keys.proving_key()), witness, public, blinding, wanted);
         };
-        let answer = circuit.prove(lanes, witness, public, blinding, wanted);
+        let answer = circuit.prove(prepared, witness, public, blinding, wanted);
         if !matches!(answer, Err(ProverError::SelfCheck { .. })) {
             return answer;
         }
-        // Either the statement is wrong or the lanes are.
+        // Either the statement is wrong or the arithmetic is.
         let proof = circuit.prove(&ArkKey(circuit.keys.proving_key()), witness, public, blinding, wanted)?;
-        self.lane_failures.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(circuit = %circuit.keys.circuit(), "lanes made a wrong proof: from now on arkworks makes them");
+        self.wrong_proofs.fetch_add(1, Ordering::Relaxed);
+        let arithmetic = prepared.name();
+        tracing::error!(circuit = %circuit.keys.circuit(), arithmetic, "a wrong proof was made: from now on arkworks makes them");
         Ok(proof)
     }
 }
@@ -306,26 +308,26 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_proof_of_lanes_is_made_again_and_counted_and_ends_their_use() {
+    fn a_wrong_proof_is_made_again_by_arkworks_and_counted_and_ends_the_use_of_what_made_it() {
         let size = BookSize::new(1).expect("in range");
         let circuit = CircuitId::register(size);
         let keys = InsecureDevKeys::generate(circuit).expect("keys");
-        let wrong = Circuit { keys: Keys::InsecureDev(keys.clone()), lanes: Some(Box::new(Wrong(keys.clone()))) };
-        let prover = Prover { circuits: BTreeMap::from([(circuit, Arc::new(wrong))]), lane_failures: Arc::default() };
+        let wrong = Circuit { keys: Keys::InsecureDev(keys.clone()), prepared: Some(Box::new(Wrong(keys.clone()))) };
+        let prover = Prover { circuits: BTreeMap::from([(circuit, Arc::new(wrong))]), wrong_proofs: Arc::default() };
         let (statement, blinding) = (statement(size), Blinding::from_entropy(&[3; 128]));
 
         // A wrong statement is nobody's failure.
         let mut another = statement.clone();
         another.public.value += ark_bn254::Fr::from(1u64);
         assert!(matches!(prover.prove_register(&another, &blinding), Err(ProverError::SelfCheck { .. })));
-        assert_eq!(prover.lane_failures(), 0);
+        assert_eq!(prover.wrong_proofs(), 0);
 
         let expected = Prover::insecure_dev_with([keys], Arithmetic::Ark).prove_register(&statement, &blinding).expect("a proof");
         for _ in 0..2 {
             assert_eq!(prover.prove_register(&statement, &blinding).expect("a proof").as_ark(), expected.as_ark());
-            assert_eq!(prover.lane_failures(), 1);
+            assert_eq!(prover.wrong_proofs(), 1);
         }
-        assert_eq!(prover.lane_key_bytes(circuit), 7);
-        assert_eq!(prover.clone().lane_failures(), 1);
+        assert_eq!(prover.prepared_key_bytes(circuit), 7);
+        assert_eq!(prover.clone().wrong_proofs(), 1);
     }
 }

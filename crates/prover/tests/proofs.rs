@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 use ark_bn254::Fr;
 use ark_ff::Field;
 use common::{place, registration, settlement, size};
-use millstream_lanes::Avx512Ifma;
 use millstream_prover::{
     Arithmetic, Blinding, CircuitId, InsecureDevKeys, Proof, ProofWordsError, Prover, ProverError, refuse_public_chain, snarkjs,
 };
@@ -138,7 +137,8 @@ fn words_that_are_no_proof_are_refused() {
 fn every_arithmetic_makes_the_same_proof() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys");
     let keys = |circuit| InsecureDevKeys::load_or_generate(circuit, &directory).expect("keys");
-    let ark = Prover::insecure_dev_with(CircuitId::of_tier(size(24)).map(keys), Arithmetic::Ark);
+    let [affine, ark] = [Arithmetic::Affine, Arithmetic::Ark]
+        .map(|arithmetic| Prover::insecure_dev_with(CircuitId::of_tier(size(24)).map(keys), arithmetic));
     let (settlement, registration) = (settlement(size(24), place(CHAIN)), registration(size(24), place(CHAIN)));
     for seed in [0, 9] {
         let words = |prover: &Prover| {
@@ -146,11 +146,13 @@ fn every_arithmetic_makes_the_same_proof() {
             let registered = prover.prove_register(&registration, &blinding(seed)).expect("an honest statement");
             [settled.words(), registered.words()]
         };
-        assert_eq!(words(&PROVER), words(&ark));
+        let expected = words(&ark);
+        assert_eq!(words(&PROVER), expected);
+        assert_eq!(words(&affine), expected);
     }
-    assert_eq!((PROVER.lane_failures(), ark.lane_failures()), (0, 0));
+    assert_eq!([&PROVER, &affine, &ark].map(Prover::wrong_proofs), [0; 3]);
     for circuit in PROVER.circuits() {
-        assert!(PROVER.memory_bytes(circuit) > 1 << 20 && ark.lane_key_bytes(circuit) == 0);
-        assert_eq!(PROVER.lane_key_bytes(circuit) > 0, Avx512Ifma::detect().is_some(), "{circuit}");
+        assert!(PROVER.memory_bytes(circuit) > 1 << 20 && ark.prepared_key_bytes(circuit) == 0);
+        assert!([&PROVER, &affine].iter().all(|prover| prover.prepared_key_bytes(circuit) > 0), "{circuit}");
     }
 }

@@ -11,7 +11,7 @@ use millstream_lanes::{LANES, Lanes, Modulus, Products, Row, Vector};
 
 /// The field of G1's coordinates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Base;
+pub(crate) struct Base;
 
 impl Modulus for Base {
     const LIMBS: [u64; 4] = <ark_bn254::FqConfig as MontConfig<4>>::MODULUS.0;
@@ -22,13 +22,13 @@ impl Modulus for Base {
 /// Coordinates are rows of at most twice the prime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(align(64))]
-pub(super) struct Point<R> {
-    pub(super) x: R,
-    pub(super) y: R,
+pub(crate) struct Point<R> {
+    pub(crate) x: R,
+    pub(crate) y: R,
 }
 
 /// A group of odd order on a curve `y² = x³ + b`.
-pub(super) trait Group: Copy + Send + Sync + 'static {
+pub(crate) trait Group: Copy + Send + Sync + 'static {
     /// The curve, as arkworks has it.
     type Curve: SWCurveConfig<ScalarField = Fr>;
     /// A coordinate in memory.
@@ -110,7 +110,7 @@ fn negated(row: &Row) -> Row {
 
 /// The group over the prime field.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct G1;
+pub(crate) struct G1;
 
 impl Group for G1 {
     type Curve = ark_bn254::g1::Config;
@@ -135,7 +135,7 @@ impl Group for G1 {
 
 /// The group over the quadratic extension.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct G2;
+pub(crate) struct G2;
 
 impl Group for G2 {
     type Curve = ark_bn254::g2::Config;
@@ -162,7 +162,7 @@ impl Group for G2 {
 /// Eight elements of a field of coordinates. Bounds are multiples of the prime, and for an extension those of each part.
 ///
 /// All of it is `#[inline(always)]`, as whatever is called on vectors.
-pub(super) trait Eight<V: Vector>: Copy {
+pub(crate) trait Eight<V: Vector>: Copy {
     /// One of them in memory.
     type Rows;
 
@@ -288,7 +288,7 @@ impl<V: Vector> Eight<V> for Lanes<V, Base> {
 
 /// Eight elements `c0 + c1·u` with `u² = -1`.
 #[derive(Clone, Copy)]
-pub(super) struct Quadratic<V> {
+pub(crate) struct Quadratic<V> {
     c0: Lanes<V, Base>,
     c1: Lanes<V, Base>,
 }

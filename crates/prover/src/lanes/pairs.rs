@@ -3,39 +3,7 @@
 use millstream_lanes::{Kernel, LANES, Unit, Vector, prefetch};
 
 use super::group::{Eight, Group, Point, inverses};
-
-/// A point that is to be added: its number, and whether it is negated first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Term(u32);
-
-impl Term {
-    /// Numbers are below 2^31.
-    pub(super) const fn new(number: u32, negative: bool) -> Self {
-        Self(number << 1 | negative as u32)
-    }
-
-    pub(super) const fn number(self) -> usize {
-        (self.0 >> 1) as usize
-    }
-
-    pub(super) const fn is_negative(self) -> bool {
-        self.0 & 1 == 1
-    }
-
-    /// The point.
-    pub(super) fn of<G: Group>(self, points: &[Point<G::Rows>]) -> Point<G::Rows> {
-        let point = points[self.number()];
-        if self.is_negative() && point != Point::default() { Point { y: G::negated(&point.y), ..point } } else { point }
-    }
-}
-
-/// Two points to add, and the place of their sum.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pair {
-    pub(super) first: Term,
-    pub(super) second: Term,
-    pub(super) place: u32,
-}
+use crate::sum::Pair;
 
 /// What came of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,53 +6,112 @@
 //!
 //! Zero has no digit, and one has a single digit that is not zero: what is boolean costs an addition or nothing.
 
-use ark_ec::short_weierstrass::{Affine, Projective};
+use core::fmt::Debug;
+
+use ark_bn254::Fr;
+use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_ec::{AdditiveGroup, AffineRepr, CurveGroup};
 use ark_ff::Zero;
-use millstream_lanes::Unit;
 use rayon::prelude::*;
 
-use super::digits::{Digits, windows};
-use super::group::{Group, Point, affine, point};
-use super::pairs::{Pair, Term, add_pairs};
-use super::weigh::weighed;
+use crate::digits::{Digits, windows};
+
+/// Who adds points. The sums do not depend on it, nor on the order of what is added.
+pub(crate) trait Adder: Copy + Send + Sync {
+    /// The curve, of odd order.
+    type Curve: SWCurveConfig<ScalarField = Fr>;
+    /// A point in memory; the default is infinity.
+    type Point: Copy + Debug + Default + PartialEq + Send + Sync;
+
+    /// Points that are added up before the next ones are read: their sums stay near the processor.
+    const BLOCK: usize;
+
+    /// The point in memory.
+    fn point(affine: &Affine<Self::Curve>) -> Self::Point;
+
+    /// The point as arkworks has it.
+    fn affine(point: &Self::Point) -> Affine<Self::Curve>;
+
+    /// The opposite of a point that is not infinity.
+    fn negated(point: &Self::Point) -> Self::Point;
+
+    /// Puts the sums of pairs of points into their places. `careful` says whether there may be infinity among the points, and then whether
+    /// there may be among the sums.
+    fn add_pairs(self, points: &[Self::Point], pairs: &[Pair], sums: &mut [Self::Point], careful: &mut bool);
+
+    /// `Σ (i + 1)·buckets[i]`, for a power of two of at least eight buckets.
+    fn weighed(self, buckets: &[Self::Point]) -> Projective<Self::Curve>;
+}
+
+/// A point that is to be added: its number, and whether it is negated first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Term(u32);
+
+impl Term {
+    /// Numbers are below 2^31.
+    pub(crate) const fn new(number: u32, negative: bool) -> Self {
+        Self(number << 1 | negative as u32)
+    }
+
+    pub(crate) const fn number(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    pub(crate) const fn is_negative(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The point.
+    pub(crate) fn of<A: Adder>(self, points: &[A::Point]) -> A::Point {
+        let point = points[self.number()];
+        if self.is_negative() && point != A::Point::default() { A::negated(&point) } else { point }
+    }
+}
+
+/// Two points to add, and the place of their sum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair {
+    pub(crate) first: Term,
+    pub(crate) second: Term,
+    pub(crate) place: u32,
+}
 
 /// A point, and the number of its scalar in the digits of its part.
-pub(super) type Numbered<'a, G> = (u32, &'a Affine<<G as Group>::Curve>);
+pub(crate) type Numbered<'a, A> = (u32, &'a Affine<<A as Adder>::Curve>);
 
 /// The points of a sum; infinity is left out.
-pub(super) struct Points<G: Group> {
-    points: Vec<Point<G::Rows>>,
+pub(crate) struct Points<A: Adder> {
+    points: Vec<A::Point>,
     /// The scalars of each part of the points, by their number in the part's digits.
     scalars: Vec<Vec<u32>>,
 }
 
-impl<G: Group> Points<G> {
+impl<A: Adder> Points<A> {
     /// From the points of each part.
-    pub(super) fn new(parts: &[&[Numbered<'_, G>]]) -> Self {
+    pub(crate) fn new(parts: &[&[Numbered<'_, A>]]) -> Self {
         let mut points = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
         let mut scalars = Vec::with_capacity(parts.len());
         for part in parts {
             let finite = part.iter().filter(|(_, point)| !point.is_zero());
             scalars.push(finite.clone().map(|(number, _)| *number).collect());
-            points.extend(finite.map(|(_, affine)| point::<G>(affine)));
+            points.extend(finite.map(|(_, affine)| A::point(affine)));
         }
         assert!(points.len() < 1 << 31, "points are numbered in 31 bits");
         Self { points, scalars }
     }
 
     /// The memory that it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.points.capacity() * size_of::<Point<G::Rows>>()
-            + self.scalars.iter().map(|part| part.capacity() * size_of::<u32>()).sum::<usize>()
+    pub(crate) fn bytes(&self) -> usize {
+        self.points.capacity() * size_of::<A::Point>() + self.scalars.iter().map(|part| part.capacity() * size_of::<u32>()).sum::<usize>()
     }
 
     /// The sum of each point times its scalar; for each part, the digits of its scalars, all of one width.
-    pub(super) fn sum<U: Unit>(&self, unit: U, parts: &[&Digits]) -> Projective<G::Curve> {
+    pub(crate) fn sum(&self, adder: A, parts: &[&Digits]) -> Projective<A::Curve> {
         assert_eq!(parts.len(), self.scalars.len(), "there are digits for each part");
         let width = parts[0].width();
         assert!(parts.iter().all(|part| part.width() == width), "digits have one width");
-        let places: Vec<Projective<G::Curve>> = (0..windows(width)).into_par_iter().map(|window| self.place(unit, parts, window)).collect();
+        let places: Vec<Projective<A::Curve>> =
+            (0..windows(width)).into_par_iter().map(|window| self.place(adder, parts, window)).collect();
         places.into_iter().rev().fold(Projective::zero(), |mut sum, place| {
             for _ in 0..width {
                 sum.double_in_place();
@@ -62,9 +121,9 @@ impl<G: Group> Points<G> {
     }
 
     /// The sum of each point times one digit of its scalar.
-    fn place<U: Unit>(&self, unit: U, parts: &[&Digits], window: usize) -> Projective<G::Curve> {
+    fn place(&self, adder: A, parts: &[&Digits], window: usize) -> Projective<A::Curve> {
         let (starts, terms) = self.sorted(parts, window);
-        weighed::<G, U>(unit, &buckets::<G, U>(unit, &self.points, &starts, &terms))
+        adder.weighed(&buckets(adder, &self.points, &starts, &terms))
     }
 
     /// The points in the order of the size of their digit, and where those of each size start: `d` at `d - 1`.
@@ -109,17 +168,17 @@ struct Run {
 }
 
 /// The sum of each bucket: of the terms from its start to the next one's.
-fn buckets<G: Group, U: Unit>(unit: U, points: &[Point<G::Rows>], starts: &[u32], terms: &[Term]) -> Vec<Point<G::Rows>> {
-    let mut buckets = vec![Point::default(); starts.len() - 1];
+fn buckets<A: Adder>(adder: A, points: &[A::Point], starts: &[u32], terms: &[Term]) -> Vec<A::Point> {
+    let mut buckets = vec![A::Point::default(); starts.len() - 1];
     // Sums of buckets that did not end with a block; in the order of the buckets.
-    let mut more: Vec<(usize, Point<G::Rows>)> = Vec::new();
+    let mut more: Vec<(usize, A::Point)> = Vec::new();
     // A round leaves two thirds of what it takes, at most: of three points of a bucket, a sum and a point.
-    let room = G::BLOCK.min(terms.len());
-    let (mut sums, mut next_sums) = (vec![Point::default(); room], vec![Point::default(); room]);
+    let room = A::BLOCK.min(terms.len());
+    let (mut sums, mut next_sums) = (vec![A::Point::default(); room], vec![A::Point::default(); room]);
     let (mut runs, mut pairs, mut singles) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bucket, mut at) = (0, 0);
     while at < terms.len() {
-        let end = (at + G::BLOCK).min(terms.len());
+        let end = (at + A::BLOCK).min(terms.len());
         while at < end {
             let stop = (starts[bucket + 1] as usize).min(end);
             if stop > at {
@@ -131,8 +190,8 @@ fn buckets<G: Group, U: Unit>(unit: U, points: &[Point<G::Rows>], starts: &[u32]
                 bucket += 1;
             }
         }
-        let mut finish = |bucket: usize, sum: Point<G::Rows>| {
-            if buckets[bucket] == Point::default() { buckets[bucket] = sum } else { more.push((bucket, sum)) }
+        let mut finish = |bucket: usize, sum: A::Point| {
+            if buckets[bucket] == A::Point::default() { buckets[bucket] = sum } else { more.push((bucket, sum)) }
         };
         // Each round halves every run: first of terms, then of the sums of the round before.
         let mut first_round = true;
@@ -146,7 +205,7 @@ fn buckets<G: Group, U: Unit>(unit: U, points: &[Point<G::Rows>], starts: &[u32]
             runs.retain_mut(|run| {
                 let Run { bucket, start, count } = *run;
                 if count == 1 {
-                    finish(bucket, term(start).of::<G>(source));
+                    finish(bucket, term(start).of::<A>(source));
                     return false;
                 }
                 *run = Run { bucket, start: place, count: count.div_ceil(2) };
@@ -160,9 +219,9 @@ fn buckets<G: Group, U: Unit>(unit: U, points: &[Point<G::Rows>], starts: &[u32]
                 }
                 true
             });
-            add_pairs::<G, U>(unit, source, &pairs, &mut next_sums, &mut careful);
+            adder.add_pairs(source, &pairs, &mut next_sums, &mut careful);
             for (term, place) in &singles {
-                next_sums[*place as usize] = term.of::<G>(source);
+                next_sums[*place as usize] = term.of::<A>(source);
             }
             core::mem::swap(&mut sums, &mut next_sums);
             first_round = false;
@@ -170,11 +229,11 @@ fn buckets<G: Group, U: Unit>(unit: U, points: &[Point<G::Rows>], starts: &[u32]
     }
     for parts in more.chunk_by(|(left, _), (right, _)| left == right) {
         let bucket = &mut buckets[parts[0].0];
-        let mut sum: Projective<G::Curve> = affine::<G>(bucket).into();
+        let mut sum: Projective<A::Curve> = A::affine(bucket).into();
         for (_, part) in parts {
-            sum += affine::<G>(part);
+            sum += A::affine(part);
         }
-        *bucket = point::<G>(&sum.into_affine());
+        *bucket = A::point(&sum.into_affine());
     }
     buckets
 }
@@ -187,8 +246,9 @@ mod tests {
     use millstream_lanes::{Avx512Ifma, Plain};
     use proptest::prelude::*;
 
-    use super::super::group::{G1, G2};
     use super::*;
+    use crate::affine::OneByOne;
+    use crate::lanes::{G1, G2, Group, InLanes};
 
     /// What a point or a scalar is like.
     #[derive(Clone, Copy, Debug)]
@@ -227,23 +287,29 @@ mod tests {
         ]
     }
 
-    fn check<G: Group>(points: &[Affine<G::Curve>], scalars: &[Fr], width: u32) {
-        let expected = Projective::<G::Curve>::msm(points, scalars).expect("as many points as scalars");
+    /// One adder's sum is that of arkworks.
+    fn check_adder<A: Adder>(adder: A, points: &[Affine<A::Curve>], scalars: &[Fr], width: u32) {
+        let expected = Projective::<A::Curve>::msm(points, scalars).expect("as many points as scalars");
         // In two parts, the second one with its scalars the other way round.
         let (first_points, second_points) = points.split_at(points.len() / 3);
         let (first_scalars, second_scalars) = scalars.split_at(points.len() / 3);
         let integers = |scalars: &[Fr]| -> Vec<BigInt<4>> { scalars.iter().map(|scalar| scalar.into_bigint()).collect() };
         let mut turned = integers(second_scalars);
         turned.reverse();
-        let first: Vec<Numbered<'_, G>> = (0..).zip(first_points).collect();
-        let second: Vec<Numbered<'_, G>> = (0..second_points.len() as u32).rev().zip(second_points).collect();
+        let first: Vec<Numbered<'_, A>> = (0..).zip(first_points).collect();
+        let second: Vec<Numbered<'_, A>> = (0..second_points.len() as u32).rev().zip(second_points).collect();
         let digits = [Digits::new(&integers(first_scalars), width), Digits::new(&turned, width)];
-        let sum = Points::<G>::new(&[&first, &second]);
+        let sum = Points::<A>::new(&[&first, &second]).sum(adder, &digits.each_ref());
+        assert_eq!(sum, expected, "{} points by {}", points.len(), core::any::type_name::<A>());
+    }
+
+    fn check<G: Group>(points: &[Affine<G::Curve>], scalars: &[Fr], width: u32) {
+        check_adder(OneByOne::<G::Curve>::default(), points, scalars, width);
         if points.len() < 1_000 {
-            assert_eq!(sum.sum(Plain, &digits.each_ref()), expected, "{} points in plain integers", points.len());
+            check_adder(InLanes::<G, _>::new(Plain), points, scalars, width);
         }
         if let Some(unit) = Avx512Ifma::detect() {
-            assert_eq!(sum.sum(unit, &digits.each_ref()), expected, "{} points in lanes", points.len());
+            check_adder(InLanes::<G, _>::new(unit), points, scalars, width);
         }
     }
 
@@ -282,7 +348,7 @@ mod tests {
     /// A hot bucket that is cut by blocks, beside others; and the digits that scalars with one bit have.
     #[test]
     fn many_equal_scalars() {
-        let count = 2 * G1::BLOCK + 77;
+        let count = 2 * <OneByOne<<G1 as Group>::Curve> as Adder>::BLOCK.max(G1::BLOCK) + 77;
         let generator = Projective::<<G1 as Group>::Curve>::generator();
         let points: Vec<Projective<_>> = core::iter::successors(Some(generator), |point| Some(*point + generator)).take(count).collect();
         let points = Projective::normalize_batch(&points);

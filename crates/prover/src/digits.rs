@@ -10,30 +10,30 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 12;
 
 /// Widths of a digit that there are.
-pub(super) const WIDTHS: core::ops::RangeInclusive<u32> = 4..=16;
+pub(crate) const WIDTHS: core::ops::RangeInclusive<u32> = 4..=16;
 
 /// The digits of scalars, each from `-2^(width - 1)` to `2^(width - 1)`.
-pub(super) struct Digits {
+pub(crate) struct Digits {
     width: u32,
     /// Of each chunk of scalars, first all lowest digits, and so on.
     digits: Vec<i16>,
 }
 
 /// How many digits of a width a scalar has. With one bit for the sign of the highest one.
-pub(super) const fn windows(width: u32) -> usize {
+pub(crate) const fn windows(width: u32) -> usize {
     (SCALAR_BITS + 1).div_ceil(width) as usize
 }
 
 /// The width for which sums over so many points take least: an addition for each point and digit, and some three for each bucket. An odd
 /// number of digits leaves one of two threads idle.
-pub(super) fn best_width(points: usize) -> u32 {
+pub(crate) fn best_width(points: usize) -> u32 {
     let cost = |width: &u32| windows(*width).next_multiple_of(2) * (points + 3 * (1 << (width - 1)));
     WIDTHS.min_by_key(cost).expect("there are widths")
 }
 
 impl Digits {
     /// Of integers below the order.
-    pub(super) fn new(scalars: &[BigInt<4>], width: u32) -> Self {
+    pub(crate) fn new(scalars: &[BigInt<4>], width: u32) -> Self {
         debug_assert!(WIDTHS.contains(&width));
         let windows = windows(width);
         let half = 1u32 << (width - 1);
@@ -59,12 +59,12 @@ impl Digits {
         Self { width, digits }
     }
 
-    pub(super) const fn width(&self) -> u32 {
+    pub(crate) const fn width(&self) -> u32 {
         self.width
     }
 
     /// The digits of one place of all scalars.
-    pub(super) fn window(&self, window: usize) -> Window<'_> {
+    pub(crate) fn window(&self, window: usize) -> Window<'_> {
         // No scalars, no digits.
         let first = (window * CHUNK).min(self.digits.len());
         Window { digits: &self.digits[first..], stride: windows(self.width) * CHUNK }
@@ -81,7 +81,7 @@ fn bits(integer: &BigInt<4>, first: u32, count: u32) -> u32 {
 
 /// The digits of one place of all scalars.
 #[derive(Clone, Copy)]
-pub(super) struct Window<'a> {
+pub(crate) struct Window<'a> {
     digits: &'a [i16],
     stride: usize,
 }
@@ -89,7 +89,7 @@ pub(super) struct Window<'a> {
 impl Window<'_> {
     /// The digit of the scalar with a number.
     #[inline]
-    pub(super) fn digit(&self, number: u32) -> i16 {
+    pub(crate) fn digit(&self, number: u32) -> i16 {
         let number = number as usize;
         self.digits[(number >> CHUNK_BITS) * self.stride + number % CHUNK]
     }
