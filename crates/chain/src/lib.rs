@@ -53,4 +53,4 @@ pub use signer::ask_contract;
 pub use submitter::{
     Call, GasBounds, GasQuote, IntentId, Journal, Kept, Pace, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch,
 };
-pub use token::{TokenFacts, approve, coin_balance, mint, token_balance, token_decimals, token_facts};
+pub use token::{TokenFacts, approve, coin_balance, mint, token_allowance, token_balance, token_decimals, token_facts, token_titles};

@@ -16,6 +16,29 @@ pub async fn token_balance(rpc: &Rpc, token: Address, account: Address) -> Resul
     convert::u128_of("token balance", balance)
 }
 
+/// What `spender` may pull of a token from an account, in base units; 2^128 − 1 stands for all that is above it.
+///
+/// # Errors
+/// The endpoint is unavailable, or the address is no token.
+pub async fn token_allowance(rpc: &Rpc, token: Address, owner: Address, spender: Address) -> Result<u128, ChainError> {
+    let (owner, spender) = (convert::evm_address(owner), convert::evm_address(spender));
+    let allowance = rpc.view("allowance", token, &IToken::allowanceCall { owner, spender }).await?;
+    Ok(u128::try_from(allowance).unwrap_or(u128::MAX))
+}
+
+/// What a token calls itself in its signing domain: name and version. A token need not have either view.
+///
+/// # Errors
+/// The endpoint is unavailable.
+pub async fn token_titles(rpc: &Rpc, token: Address) -> Result<(Option<String>, Option<String>), ChainError> {
+    let known = |title: Result<String, ChainError>| match title {
+        Err(error) if error.is_retryable() => Err(error),
+        title => Ok(title.ok()),
+    };
+    let name = known(rpc.view("name", token, &IToken::nameCall {}).await)?;
+    Ok((name, known(rpc.view("version", token, &IToken::versionCall {}).await)?))
+}
+
 /// The decimals of a token: a whole one is 10 to the power of this many base units.
 ///
 /// # Errors

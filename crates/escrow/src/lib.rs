@@ -1,7 +1,7 @@
 //! The money of HTTP 402 on escrow contracts: the gateway's port over the durable engine.
 //!
 //! `follower` reads the chain into the engine, `desk` answers the gateway, `claimer` carries out what the engine says there is to claim, to
-//! sweep and to send. [`Rail`] starts and ends them.
+//! sweep and to send; `facilitator` puts on the chain what other people's servers ask for. [`Rail`] starts and ends them.
 //!
 //! **Invariants.** Nothing is answered that is not durable. A deposit is credit once the chain has it at the confirmation depth, by what the
 //! contract says and not by who sent it. No lock is held over an await. No request waits for the chain but one that brings a deposit, asks
@@ -11,6 +11,7 @@ mod board;
 mod claimer;
 mod config;
 mod desk;
+mod facilitator;
 mod follower;
 mod metrics;
 mod rail;
@@ -21,6 +22,7 @@ pub use claimer::{
     ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SortedRows, SweepView, X402Claims,
 };
 pub use config::{EscrowSection, RailConfig, RailConfigError};
+pub use facilitator::{Facilitator, FacilitatorRooms, FacilitatorTerms};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};
 pub use terms::{ForeignTerms, escrow_id, read_x402_config, x402_config};

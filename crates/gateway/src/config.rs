@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
+use crate::facilitator::config::FacilitatorSection;
 
 /// The configuration as it is written. [`Routes`](crate::Routes) checks it and makes something usable of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct GatewayConfig {
     pub server: ServerSection,
     /// The token that prices are in, and who is paid.
     pub payment: PaymentSection,
+    /// The facilitator's API for other people's servers: served when this section is there.
+    #[serde(default)]
+    pub facilitator: Option<FacilitatorSection>,
     /// Limits of all routes that have none of their own.
     #[serde(default)]
     pub limits: LimitsSection,
@@ -346,6 +350,7 @@ impl GatewayConfig {
         Self {
             server: ServerSection::default(),
             payment,
+            facilitator: None,
             limits: LimitsSection::default(),
             timeouts: TimeoutsSection::default(),
             routes: vec![RouteSection { upstream: Some(upstream.to_owned()), price: Some(price.to_owned()), ..RouteSection::at("/*") }],

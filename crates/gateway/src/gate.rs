@@ -20,6 +20,7 @@ use crate::cors::Cors;
 use crate::delivery::{Delivery, SingleDelivery, Upstream, chain};
 use crate::dialects::{Asked, Dialects, Intent, OnceSpeech, Speech};
 use crate::discovery::Discovery;
+use crate::facilitator::{Facilitator, FacilitatorPort};
 use crate::headers::{Forwarded, REQUEST_ID, is_payment};
 use crate::pattern::CleanPath;
 use crate::port::{ChargePort, HoldOnce, RequestId, Reserve};
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     discovery: Discovery,
     cors: Cors,
     port: Arc<dyn ChargePort>,
+    facilitator: Option<Arc<Facilitator>>,
     public_url: Option<String>,
     under_way: Arc<Semaphore>,
     /// Deliveries hold a clone; whoever has the other end knows when the last one has ended.
@@ -89,10 +91,32 @@ impl Gate {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(config: &GatewayConfig, port: Arc<dyn ChargePort>) -> Result<(Self, Drained), ConfigError> {
-        Self::build(config, port, false)
+        Self::build(config, port, None, false)
     }
 
-    pub(crate) fn build(config: &GatewayConfig, port: Arc<dyn ChargePort>, proxied: bool) -> Result<(Self, Drained), ConfigError> {
+    /// A gate that is a facilitator, too, when the configuration has its section.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn with_facilitator(
+        config: &GatewayConfig,
+        port: Arc<dyn ChargePort>,
+        facilitator: Arc<dyn FacilitatorPort>,
+    ) -> Result<(Self, Drained), ConfigError> {
+        Self::build(config, port, Some(facilitator), false)
+    }
+
+    pub(crate) fn build(
+        config: &GatewayConfig,
+        port: Arc<dyn ChargePort>,
+        facilitator: Option<Arc<dyn FacilitatorPort>>,
+        proxied: bool,
+    ) -> Result<(Self, Drained), ConfigError> {
+        let facilitator = match (&config.facilitator, facilitator) {
+            (None, _) => None,
+            (Some(section), Some(port)) => Some(Arc::new(Facilitator::new(section, port)?)),
+            (Some(_), None) => return Err(ConfigError::value("facilitator", "nobody here settles for others: leave the section out")),
+        };
         let dialects = Dialects::new(config)?;
         if dialects.takes_singles() && port.singles().is_none() {
             return Err(ConfigError::value("payment.exact", "whoever keeps the money takes no single payments"));
@@ -110,6 +134,7 @@ impl Gate {
             dialects,
             cors: Cors::new(&config.server.cors_origins)?,
             port,
+            facilitator,
             public_url: config.server.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned()),
             under_way: Arc::new(Semaphore::new(config.server.requests_max.min(Semaphore::MAX_PERMITS))),
             running,
@@ -183,6 +208,11 @@ impl Shared {
     {
         let path = CleanPath::new(request.uri().path())
             .map_err(|error| refuse(Problem::new(StatusCode::BAD_REQUEST, "path-refused", format!("{error}: write it plainly.")), id))?;
+        if let Some(facilitator) = &self.facilitator
+            && let Some(endpoint) = facilitator.endpoint(&path)
+        {
+            return Ok(Arc::clone(facilitator).answer(endpoint, request, id, self.running.clone()).await);
+        }
         let base_url = self.base_url(&request);
         if let Some(response) = self.discovery.answer(&request, &base_url) {
             return Ok(response);

@@ -3,6 +3,7 @@
 //!
 //! [`serve`] is a reverse proxy with a listener of its own; [`Gate`] is the same as a tower layer, for services in Rust. Both charge through a
 //! [`ChargePort`](port::ChargePort), which a node implements over its durable engine: this crate knows no store, no chain and no engine.
+//! On the same listener [`facilitator`] serves other people's x402 servers, through a port of its own.
 //!
 //! **Invariants.** Nothing is delivered beyond what is held; nothing is charged that was not delivered. Every error says what it cost. The
 //! bytes of a body pass as they come: the meter reads a copy. Payment headers are for the gateway alone, in both directions.
@@ -15,6 +16,7 @@ mod delivery;
 mod dialects;
 mod discovery;
 mod error;
+pub mod facilitator;
 mod gate;
 mod headers;
 pub mod meter;
@@ -35,4 +37,4 @@ pub use config::{
 pub use error::{ConfigError, ServeError};
 pub use gate::{ClientAddress, Drained, Gate, Gated};
 pub use route::{Route, Routes};
-pub use serve::serve;
+pub use serve::{serve, serve_with_facilitator};

@@ -45,6 +45,15 @@ impl CleanPath {
         }
         path.split('/').map(clean).collect::<Result<_, _>>().map(Self)
     }
+
+    pub(crate) fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The segments after those of `prefix`, if it begins with them.
+    pub(crate) fn under(&self, prefix: &Self) -> Option<&[String]> {
+        self.0.strip_prefix(prefix.0.as_slice())
+    }
 }
 
 fn clean(segment: &str) -> Result<String, PathError> {

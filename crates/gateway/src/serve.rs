@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 
 use crate::body::{Body, BoxError};
-use crate::gate::{ClientAddress, Gate, Gated, Matched};
+use crate::facilitator::FacilitatorPort;
+use crate::gate::{ClientAddress, Drained, Gate, Gated, Matched};
 use crate::port::ChargePort;
 use crate::upstream::{UpstreamError, Upstreams};
 use crate::{GatewayConfig, ServeError};
@@ -45,7 +46,29 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (gate, drained) = Gate::build(config, port, true)?;
+    serve_gate(config, Gate::build(config, port, None, true)?, listener, shutdown).await
+}
+
+/// As [`serve`], and a facilitator for other people's servers on the same listener, when the configuration has its section.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve_with_facilitator(
+    config: &GatewayConfig,
+    port: Arc<dyn ChargePort>,
+    facilitator: Arc<dyn FacilitatorPort>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    serve_gate(config, Gate::build(config, port, Some(facilitator), true)?, listener, shutdown).await
+}
+
+async fn serve_gate(
+    config: &GatewayConfig,
+    (gate, drained): (Gate, Drained),
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let service = gate.layer(Proxy { upstreams: Upstreams::new()? });
     drop(gate);
     let mut builder = auto::Builder::new(TokioExecutor::new());

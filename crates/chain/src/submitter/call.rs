@@ -54,6 +54,18 @@ impl Call {
         Self { operation, intent: content(None, &code), to: None, data: code.into() }
     }
 
+    /// Whom it calls; nothing for a creation.
+    #[must_use]
+    pub const fn to(&self) -> Option<Address> {
+        self.to
+    }
+
+    /// What it calls with.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     /// This call under an identity of the caller's.
     #[must_use]
     pub fn with_intent(mut self, intent: IntentId) -> Self {

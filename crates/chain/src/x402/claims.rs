@@ -181,7 +181,11 @@ impl BatchOperator {
         }
     }
 
-    fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {
+    /// The deposit as a call: to be judged, kept and sent.
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`]: the withdraw delay does not fit.
+    pub fn deposit_call(&self, terms: &ChannelConfig, amount: Amount, authorization: &DepositAuthorization) -> Result<Call, ChainError> {
         let word = |value: Uint256| U256::from_be_bytes(value.to_be_bytes());
         let bytes = |signature: &EvmSignature| Bytes::copy_from_slice(signature.as_bytes());
         let (collector, data) = match authorization {
@@ -377,7 +381,7 @@ impl BatchOperator {
     }
 }
 
-fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
+pub(super) fn voucher_claims(rows: &[ClaimRow]) -> Result<Vec<IX402BatchSettlement::VoucherClaim>, ChainError> {
     let claim = |row: &ClaimRow| {
         Ok(IX402BatchSettlement::VoucherClaim {
             voucher: IX402BatchSettlement::Voucher { channel: config(&row.config)?, maxClaimableAmount: row.ceiling.units() },

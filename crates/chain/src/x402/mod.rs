@@ -8,15 +8,17 @@
 //! Amounts are base units of the channel's token. Source: the schemes' specifications; `docs/spec/escrows.md`, E-1 to E-14.
 
 pub mod bindings;
+mod calls;
 mod claims;
 mod contract;
 mod exact;
 mod place;
 mod reader;
 
+pub use calls::ExactPermit2;
 pub use claims::{BadClaim, BatchOperator, CLAIM_ROWS_MAX, ClaimRow, Claimed, DepositAuthorization, Sorted, Sweep};
 pub use contract::{BatchSettlement, ChannelState, PendingWithdrawal, ReceiverTotals};
-pub use exact::ExactTransfer;
+pub use exact::{ExactTransfer, Made};
 pub use millstream_voucher::evm::{
     ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR, X402_BATCH_SETTLEMENT as BATCH_SETTLEMENT,
     X402_EXACT_PERMIT2_PROXY as EXACT_PERMIT2_PROXY,

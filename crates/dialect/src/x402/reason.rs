@@ -56,6 +56,8 @@ reasons! {
     InvalidTransactionState = "invalid_transaction_state",
     UnexpectedVerifyError = "unexpected_verify_error",
     UnexpectedSettleError = "unexpected_settle_error",
+    SettlementPending = "settlement_pending",
+    Eip6492FactoryNotAllowed = "eip6492_factory_not_allowed",
     Permit2AllowanceRequired = "permit2_allowance_required",
     Permit2AmountMismatch = "permit2_amount_mismatch",
     Permit2DeadlineExpired = "permit2_deadline_expired",
@@ -192,6 +194,7 @@ impl Reason {
                 | Self::BatchWaitForReceiptFailed
                 | Self::UnexpectedVerifyError
                 | Self::UnexpectedSettleError
+                | Self::SettlementPending
         )
     }
 
