@@ -501,13 +501,17 @@ fn a_payer_whose_payment_failed_is_refused() {
         "once a1 r1 500 @1000         => reserved 500
          collect r1                   => charged 500 =500
          bounced a1                   => done
-         payment a1                   => Failed { reason: \"reverted\" }
+         payment a1                   => Failed { reason: \"reverted\", is_owed: true }
          once a2 r2 500 @1000         => !PayerInDefault
          crash
          once a2 r2 500 @1000         => !PayerInDefault
          paid a1
          once a2 r2 500 @1000         => reserved 500
          collect r2                   => charged 500 =500
+         withheld a2                  => done
+         payment a2                   => Failed { reason: \"reverted\", is_owed: false }
+         once a4 r4 500 @1000         => reserved 500
+         void r4                      => voided
          bounced a2                   => done
          wait 1500
          once a3 r3 500 @2500         => !PayerInDefault

@@ -4,7 +4,7 @@
 //! What the gateway marks before the first byte, that nothing was delivered, is what a reservation says by being there, so it takes none.
 
 mod deposit;
-mod name;
+pub(crate) mod name;
 mod refund;
 mod refusal;
 mod signer;
@@ -20,7 +20,7 @@ use millstream_engine::escrow::{
 };
 use millstream_gateway::port::{
     Accepted, Capture, Charge, ChargePort, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId, Reserve,
-    Reserved, Standing, VoidReason,
+    Reserved, SinglePort, Standing, VoidReason,
 };
 use millstream_gateway::tender::{ChannelTerms, Tender};
 use millstream_tariff::Cost;
@@ -33,6 +33,7 @@ use self::signer::Codes;
 use crate::board::{Board, fault, nothing, stopped, unavailable};
 use crate::follower::Look;
 use crate::metrics::EscrowMetrics;
+use crate::single::Singles;
 use crate::terms::x402_config;
 
 /// Deposits and refunds under way at a time, at most.
@@ -41,6 +42,7 @@ const TRANSACTIONS_MAX: usize = 256;
 /// The gateway's port.
 pub(crate) struct Desk {
     pub(crate) inner: Arc<Inner>,
+    singles: Singles,
 }
 
 pub(crate) struct Inner {
@@ -91,7 +93,7 @@ pub(crate) struct DeskParts {
 }
 
 impl Desk {
-    pub(crate) fn new(parts: DeskParts) -> Self {
+    pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
         let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, looks, deposit_wait } = parts;
         let inner = Inner {
             board,
@@ -109,7 +111,7 @@ impl Desk {
             codes: Codes::default(),
             transactions: Arc::new(Semaphore::new(TRANSACTIONS_MAX)),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), singles }
     }
 }
 
@@ -385,5 +387,9 @@ impl ChargePort for Desk {
 
     fn release(&self, release: Release) -> PortFuture<'_, Released> {
         Box::pin(self.inner.release(release))
+    }
+
+    fn singles(&self) -> Option<&dyn SinglePort> {
+        Some(&self.singles)
     }
 }

@@ -13,8 +13,10 @@ mod config;
 mod desk;
 mod facilitator;
 mod follower;
+mod lock;
 mod metrics;
 mod rail;
+mod single;
 mod terms;
 
 pub use claimer::{

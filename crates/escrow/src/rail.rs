@@ -19,6 +19,7 @@ use crate::config::RailConfig;
 use crate::desk::{Desk, DeskParts};
 use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX};
 use crate::metrics::EscrowMetrics;
+use crate::single::{SingleParts, Singles};
 use crate::terms::escrow_id;
 
 /// How long a rail that stops waits for its parts.
@@ -98,7 +99,16 @@ impl Rail {
         });
         let follower = follower.await.context("the escrow's channels cannot be read")?;
         forget_announcements(&payments, id).await?;
-        let desk = Desk::new(DeskParts {
+        let singles = Singles::start(SingleParts {
+            payments: payments.clone(),
+            submitter: submitter.clone(),
+            escrow: id,
+            confirmations: config.confirmations,
+            settle_wait: Duration::from_secs(config.escrow.settle_wait_secs.max(1)),
+        });
+        // Before anything else is sent on the lane.
+        let singles = singles.await.context("single payments of an earlier process cannot be followed on")?;
+        let parts = DeskParts {
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
             rpc,
@@ -108,9 +118,11 @@ impl Rail {
             receiver: config.receiver,
             looks,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
-        });
+        };
+        let desk = Desk::new(parts, singles.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
+        tasks.spawn(singles.run(config.poll_interval, stopping.clone()));
         tasks.spawn(count(board, metrics, id, stopping));
         info!(escrow = %id, token = %config.token, receiver = %config.receiver, "x402 channels are served");
         Ok(Self { desk: Arc::new(desk), escrow: id, stop, tasks })

@@ -81,10 +81,12 @@ pub enum PaymentState {
         /// What found its transaction; empty when it was never sent from here.
         transaction: Bytes,
     },
-    /// It was delivered and cannot be collected.
+    /// It cannot be collected.
     Failed {
         /// Why.
         reason: String,
+        /// Whether it was delivered for.
+        is_owed: bool,
     },
 }
 
@@ -182,8 +184,8 @@ impl Payment {
                 bytes.push(4);
                 put_blob(&mut bytes, transaction);
             }
-            PaymentState::Failed { reason } => {
-                bytes.push(5);
+            PaymentState::Failed { reason, is_owed } => {
+                bytes.push(if *is_owed { 5 } else { 7 });
                 put_blob(&mut bytes, reason.as_bytes());
             }
         }
@@ -205,7 +207,8 @@ impl Payment {
             2 => PaymentState::Captured,
             3 => PaymentState::Submitted { transaction: reader.blob()? },
             4 => PaymentState::Paid { transaction: reader.blob()? },
-            5 => PaymentState::Failed { reason: reader.text()? },
+            5 => PaymentState::Failed { reason: reader.text()?, is_owed: true },
+            7 => PaymentState::Failed { reason: reader.text()?, is_owed: false },
             _ => return Err(reader.invalid()),
         };
         reader.finish()?;

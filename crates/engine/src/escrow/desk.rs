@@ -590,7 +590,13 @@ impl Escrows {
             }
             // A payment that nothing was delivered for is not sent.
             (PaymentState::Reserved { .. }, _) => return Err(unknown),
-            // The chain's word stands.
+            // The chain's word stands; only what finds the transaction may be told better.
+            (PaymentState::Paid { .. }, PaymentState::Submitted { transaction }) => {
+                payment.state = PaymentState::Paid { transaction: transaction.clone() };
+                effects.push(put(EscrowRecord::Payment(payment.clone())));
+                self.put_payment(payment);
+                return Ok(EscrowAnswer::Done);
+            }
             (PaymentState::Paid { .. }, _) => return Ok(EscrowAnswer::Done),
             (PaymentState::Captured | PaymentState::Submitted { .. } | PaymentState::Failed { .. }, _) => {}
         }

@@ -227,6 +227,9 @@ pub enum EscrowInput {
         authorization: AuthorizationId,
         /// Why.
         reason: String,
+        /// Whether it was delivered for: the payer is refused until it has paid, or for a while. If not, this is the record that what was
+        /// charged is void.
+        is_owed: bool,
     },
 }
 

@@ -317,7 +317,7 @@ impl Escrows {
                 self.payment_ends.insert((payment.valid_until, id));
             }
         }
-        if matches!(payment.state, PaymentState::Failed { .. }) {
+        if matches!(payment.state, PaymentState::Failed { is_owed: true, .. }) {
             self.defaults.insert((payment.payer, id));
         } else {
             self.defaults.remove(&(payment.payer, id));
@@ -414,8 +414,9 @@ impl Engine {
             EscrowInput::PaymentSubmitted { authorization, transaction } => {
                 Ok(escrows.payment_step(authorization, PaymentState::Submitted { transaction }, now, effects))
             }
-            EscrowInput::PaymentFailed { authorization, reason } => {
-                let (state, until) = (PaymentState::Failed { reason: cut_reason(reason) }, now.plus_millis(config.outcome_millis));
+            EscrowInput::PaymentFailed { authorization, reason, is_owed } => {
+                let state = PaymentState::Failed { reason: cut_reason(reason), is_owed };
+                let until = if is_owed { now.plus_millis(config.outcome_millis) } else { now };
                 Ok(escrows.payment_step(authorization, state, until, effects))
             }
         }?;

@@ -351,7 +351,11 @@ impl World {
             "sent" => {
                 self.input(EscrowInput::PaymentSubmitted { authorization: authorization(words[1]), transaction: Bytes::from_static(b"tx") })
             }
-            "bounced" => self.input(EscrowInput::PaymentFailed { authorization: authorization(words[1]), reason: "reverted".into() }),
+            "bounced" | "withheld" => self.input(EscrowInput::PaymentFailed {
+                authorization: authorization(words[1]),
+                reason: "reverted".into(),
+                is_owed: words[0] == "bounced",
+            }),
             "claim" => {
                 let row = |row: &[&str]| ClaimRow {
                     channel: channel(row[0]),
