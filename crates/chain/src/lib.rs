@@ -14,6 +14,7 @@ mod convert;
 mod deploy;
 mod endpoint;
 mod error;
+mod escrow_reader;
 mod indexer;
 mod inspect;
 mod key;
@@ -38,6 +39,7 @@ pub use deploy::{
     TierPlan, TokenChoice, VerifierInventory, VerifyingKeyWords, block_hash, deploy, mined_transaction, place_development_permit2,
 };
 pub use error::{ChainError, ErrorKind};
+pub use escrow_reader::{EscrowBatch, EscrowContract, EscrowPoll, EscrowReader, Seen};
 pub use indexer::{
     ChainBatch, ChainEvent, Checkpoint, Cursor, EventPosition, Head, Indexer, IndexerOptions, LedgerEvent, PendingClose, Poll, Reorg,
 };
@@ -53,4 +55,6 @@ pub use signer::ask_contract;
 pub use submitter::{
     Call, GasBounds, GasQuote, IntentId, Journal, Kept, Pace, Submitter, SubmitterOptions, TxReceipt, TxStage, TxVersion, TxWatch,
 };
-pub use token::{TokenFacts, approve, coin_balance, mint, token_allowance, token_balance, token_decimals, token_facts, token_titles};
+pub use token::{
+    TokenFacts, approve, coin_balance, mint, token_allowance, token_balance, token_decimals, token_domain, token_facts, token_titles,
+};

@@ -53,6 +53,16 @@ impl Revert {
         custom(data).unwrap_or_else(|| Self::Unknown { data: data.to_vec() })
     }
 
+    /// The error of a known contract that has this selector, where only the selector was told: without its arguments.
+    #[must_use]
+    pub(crate) fn of_selector(selector: [u8; 4]) -> Self {
+        let data = selector.to_vec();
+        match known_errors().iter().find(|error| error.selector() == selector) {
+            Some(error) => Self::Custom { name: error.name.clone(), arguments: Vec::new(), data },
+            None => Self::Unknown { data },
+        }
+    }
+
     /// The bytes that it was decoded from, or those that say the same; empty where there were none to say it by.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

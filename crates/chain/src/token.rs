@@ -3,6 +3,7 @@
 use alloy::primitives::U256;
 use alloy::sol_types::Eip712Domain;
 use millstream_types::Address;
+use millstream_voucher::evm::TokenDomain;
 
 use crate::bindings::IToken;
 use crate::{Call, ChainError, Rpc, Submitter, TxReceipt, convert};
@@ -87,6 +88,17 @@ pub async fn approve(submitter: &Submitter, token: Address, spender: Address, ba
         }
         sent => sent.map(Some),
     }
+}
+
+/// The domain that transfers of a token are signed for (ERC-3009), checked against the separator that the token itself computes.
+///
+/// # Errors
+/// [`ChainError::Unrepresentable`] when the separator is not that of name, version, chain and token; a token without a name or a separator
+/// reverts; or the endpoint is unavailable.
+pub async fn token_domain(rpc: &Rpc, token: Address) -> Result<TokenDomain, ChainError> {
+    let domain = signing_domain(rpc, token).await?;
+    let (name, version) = (domain.name.unwrap_or_default(), domain.version.unwrap_or_default());
+    Ok(TokenDomain::new(&name, &version, rpc.chain(), token))
 }
 
 /// What a token says of itself, and what its signatures are made for.

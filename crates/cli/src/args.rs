@@ -10,6 +10,7 @@ use crate::demo::DemoArgs;
 use crate::deploy::DeployArgs;
 use crate::dev::DevArgs;
 use crate::error::EXIT_STATUS_HELP;
+use crate::gateway::GatewayArgs;
 use crate::ledger::LedgerCommand;
 use crate::node::NodeArgs;
 use crate::pay::PayArgs;
@@ -36,6 +37,8 @@ pub enum Command {
     Node(NodeArgs),
     /// Run a development network on this machine: chain, token, ledger, node and a funded payer
     Dev(DevArgs),
+    /// Sell any HTTP service for payments of HTTP 402: x402 and MPP
+    Gateway(Box<GatewayArgs>),
     /// Deploy a ledger with everything that it needs: verifiers, book paths, factory
     Deploy(Box<DeployArgs>),
     /// Measure a node under load: throughput, latency from the intended time of sending, processor, memory and disk
@@ -110,6 +113,10 @@ mod tests {
         assert!(!parse("millstream deploy --plan p.toml --from 0x00000000000000000000000000000000000000aa"));
         assert!(!parse("millstream deploy --plan p.toml --confirmations 0"));
         assert!(!parse("millstream deploy --plan p.toml verify m.json"));
+        assert!(parse("millstream gateway --config gateway.toml"));
+        assert!(parse("millstream gateway --upstream http://127.0.0.1:8000 --price x --route /a=free --listen 127.0.0.1:0"));
+        assert!(!parse("millstream gateway --config gateway.toml --price x"));
+        assert!(!parse("millstream gateway --route /a"));
         assert!(!parse("millstream bench --lines 1025"));
         assert!(!parse("millstream bench --rate 1000 --in-flight 2"));
         assert!(!parse("millstream"));

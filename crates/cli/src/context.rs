@@ -53,6 +53,18 @@ impl Context {
     pub fn profile(&self) -> CliResult<Profile> {
         profile::find(self.profile.as_deref())
     }
+
+    /// Reads the profile, for a command that can do without.
+    ///
+    /// # Errors
+    /// It is wrong, or is not where it was said to be.
+    pub fn profile_if_any(&self) -> CliResult<Option<Profile>> {
+        match self.profile() {
+            Ok(profile) => Ok(Some(profile)),
+            Err(error) if error.code == "profile_missing" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The provider's admin listener.

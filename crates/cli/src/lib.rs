@@ -10,6 +10,7 @@ pub mod demo;
 pub mod deploy;
 pub mod dev;
 pub mod error;
+pub mod gateway;
 pub mod ledger;
 pub mod logging;
 pub mod node;

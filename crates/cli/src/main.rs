@@ -1,6 +1,6 @@
 //! The `millstream` binary: reads the command line, runs one command, ends with its exit status.
 
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
-use millstream_cli::{bench, ceremony, channel, demo, deploy, dev, ledger, logging, node, pay, proof, replay, settle, status};
+use millstream_cli::{bench, ceremony, channel, demo, deploy, dev, gateway, ledger, logging, node, pay, proof, replay, settle, status};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -26,17 +26,20 @@ fn main() -> ExitCode {
 }
 
 fn start(context: &Context, command: &Command) -> CliResult<()> {
-    logging::init(default_log_level(command));
+    logging::init(default_log_level(command, stderr().is_terminal()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::failed("runtime", format!("cannot start: {error}")))?;
     runtime.block_on(run(context, command))
 }
 
 /// A node tells what it does; other commands say only what goes wrong.
-const fn default_log_level(command: &Command) -> &'static str {
+const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'static str {
     match command {
         Command::Node(_) => "info",
         Command::Dev(_) => "warn",
+        // On a terminal it says what it sells in a few lines.
+        Command::Gateway(_) if stderr_is_terminal => "warn",
+        Command::Gateway(_) => "info",
         Command::Bench(_)
         | Command::Demo(_)
         | Command::Deploy(_)
@@ -57,6 +60,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Dev(args) => dev::run(context, args).await,
         Command::Bench(args) => bench::command(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
+        Command::Gateway(args) => gateway::command(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Channel(command) => channel::run(context, command).await,
         Command::Pay(args) => pay::run(context, args).await,

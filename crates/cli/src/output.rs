@@ -58,6 +58,15 @@ impl Output {
         print_line(&render(view, self.format)?)
     }
 
+    /// Prints a value as one line of JSON, for whoever started this process to read.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub fn line(&self, value: &impl Serialize) -> CliResult<()> {
+        let text = serde_json::to_string(value).map_err(|error| CliError::failed("output", format!("cannot write JSON: {error}")))?;
+        print_line(&text)
+    }
+
     /// Says something by the way on standard error: for people only, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet && self.format == Format::Table {

@@ -113,6 +113,13 @@ impl Routes {
         Ok(Self { routes })
     }
 
+    /// Seconds that a delivery takes at most, on whichever route: until its first byte, and from there to its end.
+    #[must_use]
+    pub fn delivery_secs_max(&self) -> u64 {
+        let longest = self.routes.iter().map(|route| route.timeouts.first_byte.saturating_add(route.timeouts.total)).max();
+        longest.unwrap_or_default().as_secs()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter().map(AsRef::as_ref)

@@ -10,7 +10,7 @@ use millstream_voucher::evm::{ChannelConfig, EscrowDomain, EscrowScheme};
 
 use super::bindings::IX402BatchSettlement;
 use super::{BATCH_SETTLEMENT, ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
-use crate::{ChainError, Rpc, convert};
+use crate::{ChainError, EscrowContract, Rpc, convert};
 
 /// Channels that are asked about in one call.
 const CHANNELS_PER_CALL_MAX: usize = 100;
@@ -100,7 +100,9 @@ impl BatchSettlement {
         &self.rpc
     }
 
-    pub(super) const fn address(&self) -> Address {
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> Address {
         self.domain.contract()
     }
 
@@ -169,6 +171,22 @@ impl BatchSettlement {
             claimed: CumulativeAmount::from_units(totals.totalClaimed),
             swept: CumulativeAmount::from_units(totals.totalSettled),
         })
+    }
+}
+
+impl EscrowContract for BatchSettlement {
+    type State = ChannelState;
+
+    fn rpc(&self) -> &Rpc {
+        self.rpc()
+    }
+
+    fn address(&self) -> Address {
+        self.address()
+    }
+
+    async fn states_at(&self, channels: &[EscrowChannelId], block: Hash256) -> Result<Vec<ChannelState>, ChainError> {
+        self.states_at(channels, block).await
     }
 }
 

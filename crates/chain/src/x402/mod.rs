@@ -13,7 +13,6 @@ mod claims;
 mod contract;
 mod exact;
 mod place;
-mod reader;
 
 pub use calls::ExactPermit2;
 pub use claims::{BadClaim, BatchOperator, CLAIM_ROWS_MAX, ClaimRow, Claimed, DepositAuthorization, Sorted, Sweep};
@@ -24,7 +23,15 @@ pub use millstream_voucher::evm::{
     X402_EXACT_PERMIT2_PROXY as EXACT_PERMIT2_PROXY,
 };
 pub use place::place_development_x402;
-pub use reader::{EscrowBatch, EscrowPoll, EscrowReader, Seen};
+
+/// A reader of the contract's channels.
+pub type EscrowReader = crate::EscrowReader<BatchSettlement>;
+/// What one poll of it found.
+pub type EscrowPoll = crate::EscrowPoll<ChannelState>;
+/// What happened in some blocks.
+pub type EscrowBatch = crate::EscrowBatch<ChannelState>;
+/// Channels at the end of a block.
+pub type Seen = crate::Seen<ChannelState>;
 
 #[cfg(test)]
 mod tests {

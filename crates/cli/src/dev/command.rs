@@ -40,6 +40,8 @@ impl View for DevInfo {
             ("token", format!("{} (test USDC)", self.token)),
             ("provider", self.provider.to_string()),
             ("buyer", self.buyer.to_string()),
+            ("seller", self.seller.to_string()),
+            ("session escrow", self.session_escrow.to_string()),
             ("node", format!("{} (process {})", self.node, self.node_pid)),
             ("admin", self.admin_url.clone()),
             ("node log", self.node_log.display().to_string()),
@@ -69,6 +71,9 @@ pub async fn run(context: &Context, args: &DevArgs) -> CliResult<()> {
     context
         .output
         .note("running; stop it with Ctrl-C. In another terminal: millstream replay --channels 8 --payments 20000 --settle");
+    context
+        .output
+        .note("or sell something: millstream gateway --upstream http://127.0.0.1:8000 --price '0.40 USDC / 1M output_token'");
     tokio::pin!(stop);
     loop {
         tokio::select! {

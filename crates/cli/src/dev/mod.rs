@@ -1,4 +1,4 @@
-//! `millstream dev`: a chain, a token, a ledger, a funded buyer and seller, and a node, all on this machine.
+//! `millstream dev`: a chain, a token, a ledger, the contracts of HTTP 402, a funded buyer and seller, and a node, all on this machine.
 //!
 //! The proving keys are insecure development keys, and the accounts are anvil's public ones: nothing of this belongs on a real chain.
 
@@ -9,6 +9,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use millstream_chain::session_escrow::deploy_session_escrow;
+use millstream_chain::x402::place_development_x402;
 use millstream_chain::{
     ChainKey, DeployPlan, Deployment, KeyProvenance, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions, TierPlan, TokenChoice, deploy,
     mint,
@@ -31,6 +33,8 @@ const DEPLOYER: &DevAccount = &DEV_ACCOUNTS[0];
 const PROVIDER: &DevAccount = &DEV_ACCOUNTS[1];
 const OPERATOR: &DevAccount = &DEV_ACCOUNTS[2];
 const BUYER: &DevAccount = &DEV_ACCOUNTS[3];
+/// What `millstream gateway` claims with, and is paid to: another key than the node's, because each process has its own lane to the chain.
+const SELLER: &DevAccount = &DEV_ACCOUNTS[4];
 
 /// What the buyer gets: a million tokens of six decimals.
 const BUYER_BASE_UNITS: u128 = 1_000_000_000_000;
@@ -88,7 +92,11 @@ pub struct DevInfo {
     pub node_config: PathBuf,
     /// The node's log.
     pub node_log: PathBuf,
-    /// The buyer's profile, for every other command.
+    /// Who sells with `millstream gateway`.
+    pub seller: millstream_types::Address,
+    /// The escrow of MPP's sessions; x402's contracts are at their canonical addresses.
+    pub session_escrow: millstream_types::Address,
+    /// The profile, for every other command.
     pub profile: PathBuf,
 }
 
@@ -96,7 +104,7 @@ pub struct DevInfo {
 pub struct Dev {
     /// The node.
     pub node: NodeProcess,
-    /// The buyer's profile.
+    /// The profile of buyer and seller.
     pub profile: Profile,
     /// The ledger, to look at it.
     pub ledger: Ledger,
@@ -144,6 +152,10 @@ impl Dev {
         let deployment = deploy(&deployer, &plan).await?;
         mint(&deployer, deployment.token, BUYER.address, BUYER_BASE_UNITS).await?;
 
+        step("placing the contracts of x402 and MPP");
+        place_development_x402(&rpc).await?;
+        let session_escrow = deploy_session_escrow(&deployer).await?;
+
         step("starting the node");
         let (node_config, node_log) = (directory.join("node.toml"), directory.join("node.log"));
         let config = node_config_for(&directory, &anvil, &deployment, keys_dir)?;
@@ -152,7 +164,7 @@ impl Dev {
         let node = NodeProcess::start(&options.binary, &node_config, &node_log)?;
 
         let profile_path = directory.join("millstream.toml");
-        let profile = buyer_profile(&directory, &anvil, &deployment, &node)?;
+        let profile = profile_of(&directory, &anvil, &deployment, &node)?;
         profile::save(&profile, &profile_path)?;
         let info = DevInfo {
             rpc_url: anvil.url(),
@@ -165,6 +177,8 @@ impl Dev {
             node_pid: node.pid(),
             node_config,
             node_log,
+            seller: SELLER.address,
+            session_escrow,
             profile: profile_path.clone(),
         };
         let ledger = Ledger::attach(rpc.clone(), deployment.ledger).await?;
@@ -182,15 +196,17 @@ impl Dev {
 fn clean_directory(directory: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let directory = directory.canonicalize()?;
-    for stale in ["node.toml", "node.log", "millstream.toml", "operator.key", "buyer.key", "buyer.state"] {
+    for stale in ["node.toml", "node.log", "millstream.toml", "operator.key", "buyer.key", "buyer.state", "seller.key"] {
         let path = directory.join(stale);
         if path.exists() {
             std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
-    let data = directory.join("node");
-    if data.exists() {
-        std::fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+    for stale in ["node", "gateway"] {
+        let data = directory.join(stale);
+        if data.exists() {
+            std::fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        }
     }
     Ok(directory)
 }
@@ -246,7 +262,8 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
     })
 }
 
-fn buyer_profile(directory: &Path, anvil: &Anvil, deployment: &Deployment, node: &NodeProcess) -> anyhow::Result<Profile> {
+/// What the buyer pays with, and what a gateway sells with.
+fn profile_of(directory: &Path, anvil: &Anvil, deployment: &Deployment, node: &NodeProcess) -> anyhow::Result<Profile> {
     let mut profile = Profile::default();
     profile.chain.rpc_url = Some(anvil.url());
     profile.chain.ledger = Some(deployment.ledger);
@@ -256,5 +273,11 @@ fn buyer_profile(directory: &Path, anvil: &Anvil, deployment: &Deployment, node:
     profile.payer.key_file = Some(directory.join("buyer.key"));
     profile.payer.state_file = Some(directory.join("buyer.state"));
     profile::write_secret(&directory.join("buyer.key"), &BUYER.secret)?;
+    profile.gateway.asset = Some(deployment.token);
+    profile.gateway.pay_to = Some(SELLER.address);
+    profile.gateway.key_file = Some(directory.join("seller.key"));
+    profile.gateway.data_dir = Some(directory.join("gateway"));
+    profile.gateway.admin_url = Some(format!("http://{}", TcpListener::bind(("127.0.0.1", 0))?.local_addr()?));
+    profile::write_secret(&directory.join("seller.key"), &SELLER.secret)?;
     Ok(profile)
 }

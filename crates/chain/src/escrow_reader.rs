@@ -1,38 +1,59 @@
-//! Following channels at a depth.
+//! Following the channels of an escrow contract at a depth, whichever contract it is.
+//!
+//! This side follows the channels that it is told of: their logs say *that* something happened, and what is true then is read from the contract
+//! at the same block. A log that an endpoint leaves out can delay what is learned until the next look, and falsify nothing.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 
 use alloy::primitives::B256;
-use millstream_types::{BlockNumber, EscrowChannelId, Hash256, Timestamp};
+use millstream_types::{Address, BlockNumber, EscrowChannelId, Hash256, Timestamp};
 
-use super::contract::{BatchSettlement, ChannelState};
 use crate::indexer::{LogReader, Step, Walk};
-use crate::{ChainError, Checkpoint, Cursor, Head, IndexerOptions, Reorg, convert};
+use crate::{ChainError, Checkpoint, Cursor, Head, IndexerOptions, Reorg, Rpc, convert};
 
 /// Channels that one question for logs names.
 const CHANNELS_PER_FILTER_MAX: usize = 256;
 
-/// A reader of the contract's channels. The caller keeps the cursor, in the batch that holds what was learned.
-pub struct EscrowReader {
-    contract: BatchSettlement,
+/// A contract whose events name a channel by their first indexed argument, and that tells the state of channels at a block.
+pub trait EscrowContract: Send + Sync {
+    /// A channel at the end of a block.
+    type State: Send;
+
+    /// The endpoint.
+    fn rpc(&self) -> &Rpc;
+
+    /// Where it is.
+    fn address(&self) -> Address;
+
+    /// The states of channels at the end of a block that is named by its hash, in the order asked.
+    ///
+    /// # Errors
+    /// [`ChainError::Unrepresentable`] when the contract answers something else; or the endpoint is unavailable.
+    fn states_at(&self, channels: &[EscrowChannelId], block: Hash256) -> impl Future<Output = Result<Vec<Self::State>, ChainError>> + Send;
+}
+
+/// A reader of a contract's channels. The caller keeps the cursor, in the batch that holds what was learned.
+pub struct EscrowReader<C> {
+    contract: C,
     walk: Walk,
     logs: LogReader,
 }
 
 /// What one poll found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EscrowPoll {
+pub enum EscrowPoll<S> {
     /// No block is deep enough yet.
     Idle(Head),
     /// Blocks were read.
-    Batch(EscrowBatch),
+    Batch(EscrowBatch<S>),
     /// The chain no longer has the block read last: what was learned since the place to resume from is void.
     Reorg(Reorg),
 }
 
 /// Channels as they were at the end of a block that is deep enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Seen<S> {
     /// The block.
     pub block: BlockNumber,
     /// Its hash.
@@ -40,26 +61,26 @@ pub struct Seen {
     /// Its time.
     pub block_time: Timestamp,
     /// The channels, in the order of their ids.
-    pub states: Vec<ChannelState>,
+    pub states: Vec<S>,
 }
 
 /// What happened in some blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EscrowBatch {
+pub struct EscrowBatch<S> {
     /// The first block read.
     pub from: BlockNumber,
     /// The channels that something happened to, as they are at the end of the last block read.
-    pub seen: Seen,
+    pub seen: Seen<S>,
     /// The chain's newest block when the poll began.
     pub head: Head,
     /// Where to read on; to be stored with what was learned.
     pub cursor: Cursor,
 }
 
-impl EscrowReader {
+impl<C: EscrowContract> EscrowReader<C> {
     /// A reader of the contract.
     #[must_use]
-    pub fn new(contract: BatchSettlement, options: IndexerOptions) -> Self {
+    pub fn new(contract: C, options: IndexerOptions) -> Self {
         let logs = LogReader::new(contract.rpc().clone(), contract.address(), options.blocks_max);
         let walk = Walk::new(contract.rpc().clone(), options.confirmations);
         Self { contract, walk, logs }
@@ -67,7 +88,7 @@ impl EscrowReader {
 
     /// The contract.
     #[must_use]
-    pub const fn contract(&self) -> &BatchSettlement {
+    pub const fn contract(&self) -> &C {
         &self.contract
     }
 
@@ -84,8 +105,8 @@ impl EscrowReader {
     /// then, in case that the endpoint left out logs.
     ///
     /// # Errors
-    /// As [`BatchSettlement::states_at`].
-    pub async fn look(&self, channels: &BTreeSet<EscrowChannelId>) -> Result<Seen, ChainError> {
+    /// As [`EscrowContract::states_at`].
+    pub async fn look(&self, channels: &BTreeSet<EscrowChannelId>) -> Result<Seen<C::State>, ChainError> {
         let header = self.walk.deepest().await?;
         let (block, block_time) = (BlockNumber::new(header.number), convert::timestamp(header.timestamp));
         self.seen(block, convert::hash(header.hash), block_time, channels).await
@@ -96,7 +117,7 @@ impl EscrowReader {
     /// # Errors
     /// Retryable: [`ChainError::Behind`], [`ChainError::Moved`], an unavailable endpoint. Faults: [`ChainError::Inconsistent`],
     /// [`ChainError::Unrepresentable`]. The cursor stays good in every case.
-    pub async fn poll(&self, cursor: &Cursor, followed: &BTreeSet<EscrowChannelId>) -> Result<EscrowPoll, ChainError> {
+    pub async fn poll(&self, cursor: &Cursor, followed: &BTreeSet<EscrowChannelId>) -> Result<EscrowPoll<C::State>, ChainError> {
         let (head, from, deep) = match self.walk.step(cursor, BlockNumber::new(u64::MAX)).await? {
             Step::Idle(head) => return Ok(EscrowPoll::Idle(head)),
             Step::Reorg(reorg) => return Ok(EscrowPoll::Reorg(reorg)),
@@ -135,7 +156,7 @@ impl EscrowReader {
         block_hash: Hash256,
         block_time: Timestamp,
         channels: &BTreeSet<EscrowChannelId>,
-    ) -> Result<Seen, ChainError> {
+    ) -> Result<Seen<C::State>, ChainError> {
         let channels: Vec<EscrowChannelId> = channels.iter().copied().collect();
         let states = self.contract.states_at(&channels, block_hash).await?;
         Ok(Seen { block, block_hash, block_time, states })

@@ -1,0 +1,393 @@
+//! What the operator wants: a file or flags, with `MILLSTREAM_SECTION__KEY` variables, as one table of sections. Nothing is asked of the chain
+//! here.
+//!
+//! `[server]`, `[payment]`, `[limits]`, `[timeouts]` and `[[route]]` are the gateway's own and stay a table, which `ready` completes; `[chain]`,
+//! `[node]` and `[escrow]` say what keeps the money.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use millstream_escrow::EscrowSection;
+use millstream_node::{
+    BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection, lay_over,
+};
+use millstream_types::{Address, ChainId};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::args::{GatewayArgs, RoutePrice};
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use crate::profile::Profile;
+
+/// Where the admin listener is when nothing says so.
+pub const ADMIN_LISTEN: &str = "127.0.0.1:4403";
+
+/// Depth at which a block counts on public chains.
+const CONFIRMATIONS: u64 = 12;
+
+/// The sections that variables may lay over.
+const SECTIONS: [&str; 7] = ["SERVER", "PAYMENT", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
+
+/// Variables with the name of one of our sections that are a payer's profile's.
+const OF_THE_PROFILE: [&str; 3] = ["MILLSTREAM_NODE__ADDRESS", "MILLSTREAM_NODE__CERTIFICATE_SHA256", "MILLSTREAM_NODE__ADMIN_URL"];
+
+/// What the operator wants.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The gateway's own sections.
+    pub gateway: Table,
+    /// `[chain]`.
+    pub chain: ChainPart,
+    /// `[node]`.
+    pub node: NodePart,
+    /// `[escrow]`.
+    pub escrow: EscrowSection,
+}
+
+/// `[chain]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainPart {
+    /// JSON-RPC endpoint of an EVM node.
+    rpc_url: Option<String>,
+    /// The chain id that the endpoint must report; whatever it reports without this.
+    pub chain_id: Option<u64>,
+    /// A ledger that is served beside HTTP 402; goes with `node.listen`.
+    ledger: Option<Address>,
+    /// Block from which logs are read; the newest at the first start without this.
+    pub start_block: Option<u64>,
+    /// Depth at which a block counts: 1 is the newest.
+    confirmations: Option<u64>,
+    /// Milliseconds between two reads of the chain.
+    poll_millis: Option<u64>,
+    /// File with the operator's key.
+    operator_key_file: Option<PathBuf>,
+    /// Directory of the proving keys of a ledger.
+    keys_dir: Option<PathBuf>,
+}
+
+/// `[node]`, and below it what is only for a ledger.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodePart {
+    /// Directory of the database.
+    data_dir: Option<PathBuf>,
+    /// TCP address of the admin listener: loopback only.
+    admin_listen: Option<SocketAddr>,
+    /// UDP address of the QUIC listener of a ledger.
+    listen: Option<SocketAddr>,
+    certificate: Option<PathBuf>,
+    private_key: Option<PathBuf>,
+    billing: BillingSection,
+    settlement: SettlementSection,
+    prover: ProverSection,
+    limits: LimitsSection,
+    relay: RelaySection,
+}
+
+impl Settings {
+    /// From the file that the arguments name, or from the arguments and the profile.
+    ///
+    /// # Errors
+    /// A file cannot be read, a key is unknown, or a value is of the wrong kind.
+    pub fn read(context: &Context, args: &GatewayArgs) -> CliResult<Self> {
+        if let Some(path) = &args.config {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display())))?;
+            return Self::parse(&text, std::env::vars())
+                .map_err(|error| CliError { message: format!("in the configuration {}: {}", path.display(), error.message), ..error });
+        }
+        // With an endpoint of its own, the profile is another chain's.
+        let profile = if args.rpc.is_none() || context.names_profile() { context.profile_if_any()? } else { None };
+        Self::of(args, profile.as_ref(), std::env::vars())
+    }
+
+    pub(super) fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
+        let table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        Self::of_table(table, variables, |_| {})
+    }
+
+    pub(super) fn of(args: &GatewayArgs, profile: Option<&Profile>, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
+        let upstream = args.upstream.as_deref().ok_or_else(|| {
+            wrong("nothing says what is sold".to_owned()).hint("name the service with --upstream URL, or everything with --config FILE")
+        })?;
+        let catch_all = args.price.as_ref().map(|price| RoutePrice { method: None, path: "/*".to_owned(), price: Some(price.clone()) });
+        let routes: Vec<Value> = args.routes.iter().chain(&catch_all).map(|route| route_table(route, upstream)).collect();
+        if routes.is_empty() {
+            let hint = "say it with --price '0.40 USDC / 1M output_token', or for each route with --route 'POST /path=PRICE'";
+            return Err(wrong("nothing says what it costs".to_owned()).hint(hint));
+        }
+        let mut table = profile.map(of_profile).transpose()?.unwrap_or_default();
+        table.insert("route".to_owned(), Value::Array(routes));
+        Self::of_table(table, variables, |table| lay_flags(table, args))
+    }
+
+    fn of_table(mut table: Table, variables: impl Iterator<Item = (String, String)>, flags: impl FnOnce(&mut Table)) -> CliResult<Self> {
+        let variables = variables.filter(|(name, _)| !OF_THE_PROFILE.contains(&name.as_str()));
+        lay_over(&mut table, &SECTIONS, variables).map_err(|error| wrong(format!("{error:#}")))?;
+        flags(&mut table);
+        let chain = part(&mut table, "chain")?;
+        let node = part(&mut table, "node")?;
+        let escrow = part(&mut table, "escrow")?;
+        Ok(Self { gateway: table, chain, node, escrow })
+    }
+
+    /// JSON-RPC endpoint of the chain.
+    ///
+    /// # Errors
+    /// Nothing names it.
+    pub fn rpc_url(&self) -> CliResult<&str> {
+        self.chain.rpc_url.as_deref().ok_or_else(|| missing("chain.rpc_url", "the JSON-RPC endpoint of the chain", "--rpc URL"))
+    }
+
+    /// File with the operator's key.
+    ///
+    /// # Errors
+    /// Nothing names it.
+    pub fn key_file(&self) -> CliResult<&Path> {
+        let what = "the file with the key that claims and pays the gas";
+        self.chain.operator_key_file.as_deref().ok_or_else(|| missing("chain.operator_key_file", what, "--key-file FILE"))
+    }
+
+    /// Directory of the database.
+    ///
+    /// # Errors
+    /// Nothing names it.
+    pub fn data_dir(&self) -> CliResult<&Path> {
+        let what = "the directory of the database, which is money";
+        self.node.data_dir.as_deref().ok_or_else(|| missing("node.data_dir", what, "--data-dir DIR"))
+    }
+
+    /// A value of a section of the gateway's own.
+    #[must_use]
+    pub fn text(&self, section: &str, key: &str) -> Option<&str> {
+        self.gateway.get(section)?.as_table()?.get(key)?.as_str()
+    }
+
+    /// The node's configuration on a chain, checked.
+    ///
+    /// # Errors
+    /// The first value that is missing or cannot be used, by its key.
+    pub fn node_config(&self, chain: ChainId) -> CliResult<NodeConfig> {
+        let (own, node) = (&self.chain, self.node.clone());
+        let (confirmations, poll_millis) = if chain.is_development() { (1, 50) } else { (CONFIRMATIONS, 1_000) };
+        let admin_listen = node.admin_listen.map_or_else(|| ADMIN_LISTEN.parse().map_err(|_| wrong(ADMIN_LISTEN.to_owned())), Ok)?;
+        let config = NodeConfig {
+            server: ServerSection {
+                data_dir: self.data_dir()?.to_owned(),
+                listen: node.listen,
+                admin_listen,
+                certificate: node.certificate,
+                private_key: node.private_key,
+            },
+            chain: ChainSection {
+                rpc_url: self.rpc_url()?.to_owned(),
+                chain_id: chain.get(),
+                ledger: own.ledger,
+                start_block: own.start_block.unwrap_or_default(),
+                confirmations: own.confirmations.unwrap_or(confirmations),
+                poll_millis: own.poll_millis.unwrap_or(poll_millis),
+                operator_key_file: self.key_file()?.to_owned(),
+                keys_dir: own.keys_dir.clone(),
+            },
+            billing: node.billing,
+            settlement: node.settlement,
+            prover: node.prover,
+            limits: node.limits,
+            relay: node.relay,
+            escrows: millstream_node::EscrowConfig::default(),
+        };
+        // The node calls by its own file's names what is [node] here.
+        config.check().map_err(|error| wrong(format!("{error:#}").replace("server.", "node.")))?;
+        Ok(config)
+    }
+}
+
+/// What is wrong with a configuration.
+pub(super) fn wrong(message: String) -> CliError {
+    CliError::usage("gateway_config", message)
+}
+
+fn missing(key: &str, what: &str, flag: &str) -> CliError {
+    let (section, name) = key.split_once('.').unwrap_or((key, ""));
+    let variable = format!("MILLSTREAM_{}__{}", section.to_uppercase(), name.to_uppercase());
+    wrong(format!("{key} is missing: {what}")).hint(format!(
+        "give {flag}, or `{name} = …` in [{section}] of the file, or {variable}; beside a running `millstream dev` it is found"
+    ))
+}
+
+/// A section of our own, taken out of the table; absent, its defaults.
+fn part<T: Default + serde::de::DeserializeOwned>(table: &mut Table, name: &str) -> CliResult<T> {
+    let Some(section) = table.remove(name) else { return Ok(T::default()) };
+    section.try_into().map_err(|error: toml::de::Error| wrong(format!("[{name}]: {}", error.message())))
+}
+
+fn section<'a>(table: &'a mut Table, name: &str) -> Option<&'a mut Table> {
+    table.entry(name).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
+}
+
+fn set(table: &mut Table, name: &str, key: &str, value: Option<impl ToString>) {
+    // What is no section is found when it is read.
+    if let (Some(section), Some(value)) = (section(table, name), value) {
+        section.insert(key.to_owned(), Value::String(value.to_string()));
+    }
+}
+
+fn lay_flags(table: &mut Table, args: &GatewayArgs) {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    set(table, "server", "listen", args.listen);
+    set(table, "server", "public_url", args.public_url.as_ref());
+    set(table, "payment", "asset", args.asset);
+    set(table, "payment", "pay_to", args.pay_to);
+    set(table, "chain", "rpc_url", args.rpc.as_ref());
+    set(table, "chain", "operator_key_file", path(&args.key_file));
+    set(table, "node", "data_dir", path(&args.data_dir));
+    set(table, "node", "admin_listen", args.admin_listen);
+}
+
+/// What the profile of a development network, or of a gateway that somebody set up, says.
+fn of_profile(profile: &Profile) -> CliResult<Table> {
+    let (mut table, gateway) = (Table::new(), &profile.gateway);
+    set(&mut table, "chain", "rpc_url", profile.chain.rpc_url.as_ref());
+    set(&mut table, "chain", "operator_key_file", profile.gateway_file(gateway.key_file.as_deref()).map(|file| file.display().to_string()));
+    set(&mut table, "node", "data_dir", profile.gateway_file(gateway.data_dir.as_deref()).map(|file| file.display().to_string()));
+    set(&mut table, "node", "admin_listen", profile.gateway_admin_address()?);
+    set(&mut table, "payment", "asset", gateway.asset);
+    set(&mut table, "payment", "pay_to", gateway.pay_to);
+    Ok(table)
+}
+
+fn route_table(route: &RoutePrice, upstream: &str) -> Value {
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut table = Table::from_iter([("path".to_owned(), text(&route.path)), ("upstream".to_owned(), text(upstream))]);
+    if let Some(method) = &route.method {
+        table.insert("methods".to_owned(), Value::Array(vec![text(method)]));
+    }
+    match &route.price {
+        Some(price) => table.insert("price".to_owned(), text(price)),
+        None => table.insert("free".to_owned(), Value::Boolean(true)),
+    };
+    Value::Table(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        [chain]
+        rpc_url = "http://127.0.0.1:8545"
+        operator_key_file = "gateway.key"
+        [node]
+        data_dir = "data"
+        [payment]
+        asset = "0x00000000000000000000000000000000000000d4"
+        [payment.x402]
+        [[route]]
+        path = "/*"
+        upstream = "http://127.0.0.1:8000"
+        price = "0.40 USDC / 1M output_token"
+    "#;
+
+    fn parse(text: &str, variables: &[(&str, &str)]) -> CliResult<Settings> {
+        Settings::parse(text, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn of(args: &GatewayArgs, profile: Option<&Profile>) -> CliResult<Settings> {
+        Settings::of(args, profile, std::iter::empty())
+    }
+
+    fn selling() -> GatewayArgs {
+        GatewayArgs {
+            upstream: Some("http://127.0.0.1:8000".to_owned()),
+            price: Some("1 USDC / call".to_owned()),
+            ..GatewayArgs::default()
+        }
+    }
+
+    #[test]
+    fn a_file_is_enough_and_variables_win() {
+        let settings = parse(FILE, &[]).expect("complete");
+        let node = settings.node_config(ChainId::new(8_453)).expect("complete");
+        assert_eq!((node.chain.confirmations, node.chain.chain_id, node.chain.ledger), (CONFIRMATIONS, 8_453, None));
+        assert_eq!((node.server.admin_listen.to_string().as_str(), node.server.listen), (ADMIN_LISTEN, None));
+        assert_eq!(settings.node_config(ChainId::new(31_337)).expect("complete").chain.confirmations, 1);
+        let variables = [
+            ("MILLSTREAM_CHAIN__RPC_URL", "http://127.0.0.1:1"),
+            ("MILLSTREAM_PAYMENT__X402__WITHDRAW_DELAY_SECS", "900"),
+            ("MILLSTREAM_NODE__ADMIN_URL", "http://127.0.0.1:9100"),
+            ("MILLSTREAM_PAYER__KEY_FILE", "buyer.key"),
+            ("MILLSTREAM_ESCROW__DEPOSIT_WAIT_SECS", "7"),
+        ];
+        let settings = parse(FILE, &variables).expect("complete");
+        assert_eq!((settings.rpc_url().expect("set"), settings.escrow.deposit_wait_secs), ("http://127.0.0.1:1", 7));
+        let delay = settings.gateway["payment"]["x402"]["withdraw_delay_secs"].as_integer();
+        assert_eq!(delay, Some(900));
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_key() {
+        let check = |text: &str, says: &str| {
+            let error = parse(text, &[]).map(|_| ()).expect_err(text);
+            assert!(error.message.contains(says), "{text}: {}", error.message);
+            assert_eq!((error.code.as_str(), error.exit.status()), ("gateway_config", 2));
+        };
+        check("[chain]\nrpc = 'x'", "[chain]: unknown field `rpc`");
+        check("[node]\ndata = 'x'", "[node]: unknown field `data`");
+        check("[escrow]\nmargin = 1", "[escrow]: unknown field `margin`");
+        check("[chain]\nledger = '0x12'", "[chain]: ");
+        check("[chain", "TOML");
+        assert!(parse(FILE, &[("MILLSTREAM_CHAIN__RPC", "x")]).map(|_| ()).expect_err("unknown").message.contains("unknown field `rpc`"));
+
+        let fails = |text: &str, says: &str, hint: &str| {
+            let error = parse(text, &[]).expect("reads").node_config(ChainId::new(1)).map(|_| ()).expect_err(says);
+            assert!(error.message.contains(says), "{}", error.message);
+            assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{:?}", error.hint);
+        };
+        fails(&FILE.replace("rpc_url", "#"), "chain.rpc_url is missing", "--rpc URL");
+        fails(&FILE.replace("operator_key_file", "#"), "chain.operator_key_file is missing", "MILLSTREAM_CHAIN__OPERATOR_KEY_FILE");
+        fails(&FILE.replace("data_dir", "#"), "node.data_dir is missing", "--data-dir DIR");
+        fails(&FILE.replace("[node]", "[node]\nadmin_listen = '0.0.0.0:1'"), "node.admin_listen is 0.0.0.0:1", "");
+        fails(&FILE.replace("[node]", "[node]\nlisten = '127.0.0.1:1'"), "node.listen go together", "");
+        fails(&FILE.replace("[chain]", "[chain]\nconfirmations = 0"), "chain.confirmations", "");
+    }
+
+    #[test]
+    fn a_profile_is_enough_beside_an_upstream_and_a_price() {
+        let mut profile = Profile { path: PathBuf::from("/dev-net/millstream.toml"), ..Profile::default() };
+        profile.chain.rpc_url = Some("http://127.0.0.1:8545".to_owned());
+        profile.gateway.key_file = Some(PathBuf::from("seller.key"));
+        profile.gateway.data_dir = Some(PathBuf::from("gateway"));
+        profile.gateway.asset = Some(Address::from_bytes([0xd4; 20]));
+        profile.gateway.admin_url = Some("http://127.0.0.1:9100".to_owned());
+        let settings = of(&selling(), Some(&profile)).expect("complete");
+        let node = settings.node_config(ChainId::new(31_337)).expect("complete");
+        assert_eq!(node.server.data_dir, Path::new("/dev-net/gateway"));
+        assert_eq!(node.chain.operator_key_file, Path::new("/dev-net/seller.key"));
+        assert_eq!(node.server.admin_listen.to_string(), "127.0.0.1:9100");
+        assert_eq!(settings.text("payment", "asset"), Some(Address::from_bytes([0xd4; 20]).to_string().as_str()));
+
+        // Flags go before it.
+        let flags = GatewayArgs { data_dir: Some(PathBuf::from("/elsewhere")), rpc: Some("http://127.0.0.1:1".to_owned()), ..selling() };
+        let settings = of(&flags, Some(&profile)).expect("complete");
+        assert_eq!(settings.data_dir().expect("set"), Path::new("/elsewhere"));
+        assert_eq!(settings.rpc_url().expect("set"), "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn routes_come_before_the_price_for_the_rest() {
+        let routes = ["GET /v1/models=free", "POST /v1/chat=2 USDC / 1M input_token"].map(|route| route.parse().expect("a route"));
+        let settings = of(&GatewayArgs { routes: routes.to_vec(), ..selling() }, None).expect("reads");
+        let routes = settings.gateway["route"].as_array().expect("routes").clone();
+        let path = |at: usize| routes[at]["path"].as_str().expect("a path").to_owned();
+        assert_eq!((path(0), path(1), path(2)), ("/v1/models".to_owned(), "/v1/chat".to_owned(), "/*".to_owned()));
+        assert_eq!((routes[0]["free"].as_bool(), routes[1]["methods"][0].as_str()), (Some(true), Some("POST")));
+        for (args, says) in
+            [(GatewayArgs { upstream: None, ..selling() }, "what is sold"), (GatewayArgs { price: None, ..selling() }, "what it costs")]
+        {
+            let error = of(&args, None).map(|_| ()).expect_err(says);
+            assert!(error.message.contains(says) && error.hint.is_some(), "{}", error.message);
+        }
+    }
+}
