@@ -118,12 +118,14 @@ pub struct Plan {
     pub confirmations: u64,
     pub escrow: EscrowSection,
     pub price: String,
+    /// More sections of the gateway's configuration, before its routes.
+    pub sections: String,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
-        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned() }
+        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned(), sections: String::new() }
     }
 }
 
@@ -207,6 +209,7 @@ fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
             poll_millis: 20,
             operator_key_file: key,
             keys_dir: None,
+            coin_nanos: 0,
         },
         billing: Default::default(),
         settlement: Default::default(),
@@ -231,6 +234,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
         [payment.x402]
         receiver_authorizer = "{operator}"
         withdraw_delay_secs = {DELAY_SECS}
+        {sections}
         [timeouts]
         first_byte_secs = 20
         total_secs = 40
@@ -244,6 +248,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
         operator = DEV_ACCOUNTS[OPERATOR].address,
         upstream = upstream.address,
         price = plan.price,
+        sections = plan.sections,
     )
 }
 
@@ -471,7 +476,7 @@ impl Payer {
     }
 }
 
-async fn read(response: Response) -> Paid {
+pub async fn read(response: Response) -> Paid {
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
     let required = header("payment-required").map(|text| PaymentRequired::from_header(&text).expect("offers"));
     let settled = header("payment-response").map(|text| SettleResponse::from_header(&text).expect("a receipt"));
