@@ -29,6 +29,7 @@ mod channel;
 mod client;
 mod error;
 mod events;
+pub mod http;
 mod link;
 mod options;
 mod relay;

@@ -181,7 +181,10 @@ pub(crate) fn parse<T: DeserializeOwned>(part: &'static str, json: &[u8], bytes_
     if depth(json) > JSON_DEPTH_MAX {
         return Err(DialectError::TooDeep { part, max: JSON_DEPTH_MAX });
     }
-    serde_json::from_slice(json).map_err(|error| DialectError::shape(part, &error))
+    // First all of it: what a type passes over is held to the same rules, and is UTF-8 without lone surrogates.
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = Once.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.and_then(T::deserialize).map_err(|error| DialectError::shape(part, &error))
 }
 
 /// Levels of arrays and objects, of text that need not be JSON.
@@ -274,6 +277,25 @@ mod tests {
             assert!(matches!(parsed(text), Err(DialectError::Shape { .. })), "{text}");
         }
         assert!(parsed(r#"{"x":{"a":1},"y":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_passed_over_is_json_too() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Known {
+            a: u8,
+        }
+        let read = |json: &[u8]| parse::<Known>("test", json, 1_000);
+        assert_eq!(read(br#"{"a":1,"b":{"c":[]}}"#), Ok(Known { a: 1 }));
+        for json in [
+            &b"{\"a\":1,\"b\":\"\xff\"}"[..],
+            br#"{"a":1,"b":"\ud800"}"#,
+            br#"{"a":1,"b":{"c":1,"c":1}}"#,
+            br#"{"a":1,"b":1e999}"#,
+            br#"{"a":1}x"#,
+        ] {
+            assert!(matches!(read(json), Err(DialectError::Shape { .. })), "{}", String::from_utf8_lossy(json));
+        }
     }
 
     #[test]

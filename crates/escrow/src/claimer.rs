@@ -176,6 +176,14 @@ impl Claimer {
         self.handle.clone()
     }
 
+    /// Ends it, and waits until it has let go of the core. What it had sent is followed on by the next.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        // Aborted, or ended by itself: it is gone.
+        let _ = (&mut self.task).await;
+        self.lane.ended().await;
+    }
+
     /// Waits until it ends by itself, and says why: the node's core has stopped.
     pub async fn failed(&mut self) -> anyhow::Error {
         match (&mut self.task).await {

@@ -6,6 +6,8 @@ use millstream_engine::escrow::{EscrowConfig, OptimisticLimit};
 use millstream_types::{Address, Amount};
 use serde::{Deserialize, Serialize};
 
+use crate::claimer::ClaimSection;
+
 /// What a reservation may outlive the longest delivery by: captures are tried again for a while.
 const DELIVERY_SLACK_SECS: u64 = 30;
 
@@ -30,6 +32,8 @@ pub struct EscrowSection {
     pub optimistic_channel_max: u64,
     /// And on all channels together.
     pub optimistic_total_max: u64,
+    /// When what was charged is claimed and swept, and what that may cost.
+    pub claim: ClaimSection,
 }
 
 impl Default for EscrowSection {
@@ -41,6 +45,7 @@ impl Default for EscrowSection {
             settle_wait_secs: 30,
             optimistic_channel_max: 0,
             optimistic_total_max: 0,
+            claim: ClaimSection::default(),
         }
     }
 }
@@ -58,6 +63,8 @@ pub struct RailConfig {
     pub withdraw_delay_secs: u64,
     /// Seconds that the longest delivery takes: until its first byte, and from there to its end.
     pub delivery_secs_max: u64,
+    /// Nanos of the token that a whole coin of the chain is worth, by which the gas of claims is weighed; 0 does not weigh it.
+    pub coin_nanos: u64,
     /// Depth at which a block counts: 1 is the newest block.
     pub confirmations: u64,
     /// Between two reads of the chain.
@@ -144,6 +151,7 @@ mod tests {
                 receiver: Address::ZERO,
                 withdraw_delay_secs: delay,
                 delivery_secs_max: delivery,
+                coin_nanos: 0,
                 confirmations: 1,
                 poll_interval: Duration::from_secs(1),
             };

@@ -7,6 +7,7 @@ mod deposit;
 pub(crate) mod name;
 mod refund;
 mod refusal;
+mod sent;
 mod signer;
 
 use std::collections::{HashMap, HashSet};
@@ -29,6 +30,7 @@ use millstream_voucher::evm::{ChannelConfig, EscrowScheme, VerifiedEscrowVoucher
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::deposit::Deposits;
+use self::sent::{Kind, Sender, Unfinished, WHOSE};
 use self::signer::Codes;
 use crate::board::{Board, fault, nothing, stopped, unavailable};
 use crate::follower::Look;
@@ -63,6 +65,7 @@ pub(crate) struct Inner {
     /// Channels whose deposit is being paid back.
     releasing: Mutex<HashSet<EscrowChannelId>>,
     codes: Codes,
+    sender: Sender,
     transactions: Arc<Semaphore>,
 }
 
@@ -95,6 +98,7 @@ pub(crate) struct DeskParts {
 impl Desk {
     pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
         let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, looks, deposit_wait } = parts;
+        let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
             board,
             metrics,
@@ -109,9 +113,25 @@ impl Desk {
             deposits: Deposits::default(),
             releasing: Mutex::default(),
             codes: Codes::default(),
+            sender,
             transactions: Arc::new(Semaphore::new(TRANSACTIONS_MAX)),
         };
         Self { inner: Arc::new(inner), singles }
+    }
+
+    /// Goes on with what an earlier process had sent. Before anything is sent on the lane.
+    ///
+    /// # Errors
+    /// What is kept is not what this node sends.
+    pub(crate) async fn resume(&self) -> anyhow::Result<()> {
+        for (key, value) in self.inner.board.payments.kept(WHOSE).await? {
+            let resumed = self.inner.sender.resume(Unfinished::read(&key, &value)?).await?;
+            match resumed.errand.kind {
+                Kind::Deposit => self.inner.go_on_with_deposit(resumed),
+                Kind::Refund => self.inner.go_on_with_refund(resumed),
+            }
+        }
+        Ok(())
     }
 }
 

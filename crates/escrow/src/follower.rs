@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_chain::x402::{ChannelState, EscrowPoll, EscrowReader, PendingWithdrawal};
-use millstream_chain::{ChainError, Cursor, ErrorKind, Head};
+use millstream_chain::{ChainError, Cursor, ErrorKind, Head, Submitter};
 use millstream_engine::ChainCursor;
 use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowTerms, Exit};
 use millstream_node::ChainClock;
@@ -74,6 +74,7 @@ pub(crate) struct Follower {
     full_look: Duration,
     looks: mpsc::Receiver<Look>,
     clock: ChainClock,
+    submitter: Submitter,
     stopping: watch::Receiver<bool>,
     known: BTreeMap<EscrowChannelId, Known>,
     followed: BTreeSet<EscrowChannelId>,
@@ -101,6 +102,7 @@ pub(crate) struct FollowerParts {
     pub(crate) full_look: Duration,
     pub(crate) looks: mpsc::Receiver<Look>,
     pub(crate) clock: ChainClock,
+    pub(crate) submitter: Submitter,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
@@ -110,7 +112,8 @@ impl Follower {
     /// # Errors
     /// The endpoint cannot be read, or the core has stopped.
     pub(crate) async fn start(parts: FollowerParts) -> anyhow::Result<Self> {
-        let FollowerParts { board, metrics, reader, escrow, token, receiver, poll_interval, full_look, looks, clock, stopping } = parts;
+        let FollowerParts { board, metrics, reader, escrow, token, receiver, poll_interval, full_look, looks, clock, submitter, stopping } =
+            parts;
         let read = board.payments.read(move |engine| {
             let channels = engine.escrow_channels(escrow);
             let channels = channels.map(|channel| {
@@ -132,6 +135,7 @@ impl Follower {
             full_look,
             looks,
             clock,
+            submitter,
             stopping,
             known: BTreeMap::new(),
             followed: BTreeSet::new(),
@@ -230,6 +234,8 @@ impl Follower {
     async fn start_over(&mut self, why: &'static str) -> anyhow::Result<bool> {
         error!(why, "whatever the chain had said of the escrow is void until it says it again");
         self.metrics.reorganisations.inc();
+        // Nonces may have been taken back too.
+        self.submitter.resynchronise().await;
         self.cursor = None;
         self.tell_all(true, 0).await?;
         Ok(true)

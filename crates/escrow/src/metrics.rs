@@ -1,10 +1,13 @@
 //! What operators see of escrows. No labels: a label by channel or payer would grow with them.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::claimer::ClaimMetrics;
 
 /// Figures of the rail. Amounts are base units of its token.
 #[derive(Debug, Default)]
@@ -25,14 +28,15 @@ pub struct EscrowMetrics {
     pub(crate) deposits: Counter,
     pub(crate) deposits_failed: Counter,
     pub(crate) refunds: Counter,
+    pub(crate) claims: Arc<ClaimMetrics>,
 }
 
 impl EscrowMetrics {
     /// Figures under `escrow_` in a registry.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("escrow");
+        let metrics = Self { claims: Arc::new(ClaimMetrics::register(registry)), ..Self::default() };
         registry.register("channels", "Channels known", metrics.channels.clone());
         registry.register("channels_frozen", "Channels that take no payments until the chain puts it right", metrics.frozen.clone());
         registry.register("channels_quarantined", "Channels that cannot be claimed on", metrics.quarantined.clone());

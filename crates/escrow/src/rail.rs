@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use millstream_chain::x402::{BatchOperator, BatchSettlement, EscrowReader};
-use millstream_chain::{IndexerOptions, Rpc, Submitter};
+use millstream_chain::{IndexerOptions, Rpc, Submitter, token_decimals};
 use millstream_engine::escrow::{ClaimRule, Escrow, EscrowAnswer, EscrowId, EscrowInput, StepRule};
 use millstream_gateway::port::ChargePort;
 use millstream_node::{ChainClock, Node, Payments};
-use millstream_types::Amount;
+use millstream_types::{Amount, AssetUnit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::board::Board;
+use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, X402Claims};
 use crate::config::RailConfig;
 use crate::desk::{Desk, DeskParts};
 use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX};
@@ -25,7 +26,7 @@ use crate::terms::escrow_id;
 /// How long a rail that stops waits for its parts.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two counts of what all channels come to.
-const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the rail is built upon.
 #[derive(Clone)]
@@ -60,6 +61,7 @@ impl Parts {
 /// The running rail: a follower of the chain, the desk that answers the gateway, and who claims.
 pub struct Rail {
     desk: Arc<Desk>,
+    claims: ClaimerHandle,
     escrow: EscrowId,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -95,6 +97,7 @@ impl Rail {
             full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
             looks: asked,
             clock,
+            submitter: submitter.clone(),
             stopping: stopping.clone(),
         });
         let follower = follower.await.context("the escrow's channels cannot be read")?;
@@ -108,6 +111,21 @@ impl Rail {
         });
         // Before anything else is sent on the lane.
         let singles = singles.await.context("single payments of an earlier process cannot be followed on")?;
+        // What an earlier process claimed is followed on under its nonces.
+        let operator = BatchOperator::new(contract.clone(), submitter.clone());
+        let unit = AssetUnit::new(token_decimals(&rpc, config.token).await.context("the token's decimals")?)?;
+        let claimer = Claimer::start(ClaimerParts {
+            payments: payments.clone(),
+            submitter: submitter.clone(),
+            escrows: vec![ClaimedEscrow { id, unit, contract: Arc::new(X402Claims::new(operator, config.token)) }],
+            section: config.escrow.claim.clone(),
+            claim_margin: Duration::from_secs(config.escrow.claim_margin_secs),
+            coin_nanos: config.coin_nanos,
+            poll: config.poll_interval,
+            metrics: Arc::clone(&metrics.claims),
+        });
+        let claimer = claimer.await.context("what was claimed cannot be followed")?;
+        let claims = claimer.handle();
         let parts = DeskParts {
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
@@ -120,18 +138,26 @@ impl Rail {
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
         };
         let desk = Desk::new(parts, singles.clone());
+        desk.resume().await.context("what was sent before the start")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { follower.run().await.context("the follower of the escrow failed") });
+        tasks.spawn(keep_claiming(claimer, stopping.clone()));
         tasks.spawn(singles.run(config.poll_interval, stopping.clone()));
         tasks.spawn(count(board, metrics, id, stopping));
         info!(escrow = %id, token = %config.token, receiver = %config.receiver, "x402 channels are served");
-        Ok(Self { desk: Arc::new(desk), escrow: id, stop, tasks })
+        Ok(Self { desk: Arc::new(desk), claims, escrow: id, stop, tasks })
     }
 
     /// What the gateway charges through.
     #[must_use]
     pub fn port(&self) -> Arc<dyn ChargePort> {
         Arc::clone(&self.desk) as Arc<dyn ChargePort>
+    }
+
+    /// To see and control claims and sweeps.
+    #[must_use]
+    pub fn claims(&self) -> ClaimerHandle {
+        self.claims.clone()
     }
 
     /// The number of x402's escrow in the engine.
@@ -184,6 +210,17 @@ async fn forget_announcements(payments: &Payments, escrow: EscrowId) -> anyhow::
     for channel in announced.await? {
         payments.apply(EscrowInput::AnnouncementFailed { channel }).await?;
     }
+    Ok(())
+}
+
+/// Lets the claimer work until the rail stops. What it had sent is followed on at the next start.
+async fn keep_claiming(mut claimer: Claimer, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+        failure = claimer.failed() => return Err(failure),
+    }
+    claimer.stop().await;
     Ok(())
 }
 

@@ -423,16 +423,13 @@ async fn what_left_before_its_payment_failed_is_owed() {
 
     // No block within the wait: the answer leaves, and says that its payment is on its way.
     world.chain.call("evm_setAutomine", json!([false])).await;
-    let transfer = world.transfer(PAYER, 1).await;
-    let pending = world.send(&house, &world.header(&offer, PAYER, transfer)).await;
+    let pending = world.send(&house, &world.header(&offer, PAYER, world.transfer(PAYER, 1).await)).await;
     assert_eq!((pending.status, pending.body.as_str()), (StatusCode::OK, "ok"), "{pending:?}");
     let settled = pending.settled.clone().expect("a receipt");
     assert_eq!((settled.success, settled.extra.get("pending")), (true, Some(&json!(true))));
-    // The payer spends the nonce otherwise, in a transaction that the chain takes first.
-    let elsewhere = TransferAuthorization { to: DEV_ACCOUNTS[PAYER].address, ..transfer };
-    world.chain.call("anvil_dropTransaction", json!([settled.transaction])).await;
+    // When there is a block at last, the authorisation has ended.
+    world.chain.call("evm_increaseTime", json!([400])).await;
     world.chain.call("evm_setAutomine", json!([true])).await;
-    world.exact(PAYER, elsewhere).submit(&world.chain.submitter(6), IntentId::from_bytes([8; 32])).await.ok();
     world.chain.mine(3).await;
     let next = world.transfer(PAYER, 2).await;
     until("the payer is refused", async || {

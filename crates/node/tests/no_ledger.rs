@@ -35,6 +35,7 @@ fn config(directory: &Path, anvil: &Anvil) -> NodeConfig {
             start_block: 0,
             confirmations: 1,
             poll_millis: 50,
+            coin_nanos: 0,
             operator_key_file: key,
             keys_dir: None,
         },

@@ -5,6 +5,7 @@
 pub mod architecture;
 pub mod check;
 pub mod demo;
+pub mod fuzz;
 pub mod peers;
 pub mod setup;
 pub mod shell;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{check, demo, peers, setup, test};
+use xtask::{check, demo, fuzz, peers, setup, test};
 
 /// Development tasks of Millstream.
 #[derive(Parser)]
@@ -22,7 +22,9 @@ enum Task {
     Test,
     /// Formatting, lints, architecture, documentation; no tests.
     Check,
-    /// Everything that must pass before a change lands: `check`, then `test`.
+    /// Set up, then fuzz everything that HTTP 402 reads, a minute for each of the targets in `proptests/fuzz`.
+    Fuzz(fuzz::Options),
+    /// Everything that must pass before a change lands: `check`, `fuzz`, then `test`.
     Ci,
     /// Set up, build the binary and run the demonstration: a chain, a node, agents, a settlement.
     Demo(demo::Options),
@@ -47,9 +49,10 @@ fn run(task: Task) -> Result<bool> {
         Task::Setup => setup::run().map(|()| true),
         Task::Test => test::run(),
         Task::Check => setup::run().and_then(|()| check::run()),
+        Task::Fuzz(options) => setup::run().and_then(|()| fuzz::run(&options)),
         Task::Ci => {
             setup::run()?;
-            let checked = check::run()?;
+            let checked = check::run()? & fuzz::run(&fuzz::Options::default())?;
             if !checked {
                 eprintln!("error: the checks above failed; the tests run all the same");
             }

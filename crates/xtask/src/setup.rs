@@ -19,13 +19,14 @@ struct Need {
     met: bool,
 }
 
-/// Installs system packages and the contracts' tools where they are missing.
+/// Installs system packages, the contracts' tools and the clients that tests drive, where they are missing.
 ///
 /// # Errors
 /// Something is missing and cannot be installed; the message has the command to do it.
 pub fn run() -> Result<()> {
     system_packages()?;
-    node_packages(&shell::root().join("contracts"))
+    node_packages(&shell::root().join("contracts"))?;
+    node_packages(&shell::root().join("crates/cli/tests/http402"))
 }
 
 fn needs() -> Vec<Need> {

@@ -203,8 +203,10 @@ impl Core {
     /// which was followed on after a start is not left out: without it that one could never be mined.
     async fn next_nonce(&self, lane: &mut Lane) -> Result<u64, ChainError> {
         let mut next = match lane.next {
-            Some(next) => next,
-            None => self.pending_count().await?,
+            Some(next) if !lane.flights.is_empty() => next,
+            // Everything before it was confirmed. A chain that has mined less was reorganised below that, and took nonces back.
+            Some(next) if self.mined_count().await? >= next => next,
+            Some(_) | None => self.pending_count().await?,
         };
         while lane.has_nonce(next) {
             next = next.saturating_add(1);

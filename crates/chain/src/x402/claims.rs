@@ -313,8 +313,9 @@ impl BatchOperator {
         amount: Amount,
         claim: Option<&ClaimRow>,
     ) -> Result<(TxReceipt, Amount), ChainError> {
-        let refund = IX402BatchSettlement::refundCall { config: config(terms)?, amount: amount.units() }.abi_encode();
-        self.send_refund(intent, refund, claim).await
+        let receipt = self.submitter.send(self.refund_call(terms, amount, claim)?.with_intent(intent)).await?;
+        let refunded = self.refunded(&receipt);
+        Ok((receipt, refunded))
     }
 
     /// As [`Self::refund`], for another receiver authorizer, who signed this refund with this nonce, and the batch with this one claim.
@@ -336,7 +337,7 @@ impl BatchOperator {
             nonce: U256::from_be_bytes(nonce.to_be_bytes()),
             receiverAuthorizerSignature: Bytes::copy_from_slice(signature.as_bytes()),
         };
-        let Some((row, signature)) = claim else { return self.send_refund(intent, refund.abi_encode(), None).await };
+        let Some((row, signature)) = claim else { return self.send_all(intent, vec![refund.abi_encode()]).await };
         let claim = IX402BatchSettlement::claimWithSignatureCall {
             voucherClaims: voucher_claims(core::slice::from_ref(row))?,
             authorizerSignature: Bytes::copy_from_slice(signature.as_bytes()),
@@ -344,21 +345,34 @@ impl BatchOperator {
         self.send_all(intent, vec![claim.abi_encode(), refund.abi_encode()]).await
     }
 
-    async fn send_refund(&self, intent: IntentId, refund: Vec<u8>, claim: Option<&ClaimRow>) -> Result<(TxReceipt, Amount), ChainError> {
+    /// [`Self::refund`] as a call, to be kept and sent. What it paid back is what [`Self::refunded`] says.
+    ///
+    /// # Errors
+    /// [`ChainError::InvalidInput`]: the withdraw delay does not fit.
+    pub fn refund_call(&self, terms: &ChannelConfig, amount: Amount, claim: Option<&ClaimRow>) -> Result<Call, ChainError> {
         let mut calls = Vec::new();
         if let Some(row) = claim {
             calls.push(IX402BatchSettlement::claimCall { voucherClaims: voucher_claims(core::slice::from_ref(row))? }.abi_encode());
         }
-        calls.push(refund);
-        self.send_all(intent, calls).await
+        calls.push(IX402BatchSettlement::refundCall { config: config(terms)?, amount: amount.units() }.abi_encode());
+        Ok(self.multicall(calls))
+    }
+
+    /// What a transaction with one refund paid back: nothing when nothing was left.
+    #[must_use]
+    pub fn refunded(&self, receipt: &TxReceipt) -> Amount {
+        let event = receipt.event::<IX402BatchSettlement::Refunded>(self.contract.address());
+        event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount))
+    }
+
+    fn multicall(&self, calls: Vec<Vec<u8>>) -> Call {
+        let call = IX402BatchSettlement::multicallCall { data: calls.into_iter().map(Bytes::from).collect() };
+        Call::encode("x402 refund", self.contract.address(), &call)
     }
 
     async fn send_all(&self, intent: IntentId, calls: Vec<Vec<u8>>) -> Result<(TxReceipt, Amount), ChainError> {
-        let call = IX402BatchSettlement::multicallCall { data: calls.into_iter().map(Bytes::from).collect() };
-        let call = Call::encode("x402 refund", self.contract.address(), &call);
-        let receipt = self.submitter.send(call.with_intent(intent)).await?;
-        let event = receipt.event::<IX402BatchSettlement::Refunded>(self.contract.address());
-        let refunded = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
+        let receipt = self.submitter.send(self.multicall(calls).with_intent(intent)).await?;
+        let refunded = self.refunded(&receipt);
         Ok((receipt, refunded))
     }
 

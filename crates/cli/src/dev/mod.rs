@@ -243,6 +243,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
             start_block: deployment.block.height(),
             confirmations: 1,
             poll_millis: 50,
+            coin_nanos: 0,
             operator_key_file: directory.join("operator.key"),
             keys_dir: Some(keys_dir),
         },

@@ -73,6 +73,7 @@ impl Ready {
         // What a route needs, and every price.
         let routes = Routes::new(&gateway, &priced, true).map_err(|error| config_error(&error, &token))?;
         let rail = rail_config(settings.escrow, &gateway, &terms, &routes, &node);
+        rail.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
         node.escrows = rail.engine().map_err(|error| wrong(error.to_string()))?;
         check_gas(&rpc, &terms, &mut warnings).await?;
         check_clock(&rpc, &mut warnings).await?;
@@ -89,6 +90,7 @@ fn rail_config(escrow: EscrowSection, gateway: &GatewayConfig, terms: &Terms, ro
         // Without x402 there is no delay to keep within.
         withdraw_delay_secs: gateway.payment.x402.as_ref().map_or(u64::MAX, |x402| x402.withdraw_delay_secs),
         delivery_secs_max: routes.delivery_secs_max(),
+        coin_nanos: node.chain.coin_nanos,
         confirmations: node.chain.confirmations,
         poll_interval: Duration::from_millis(node.chain.poll_millis),
     }

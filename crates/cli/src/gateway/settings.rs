@@ -61,6 +61,8 @@ pub struct ChainPart {
     confirmations: Option<u64>,
     /// Milliseconds between two reads of the chain.
     poll_millis: Option<u64>,
+    /// Nanos of the token that a whole coin of the chain is worth; gas is not weighed without this.
+    coin_nanos: Option<u64>,
     /// File with the operator's key.
     operator_key_file: Option<PathBuf>,
     /// Directory of the proving keys of a ledger.
@@ -188,6 +190,7 @@ impl Settings {
                 start_block: own.start_block.unwrap_or_default(),
                 confirmations: own.confirmations.unwrap_or(confirmations),
                 poll_millis: own.poll_millis.unwrap_or(poll_millis),
+                coin_nanos: own.coin_nanos.unwrap_or_default(),
                 operator_key_file: self.key_file()?.to_owned(),
                 keys_dir: own.keys_dir.clone(),
             },

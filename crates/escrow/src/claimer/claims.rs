@@ -49,8 +49,6 @@ struct State {
     doubted: BTreeMap<EscrowChannelId, usize>,
     /// Channels whose payers are leaving that were claimed on: for which deadline, and when.
     hurried: BTreeMap<EscrowChannelId, (Timestamp, Instant)>,
-    /// How far the chain was read when it was last looked at.
-    read: BTreeMap<EscrowId, BlockNumber>,
     /// When the next round at the interval is due.
     next_rounds: BTreeMap<EscrowId, Instant>,
 }
@@ -145,7 +143,7 @@ impl Claims {
         let resumed = async {
             let sent = Sent::decode(&transaction).map_err(|fault| ChainError::Inconsistent { detail: fault.to_string() })?;
             let call = served.contract.claim_call(&sent.rows)?;
-            let versions = Versions::new(self.lane.payments.clone(), Of::Claim(escrow, Some(id)), sent.clone());
+            let versions = Versions::new(&self.lane, Of::Claim(escrow, Some(id)), sent.clone());
             Ok((self.lane.submitter.resume(call, &sent.versions, versions).await?, sent))
         };
         match resumed.await {
@@ -208,20 +206,6 @@ impl Claims {
         } else {
             Occasion::Leaving
         }
-    }
-
-    /// A chain that was reorganised has taken nonces back, too.
-    async fn mind_reorganisations(&self) -> Result<(), Stopped> {
-        let escrows: Vec<EscrowId> = self.escrows.iter().map(|escrow| escrow.id).collect();
-        let read = move |engine: &Engine| -> BTreeMap<EscrowId, BlockNumber> {
-            escrows.iter().filter_map(|id| Some((*id, engine.escrow_cursor(*id)?.block))).collect()
-        };
-        let read = self.lane.payments.read(read).await?;
-        let before = std::mem::replace(&mut self.state().read, read.clone());
-        if before.iter().any(|(id, before)| read.get(id).is_none_or(|read| read < before)) {
-            self.lane.submitter.resynchronise().await;
-        }
-        Ok(())
     }
 
     async fn round_of(self: &Arc<Self>, escrow: &ClaimedEscrow, is_asked: bool, report: &mut Report) -> Result<(), WorkError> {
@@ -306,7 +290,7 @@ impl Claims {
         }
         let call = escrow.contract.claim_call(&good)?;
         let of = Of::Claim(escrow.id, None);
-        let versions = Versions::new(self.lane.payments.clone(), of, Sent { versions: Vec::new(), rows: good.clone() });
+        let versions = Versions::new(&self.lane, of, Sent { versions: Vec::new(), rows: good.clone() });
         let pace = if is_urgent { Pace::Urgent } else { Pace::AtLeisure };
         let error = match self.lane.send(call, pace, Arc::clone(&versions)).await {
             Ok(watch) => {
@@ -418,10 +402,7 @@ impl Claims {
 
 impl Work for Claims {
     fn resume(self: Arc<Self>) -> Working<()> {
-        Box::pin(async move {
-            self.mind_reorganisations().await?;
-            self.resume_all().await
-        })
+        Box::pin(async move { self.resume_all().await })
     }
 
     fn round(self: Arc<Self>, is_asked: bool) -> Working<Report> {

@@ -8,16 +8,16 @@
 //! ```
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use millstream_chain::{ChainError, Journal, Kept as Keeping, TxVersion};
-use millstream_engine::escrow::{CLAIM_BYTES_MAX, ClaimId, ClaimRow, EscrowAnswer, EscrowId, EscrowInput};
-use millstream_node::Payments;
+use millstream_engine::escrow::{CLAIM_BYTES_MAX, ClaimId, ClaimRow, EscrowAnswer, EscrowId, EscrowInput, EscrowRejection};
 use millstream_types::{Address, CumulativeAmount, EscrowChannelId, Hash256};
 use millstream_voucher::evm::EvmSignature;
 
 use super::contract::Row;
+use super::lane::Lane;
 
 const VERSION: u8 = 1;
 const VERSION_BYTES: usize = 80;
@@ -145,15 +145,15 @@ pub(super) enum Of {
     Sweep(EscrowId, Address),
 }
 
-/// Keeps the versions of one transaction in the engine.
+/// Keeps the versions of one transaction in the engine, as long as the claimer lives: after that nothing more is signed.
 pub(super) struct Versions {
-    payments: Payments,
+    lane: Weak<Lane>,
     kept: Mutex<(Of, Sent)>,
 }
 
 impl Versions {
-    pub(super) fn new(payments: Payments, of: Of, sent: Sent) -> Arc<Self> {
-        Arc::new(Self { payments, kept: Mutex::new((of, sent)) })
+    pub(super) fn new(lane: &Arc<Lane>, of: Of, sent: Sent) -> Arc<Self> {
+        Arc::new(Self { lane: Arc::downgrade(lane), kept: Mutex::new((of, sent)) })
     }
 
     /// The claim, once a version of it was kept.
@@ -181,11 +181,15 @@ impl Versions {
             }
             Of::Sweep(escrow, receiver) => EscrowInput::SweepSubmitted { escrow, receiver, transaction },
         };
-        let answer = self.payments.apply(input).await.map_err(|_| ChainError::Stopped { operation: "keep" })?;
+        let stopped = || ChainError::Stopped { operation: "keep" };
+        let lane = self.lane.upgrade().ok_or_else(stopped)?;
+        let answer = lane.payments.apply(input).await.map_err(|_| stopped())?;
         let of = match (of, answer) {
             (Of::Claim(escrow, None), EscrowAnswer::Claim(claim)) => Of::Claim(escrow, Some(claim)),
             (of, EscrowAnswer::Done) => of,
-            // What was claimable a moment ago is not now, or the claim is over: nothing leaves.
+            // Its rows are done already, by somebody else's transaction; this one is in the way of others until it is mined.
+            (of @ Of::Claim(_, Some(_)), EscrowAnswer::Rejected { rejection: EscrowRejection::UnknownClaim { .. }, .. }) => of,
+            // What was claimable a moment ago is not now: nothing leaves.
             (_, EscrowAnswer::Rejected { rejection, .. }) => {
                 return Err(ChainError::InvalidInput { what: "version", detail: rejection.to_string() });
             }

@@ -78,6 +78,12 @@ impl Lane {
         self.tasks().abort_all();
     }
 
+    /// As [`Self::end`], and waits until they are gone.
+    pub(super) async fn ended(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        tasks.shutdown().await;
+    }
+
     /// Sends a call whose versions are kept.
     ///
     /// # Errors

@@ -20,11 +20,10 @@ pub struct ClaimMetrics {
 }
 
 impl ClaimMetrics {
-    /// Metrics that the registry shows, under `escrow_`.
+    /// Metrics that the registry shows.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let registry = registry.sub_registry_with_prefix("escrow");
         registry.register("claims", "Claims that landed", metrics.claims.clone());
         registry.register("claim_rows", "Channels that landed claims were of", metrics.rows.clone());
         registry.register("claim_failures", "Claims that reverted or were displaced", metrics.failures.clone());

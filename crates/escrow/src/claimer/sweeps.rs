@@ -117,7 +117,7 @@ impl Sweeps {
             let unknown = |detail: String| ChainError::Inconsistent { detail };
             let sent = Sent::decode(transaction).map_err(|fault| unknown(fault.to_string()))?;
             let call = served.contract.sweep_call(receiver).ok_or_else(|| unknown("this contract is not swept".to_owned()))?;
-            let versions = Versions::new(self.lane.payments.clone(), Of::Sweep(escrow, receiver), sent.clone());
+            let versions = Versions::new(&self.lane, Of::Sweep(escrow, receiver), sent.clone());
             self.lane.submitter.resume(call, &sent.versions, versions).await
         };
         match resumed.await {
@@ -151,7 +151,7 @@ impl Sweeps {
             // Somebody else did it; the chain will tell.
             return Ok(());
         }
-        let versions = Versions::new(self.lane.payments.clone(), Of::Sweep(escrow, receiver), Sent::default());
+        let versions = Versions::new(&self.lane, Of::Sweep(escrow, receiver), Sent::default());
         match self.lane.send(call, Pace::AtLeisure, Arc::clone(&versions)).await {
             Ok(watch) => {
                 info!(%receiver, due = %known.due, "a sweep was sent");

@@ -9,17 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_chain::x402::DepositAuthorization;
-use millstream_chain::{ChainError, ErrorKind, IntentId, token_balance};
+use millstream_chain::{Call, ChainError, ErrorKind, IntentId, TxReceipt, token_balance};
 use millstream_dialect::x402::{self, Deposit};
 use millstream_engine::escrow::{EscrowAnswer, EscrowInput, EscrowTerms};
 use millstream_gateway::port::{Funded, PortError, Rejection, Standing};
 use millstream_gateway::tender::{ChannelTerms, Funding, Tender, TotalRule};
-use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Uint256};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
 use millstream_voucher::evm::{ChannelConfig, VerifiedEscrowVoucher};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::sent::{Errand, Kind, Resumed};
 use super::{Inner, lock, signer};
 use crate::board::{fault, nothing, now, stopped, unavailable};
 
@@ -44,13 +45,22 @@ struct Running {
 /// What is deposited.
 #[derive(Clone)]
 struct Plan {
-    intent: IntentId,
+    intent: [u8; 32],
     terms: EscrowTerms,
-    config: ChannelConfig,
+    /// What submits it.
+    call: Call,
+    /// Whose money it is.
+    funder: Address,
     amount: Amount,
-    authorization: DepositAuthorization,
     /// Seconds since the Unix epoch after which the payer's permission is worth nothing.
     valid_before: Uint256,
+    of: Of,
+}
+
+/// What differs between contracts.
+#[derive(Clone)]
+enum Of {
+    X402 { config: ChannelConfig, authorization: DepositAuthorization },
 }
 
 impl Inner {
@@ -80,11 +90,15 @@ impl Inner {
             standing = self.board.standing(channel).await?;
         }
         let intent = intent(&channel, deposit);
-        if !self.deposits.is_running(&channel, &intent) && !self.is_worth_it(tender, config, deposit, standing.as_ref(), voucher)? {
+        if !self.deposits.is_running(&channel, &IntentId::from_bytes(intent))
+            && !self.is_worth_it(tender, config, deposit, standing.as_ref(), voucher)?
+        {
             return Ok(None);
         }
         let (authorization, valid_before) = authorization(deposit);
-        let plan = Plan { intent, terms, config: *config, amount: deposit.amount, authorization, valid_before };
+        let call = self.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
+        let of = Of::X402 { config: *config, authorization };
+        let plan = Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of };
         let ended = self.begin(plan).await?;
         match self.end_of(ended).await? {
             Some(outcome) => outcome,
@@ -139,28 +153,16 @@ impl Inner {
             let other = {
                 let mut running = lock(&self.deposits.0);
                 match running.get(&channel) {
-                    Some(known) if known.intent == plan.intent => return Ok(known.ended.clone()),
+                    Some(known) if known.intent == IntentId::from_bytes(plan.intent) => return Ok(known.ended.clone()),
                     Some(other) => other.ended.clone(),
                     None => {
                         let permit = Arc::clone(&self.transactions).try_acquire_owned().map_err(|_| unavailable())?;
                         let (tell, ended) = watch::channel(None);
-                        running.insert(channel, Running { intent: plan.intent, ended: ended.clone() });
+                        running.insert(channel, Running { intent: IntentId::from_bytes(plan.intent), ended: ended.clone() });
                         let inner = Arc::clone(self);
                         tokio::spawn(async move {
                             let outcome = inner.carry(&plan).await;
-                            match &outcome {
-                                Ok(Some(funded)) => {
-                                    inner.metrics.deposits.inc();
-                                    info!(%channel, amount = %funded.amount, transaction = funded.transaction, "deposit confirmed");
-                                }
-                                Ok(None) => {}
-                                Err(error) => {
-                                    inner.metrics.deposits_failed.inc();
-                                    info!(%channel, %error, "a deposit failed");
-                                }
-                            }
-                            lock(&inner.deposits.0).remove(&channel);
-                            tell.send_replace(Some(outcome));
+                            inner.deposit_ended(channel, &tell, outcome);
                             drop(permit);
                         });
                         return Ok(ended);
@@ -173,25 +175,77 @@ impl Inner {
         }
     }
 
+    /// Tells whoever waits how a deposit ended.
+    fn deposit_ended(&self, channel: EscrowChannelId, tell: &watch::Sender<Option<Ended>>, outcome: Ended) {
+        match &outcome {
+            Ok(Some(funded)) => {
+                self.metrics.deposits.inc();
+                info!(%channel, amount = %funded.amount, transaction = funded.transaction, "deposit confirmed");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.metrics.deposits_failed.inc();
+                info!(%channel, %error, "a deposit failed");
+            }
+        }
+        lock(&self.deposits.0).remove(&channel);
+        tell.send_replace(Some(outcome));
+    }
+
+    /// Goes on with a deposit of an earlier process: whoever comes back with it waits for it.
+    pub(super) fn go_on_with_deposit(self: &Arc<Self>, resumed: Resumed) {
+        let (channel, intent) = (resumed.errand.channel, resumed.errand.intent);
+        let (tell, ended) = watch::channel(None);
+        lock(&self.deposits.0).insert(channel, Running { intent, ended });
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let (errand, sent) = resumed.end().await;
+            let outcome = inner.after_restart(&errand, sent).await;
+            inner.deposit_ended(channel, &tell, outcome);
+        });
+    }
+
+    async fn after_restart(&self, errand: &Errand, sent: Result<TxReceipt, ChainError>) -> Ended {
+        let receipt = match sent {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                // One that never was mined can be shown again, and begins anew.
+                self.withdraw_announcement(errand.channel).await?;
+                self.sender.forget(errand).await.map_err(stopped)?;
+                return match error {
+                    ChainError::Reverted { revert, .. } => Err(Rejection::Reverted { reason: revert.to_string() }.into()),
+                    error => Err(chain_failed(&error)),
+                };
+            }
+        };
+        // It was announced before it was sent, so the engine has its channel.
+        let snapshot = self.board.snapshot(errand.channel).await?.ok_or(Rejection::UnknownChannel)?;
+        self.settle_announcement(&snapshot.terms, receipt.block.height()).await?;
+        self.sender.forget(errand).await.map_err(stopped)?;
+        Ok(Some(Funded { transaction: receipt.transaction.to_string(), amount: errand.amount }))
+    }
+
     /// Carries a deposit to its end.
     async fn carry(&self, plan: &Plan) -> Ended {
-        if let Err(error) = self.operator.try_deposit(&plan.config, plan.amount, &plan.authorization).await {
+        if let Err(error) = self.operator.submitter().simulate(&plan.call).await {
             return self.not_sent(plan, error).await;
         }
         // What is not deep enough yet counts in: the announcement says what the deposit will be.
-        let newest = self.operator.contract().newest_state(plan.terms.channel).await.map_err(|error| chain_failed(&error))?;
-        let total = newest.balance.checked_add(plan.amount).map_err(fault)?;
+        let total = self.newest_deposit(plan).await?.checked_add(plan.amount).map_err(fault)?;
         let announce = EscrowInput::Announce { terms: plan.terms.clone(), deposit: total };
         if let EscrowAnswer::Rejected { rejection, channel } = self.board.payments.apply(announce).await.map_err(stopped)? {
             return Err(self.refuse(rejection, channel));
         }
         self.look(plan.terms.clone(), true, 0).await?;
+        let (channel, amount, intent) = (plan.terms.channel, plan.amount, IntentId::from_bytes(plan.intent));
+        let errand = Errand { kind: Kind::Deposit, channel, intent, intent_bytes: plan.intent, amount, call: plan.call.clone() };
         let mut pause = RETRY_PAUSE;
         loop {
-            let sent = self.operator.deposit(plan.intent, &plan.config, plan.amount, &plan.authorization).await;
+            let sent = self.sender.send(&errand).await;
             let error = match sent {
                 Ok(receipt) => {
-                    self.settle_announcement(plan, receipt.block.height()).await?;
+                    self.settle_announcement(&plan.terms, receipt.block.height()).await?;
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     return Ok(Some(Funded { transaction: receipt.transaction.to_string(), amount: plan.amount }));
                 }
                 Err(error) => error,
@@ -200,13 +254,15 @@ impl Inner {
                 ChainError::Reverted { transaction: Some(_), ref revert, .. } => {
                     // Used by another transaction, such as one of this node's own that was sent before a crash?
                     let is_used = self.is_used(plan).await?;
-                    self.withdraw_announcement(plan).await?;
+                    self.withdraw_announcement(channel).await?;
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     let reason = revert.to_string();
                     return if is_used { Ok(None) } else { Err(Rejection::Reverted { reason }.into()) };
                 }
                 error if error.kind() == ErrorKind::Unavailable && !matches!(error, ChainError::Stopped { .. }) => {
                     if self.has_ended(plan) && !self.is_used(plan).await.unwrap_or(true) {
-                        self.withdraw_announcement(plan).await?;
+                        self.withdraw_announcement(channel).await?;
+                        self.sender.forget(&errand).await.map_err(stopped)?;
                         let reason = "invalid_batch_settlement_evm_payload_authorization_valid_before".to_owned();
                         return Err(Rejection::DepositRefused { reason }.into());
                     }
@@ -216,7 +272,8 @@ impl Inner {
                 }
                 error => {
                     let outcome = self.not_sent(plan, error).await;
-                    self.withdraw_announcement(plan).await?;
+                    self.withdraw_announcement(channel).await?;
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     return outcome;
                 }
             }
@@ -233,13 +290,17 @@ impl Inner {
             return Ok(None);
         }
         if self.has_ended(plan) {
-            let reason = match plan.authorization {
-                DepositAuthorization::Erc3009 { .. } => "invalid_batch_settlement_evm_payload_authorization_valid_before",
-                DepositAuthorization::Permit2 { .. } => "invalid_batch_settlement_evm_permit2_deadline_expired",
+            let reason = match &plan.of {
+                Of::X402 { authorization: DepositAuthorization::Erc3009 { .. }, .. } => {
+                    "invalid_batch_settlement_evm_payload_authorization_valid_before"
+                }
+                Of::X402 { authorization: DepositAuthorization::Permit2 { .. }, .. } => {
+                    "invalid_batch_settlement_evm_permit2_deadline_expired"
+                }
             };
             return Err(Rejection::DepositRefused { reason: reason.to_owned() }.into());
         }
-        let balance = token_balance(&self.rpc, self.token, plan.config.payer).await.map_err(|error| chain_failed(&error))?;
+        let balance = token_balance(&self.rpc, self.token, plan.funder).await.map_err(|error| chain_failed(&error))?;
         if balance < plan.amount.units() {
             let reason = x402::Reason::BatchInsufficientBalance.as_str().to_owned();
             return Err(Rejection::DepositRefused { reason }.into());
@@ -249,8 +310,18 @@ impl Inner {
     }
 
     async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
-        let used = self.operator.is_deposit_used(plan.terms.channel, &plan.config, &plan.authorization).await;
+        let used = match &plan.of {
+            Of::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
+        };
         used.map_err(|error| chain_failed(&error))
+    }
+
+    /// What the channel has in the newest block, deep or not.
+    async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
+        let state = match &plan.of {
+            Of::X402 { .. } => self.operator.contract().newest_state(plan.terms.channel).await,
+        };
+        state.map(|state| state.balance).map_err(|error| chain_failed(&error))
     }
 
     fn has_ended(&self, plan: &Plan) -> bool {
@@ -258,13 +329,12 @@ impl Inner {
     }
 
     /// The chain has it: waits until the engine knows, and takes back what was announced beyond what came.
-    async fn settle_announcement(&self, plan: &Plan, block: u64) -> Result<(), PortError> {
-        self.look(plan.terms.clone(), true, block).await?;
-        self.withdraw_announcement(plan).await
+    async fn settle_announcement(&self, terms: &EscrowTerms, block: u64) -> Result<(), PortError> {
+        self.look(terms.clone(), true, block).await?;
+        self.withdraw_announcement(terms.channel).await
     }
 
-    async fn withdraw_announcement(&self, plan: &Plan) -> Result<(), PortError> {
-        let channel = plan.terms.channel;
+    async fn withdraw_announcement(&self, channel: EscrowChannelId) -> Result<(), PortError> {
         let read = self.board.payments.read(move |engine| engine.escrow_channel(&channel).and_then(|known| known.announced()).is_some());
         if read.await.map_err(stopped)? {
             self.board.payments.apply(EscrowInput::AnnouncementFailed { channel }).await.map_err(stopped)?;
@@ -289,7 +359,7 @@ pub(super) fn chain_failed(error: &ChainError) -> PortError {
 }
 
 /// The same deposit has the same intent, however often it comes.
-fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> IntentId {
+fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"millstream/x402-deposit");
     hash.update(channel.as_bytes());
@@ -304,7 +374,7 @@ fn intent(channel: &EscrowChannelId, deposit: &Deposit) -> IntentId {
             hash.update(signed.nonce.to_be_bytes());
         }
     }
-    IntentId::from_bytes(hash.finalize().into())
+    hash.finalize().into()
 }
 
 /// The payer's permission as the contract's side has it, and when it ends.

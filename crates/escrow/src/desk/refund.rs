@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_chain::x402::ClaimRow;
-use millstream_chain::{ChainError, ErrorKind, IntentId};
+use millstream_chain::{ChainError, ErrorKind, IntentId, TxReceipt};
 use millstream_dialect::x402::Reason;
-use millstream_engine::escrow::{EscrowAnswer, EscrowSnapshot};
+use millstream_engine::escrow::{EscrowAnswer, EscrowSnapshot, EscrowTerms};
 use millstream_gateway::port::{PortError, Rejection, Released};
 use millstream_gateway::tender::Tender;
 use millstream_types::{Amount, EscrowChannelId};
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::deposit::chain_failed;
+use super::sent::{Errand, Kind, Resumed};
 use super::{Inner, lock, unexpected};
 use crate::board::{fault, stopped, unavailable};
 use crate::terms::read_x402_config;
@@ -51,7 +52,11 @@ impl Inner {
             drop(permit);
             released
         });
-        task.await.map_err(fault)?
+        match tokio::time::timeout(self.deposit_wait, task).await {
+            Ok(ended) => ended.map_err(fault)?,
+            // It goes on; until it has ended the channel is busy.
+            Err(_) => Err(unavailable()),
+        }
     }
 
     async fn pay_back(&self, snapshot: &EscrowSnapshot, wanted: Option<Amount>) -> Result<Released, PortError> {
@@ -80,20 +85,17 @@ impl Inner {
             }),
             Some(_) | None => None,
         };
-        let intent = intent(&channel, self.board.on_chain(&channel).refund_nonce, amount);
+        let call = self.operator.refund_call(&config, amount, claim.as_ref()).map_err(|error| chain_failed(&error))?;
+        let intent_bytes = intent(&channel, self.board.on_chain(&channel).refund_nonce, amount);
+        let intent = IntentId::from_bytes(intent_bytes);
+        let errand = Errand { kind: Kind::Refund, channel, intent, intent_bytes, amount, call };
         let mut pause = RETRY_PAUSE;
         for _ in 0..TRIES {
-            match self.operator.refund(intent, &config, amount, claim.as_ref()).await {
-                Ok((receipt, refunded)) => {
-                    self.look(snapshot.terms.clone(), false, receipt.block.height()).await?;
-                    let standing = self.board.standing(channel).await?.ok_or(Rejection::UnknownChannel)?;
-                    self.board.tell(&standing);
-                    self.metrics.refunds.inc();
-                    info!(%channel, amount = %refunded, transaction = %receipt.transaction, "refunded");
-                    return Ok(Released { transaction: receipt.transaction.to_string(), amount: refunded, standing });
-                }
+            match self.sender.send(&errand).await {
+                Ok(receipt) => return self.refunded(&snapshot.terms, &errand, &receipt).await,
                 Err(ChainError::Reverted { transaction: Some(_), revert, .. }) => {
                     warn!(%channel, %revert, "a refund was reverted");
+                    self.sender.forget(&errand).await.map_err(stopped)?;
                     return Err(refuse(Reason::BatchRefundTransactionFailed));
                 }
                 Err(ChainError::Reverted { revert, .. }) => {
@@ -110,14 +112,50 @@ impl Inner {
         }
         Err(unavailable())
     }
+
+    /// The chain has paid it back: waits until the engine knows.
+    async fn refunded(&self, terms: &EscrowTerms, errand: &Errand, receipt: &TxReceipt) -> Result<Released, PortError> {
+        let channel = errand.channel;
+        self.look(terms.clone(), false, receipt.block.height()).await?;
+        self.sender.forget(errand).await.map_err(stopped)?;
+        let standing = self.board.standing(channel).await?.ok_or(Rejection::UnknownChannel)?;
+        self.board.tell(&standing);
+        self.metrics.refunds.inc();
+        let amount = self.operator.refunded(receipt);
+        info!(%channel, %amount, transaction = %receipt.transaction, "refunded");
+        Ok(Released { transaction: receipt.transaction.to_string(), amount, standing })
+    }
+
+    /// Goes on with a refund of an earlier process. Until it has ended the channel takes no payments.
+    pub(super) fn go_on_with_refund(self: &Arc<Self>, resumed: Resumed) {
+        let channel = resumed.errand.channel;
+        lock(&self.releasing).insert(channel);
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let (errand, sent) = resumed.end().await;
+            let ended = match (sent, inner.board.snapshot(channel).await) {
+                (Ok(receipt), Ok(Some(snapshot))) => inner.refunded(&snapshot.terms, &errand, &receipt).await.map(drop),
+                (Ok(_), Ok(None)) => Err(Rejection::UnknownChannel.into()),
+                (Ok(_), Err(error)) => Err(error),
+                (Err(error), _) => {
+                    warn!(%channel, %error, "a refund of before the start did not happen");
+                    inner.sender.forget(&errand).await.map_err(stopped)
+                }
+            };
+            if let Err(error) = ended {
+                warn!(%channel, %error, "the end of a refund is not known to the engine yet");
+            }
+            lock(&inner.releasing).remove(&channel);
+        });
+    }
 }
 
 /// The contract counts refunds, so the next one has another intent.
-fn intent(channel: &EscrowChannelId, refund_nonce: u64, amount: Amount) -> IntentId {
+fn intent(channel: &EscrowChannelId, refund_nonce: u64, amount: Amount) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"millstream/x402-refund");
     hash.update(channel.as_bytes());
     hash.update(refund_nonce.to_be_bytes());
     hash.update(amount.units().to_be_bytes());
-    IntentId::from_bytes(hash.finalize().into())
+    hash.finalize().into()
 }

@@ -24,6 +24,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -64,6 +65,8 @@ impl Chain {
         let chain = Self { anvil, rpc, token: TokenDomain::new("", "", ChainId::new(31_337), Address::ZERO) };
         let deployer = DEV_ACCOUNTS[8].address;
         let hash = chain.call("eth_sendTransaction", json!([{ "from": deployer, "data": artifact["bytecode"] }])).await;
+        // It is mined at once, and told of a moment later.
+        until("the token's receipt", || async { !chain.call("eth_getTransactionReceipt", json!([hash])).await.is_null() }).await;
         let receipt = chain.call("eth_getTransactionReceipt", json!([hash])).await;
         let token: Address = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         let token = TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token);
@@ -101,7 +104,13 @@ impl Chain {
         BatchSettlement::attach(self.rpc.clone()).await.expect("placed")
     }
 
-    /// Balance and claimed total of a channel, and what is due to the receiver, in the newest block.
+    /// Ends the chain.
+    pub fn stop(&self) {
+        let killed = std::process::Command::new("kill").args(["-KILL", &self.anvil.pid().to_string()]).status();
+        assert!(killed.expect("runs").success());
+    }
+
+    /// Balance and claimed total of a channel, in the newest block.
     pub async fn state(&self, channel: EscrowChannelId) -> (u128, u128) {
         let state = self.contract().await.newest_state(channel).await.expect("a state");
         (state.balance.units(), state.claimed.units())
@@ -120,12 +129,14 @@ pub struct Plan {
     pub price: String,
     /// More sections of the gateway's configuration, before its routes.
     pub sections: String,
+    /// Of the route, as TOML.
+    pub limits: String,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
-        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned(), sections: String::new() }
+        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned(), limits: String::new(), sections: String::new() }
     }
 }
 
@@ -136,32 +147,44 @@ pub struct House {
     pub address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    /// All of it runs here, so that all of it can end at once.
+    runtime: Runtime,
 }
 
 impl House {
     pub async fn start(chain: &Chain, directory: &Path, upstream: &Upstream, plan: &Plan) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
         let rail = RailConfig {
             escrow: plan.escrow.clone(),
             token: chain.token.token(),
             receiver: DEV_ACCOUNTS[RECEIVER].address,
             withdraw_delay_secs: DELAY_SECS,
             delivery_secs_max: 60,
+            coin_nanos: 0,
             confirmations: plan.confirmations,
             poll_interval: Duration::from_millis(20),
         };
         let mut config = node_config(directory, chain, plan);
         config.escrows = rail.engine().expect("fits");
-        let node = Node::start(&config).await.expect("the node starts");
-        let rail = Rail::start(Parts::of(&node), rail).await.expect("the rail starts");
+        let (node, rail) = runtime
+            .spawn(async move {
+                let node = opened(&config).await;
+                let rail = Rail::start(Parts::of(&node), rail).await.expect("the rail starts");
+                (node, rail)
+            })
+            .await
+            .expect("no panic");
         let gateway = GatewayConfig::parse(&gateway_config(chain, upstream, plan)).expect("a configuration");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();
+        let (bound, address) = oneshot::channel();
         let port = rail.port();
-        let serving = tokio::spawn(async move {
+        let serving = runtime.spawn(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            bound.send(listener.local_addr().expect("bound")).expect("waited for");
             serve(&gateway, port, listener, async { drop(stopped.await) }).await.expect("it serves");
         });
-        Self { node, rail, address, stop, serving }
+        let address = address.await.expect("bound");
+        Self { node, rail, address, stop, serving, runtime }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -174,16 +197,30 @@ impl House {
         self.serving.await.expect("no panic");
         self.rail.stop().await;
         self.node.stop().await.expect("it stops");
+        blocking(move || drop(self.runtime)).await;
     }
 
-    /// Ends as a killed process does, as far as that goes in one: nothing is drained, nobody is told, and what was answered is all that counts.
+    /// Ends as a killed process does: wherever each task is. What was answered is all that counts.
     pub async fn crash(self) {
-        self.serving.abort();
-        let _ = self.serving.await;
-        drop(self.rail);
-        // The store has to be closed before it is opened again; the core stops after what was queued.
-        self.node.stop().await.expect("it stops");
+        let Self { node, rail, runtime, .. } = self;
+        blocking(move || {
+            runtime.shutdown_timeout(Duration::from_secs(10));
+            drop((node, rail));
+        })
+        .await;
     }
+}
+
+/// A node on a directory that the last process may be about to close.
+async fn opened(config: &NodeConfig) -> Node {
+    for _ in 0..400 {
+        match Node::start(config).await {
+            Ok(node) => return node,
+            Err(failure) if format!("{failure:#}").to_lowercase().contains("lock") => tokio::time::sleep(Duration::from_millis(25)).await,
+            Err(failure) => panic!("the node does not start: {failure:#}"),
+        }
+    }
+    panic!("the directory stays locked");
 }
 
 fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
@@ -207,9 +244,9 @@ fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
             start_block: 0,
             confirmations: plan.confirmations,
             poll_millis: 20,
+            coin_nanos: 0,
             operator_key_file: key,
             keys_dir: None,
-            coin_nanos: 0,
         },
         billing: Default::default(),
         settlement: Default::default(),
@@ -242,6 +279,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
         path = "/*"
         upstream = "http://{upstream}"
         price = "{price}"
+        limits = {{ {limits} }}
         "#,
         token = chain.token.token(),
         receiver = DEV_ACCOUNTS[RECEIVER].address,
@@ -249,6 +287,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, plan: &Plan) -> String {
         upstream = upstream.address,
         price = plan.price,
         sections = plan.sections,
+        limits = plan.limits,
     )
 }
 
@@ -426,15 +465,18 @@ impl Payer {
     }
 
     pub async fn send_with(&self, url: &str, offer: &PaymentRequirements, payload: &BatchPayload, extensions: Object) -> Paid {
-        let payment = PaymentPayload {
-            x402_version: 2,
-            resource: None,
-            accepted: offer.clone(),
-            payload: payload.to_object().expect("written"),
-            extensions,
-        };
-        let header = payment.to_header().expect("written");
+        let header = self.header_with(offer, payload, extensions);
         read(self.client.get(url).header("payment-signature", header).send().await.expect("answered")).await
+    }
+
+    pub fn header(&self, offer: &PaymentRequirements, payload: &BatchPayload) -> String {
+        self.header_with(offer, payload, Object::default())
+    }
+
+    fn header_with(&self, offer: &PaymentRequirements, payload: &BatchPayload, extensions: Object) -> String {
+        let payload = payload.to_object().expect("written");
+        let payment = PaymentPayload { x402_version: 2, resource: None, accepted: offer.clone(), payload, extensions };
+        payment.to_header().expect("written")
     }
 
     pub fn paying(&self, cumulative: u128) -> BatchPayload {
@@ -485,7 +527,7 @@ pub async fn read(response: Response) -> Paid {
 }
 
 /// Repeats until it holds. For what the follower learns by itself.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;

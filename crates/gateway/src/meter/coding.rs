@@ -50,18 +50,29 @@ impl Coding {
                 Self::Gzip(decoder, total) => drive(decoder.as_mut(), step, |d| std::mem::take(d.get_mut()), total),
                 Self::Deflate(decoder, total) => drive(decoder.as_mut(), step, |d| std::mem::take(d.get_mut()), total),
             };
-            match decoded {
-                Some(plain) => read(&plain),
-                None => *self = Self::Unreadable,
+            read(&decoded.plain);
+            if !decoded.goes_on {
+                *self = Self::Unreadable;
             }
         }
     }
 }
 
-/// Everything that comes out once these bytes are in.
-fn drive<D: Write>(decoder: &mut D, bytes: &[u8], take: impl FnOnce(&mut D) -> Vec<u8>, total: &mut u64) -> Option<Vec<u8>> {
-    decoder.write_all(bytes).and_then(|()| decoder.flush()).ok()?;
+/// What a step of compressed bytes came to.
+struct Decoded {
+    plain: Vec<u8>,
+    /// Whether what follows can be read.
+    goes_on: bool,
+}
+
+/// Everything that comes out once these bytes are in; where they are broken, all that comes before.
+fn drive<D: Write>(decoder: &mut D, bytes: &[u8], take: impl FnOnce(&mut D) -> Vec<u8>, total: &mut u64) -> Decoded {
+    let whole = decoder.write_all(bytes).and_then(|()| decoder.flush()).is_ok();
+    if !whole {
+        // What was decoded before the break is handed on with the next write, which fails as well.
+        let _ = decoder.write(&[0]);
+    }
     let plain = take(decoder);
     *total = total.saturating_add(u64::try_from(plain.len()).unwrap_or(u64::MAX));
-    (*total <= DECODED_BYTES_MAX).then_some(plain)
+    if *total > DECODED_BYTES_MAX { Decoded { plain: Vec::new(), goes_on: false } } else { Decoded { plain, goes_on: whole } }
 }

@@ -130,15 +130,22 @@ fn event_streams() {
     check(&long, true, (0, 1, 0, 0, Counted));
 }
 
+fn gzip(plain: &str) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(plain.as_bytes()).expect("in memory");
+    gzip.finish().expect("in memory")
+}
+
+fn deflate(plain: &str) -> Vec<u8> {
+    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::default());
+    deflate.write_all(plain.as_bytes()).expect("in memory");
+    deflate.finish().expect("in memory")
+}
+
 #[test]
 fn compressed_bodies_are_read_through_a_copy() {
     let plain = chat(&["a", "b", "c"], None);
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(plain.as_bytes()).expect("in memory");
-    let gzip = gzip.finish().expect("in memory");
-    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::default());
-    deflate.write_all(plain.as_bytes()).expect("in memory");
-    let deflate = deflate.finish().expect("in memory");
+    let (gzip, deflate) = (gzip(&plain), deflate(&plain));
     let counted = (0, 3, 0, 0, UsageSource::Counted);
     let nothing = (0, 0, 0, 0, UsageSource::Nothing);
     assert_eq!(read(EVENTS, "gzip", &[&gzip], true), counted);
@@ -150,6 +157,21 @@ fn compressed_bodies_are_read_through_a_copy() {
     let (mut broken, whole) = (meter(EVENTS, "gzip"), meter(EVENTS, "gzip"));
     broken.read(b"not gzip at all, not at all");
     assert!(whole.is_readable() && !broken.is_readable() && !meter(EVENTS, "br").is_readable());
+}
+
+#[test]
+fn what_comes_before_a_break_is_counted_however_it_is_cut() {
+    let words: Vec<String> = (0..200u32).map(|number| format!("{:x}", number.wrapping_mul(2_654_435_761))).collect();
+    let plain = chat(&words.iter().map(String::as_str).collect::<Vec<_>>(), None);
+    for (coding, compressed) in [("gzip", gzip(&plain)), ("deflate", deflate(&plain))] {
+        let mut broken = compressed;
+        let half = broken.len() / 2;
+        broken[half..].fill(0xff);
+        let whole = read(EVENTS, coding, &[&broken], true);
+        let single: Vec<&[u8]> = broken.chunks(1).collect();
+        assert_eq!(read(EVENTS, coding, &single, true), whole, "{coding}");
+        assert!((1..200).contains(&whole.1), "{coding}: {whole:?}");
+    }
 }
 
 #[test]
@@ -205,9 +227,7 @@ proptest! {
         ends in any::<bool>(),
     ) {
         let (bytes, coding) = if compress {
-            let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-            gzip.write_all(body.as_bytes()).expect("in memory");
-            (gzip.finish().expect("in memory"), "gzip")
+            (gzip(&body), "gzip")
         } else {
             (body.into_bytes(), "")
         };

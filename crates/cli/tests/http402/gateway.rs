@@ -1,0 +1,163 @@
+//! `millstream gateway` as a process with a configuration of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use millstream_cli::gateway::Selling;
+use millstream_testkit::DEV_ACCOUNTS;
+use tempfile::TempDir;
+
+use super::chain::{Chain, OPERATOR, RECEIVER, blocking, key};
+use super::{Upstream, wait_for};
+
+const ROUTES: &str = r#"
+[[route]]
+path = "/free/*"
+free = true
+upstream = "http://UPSTREAM"
+[[route]]
+path = "/v1/*"
+upstream = "http://UPSTREAM"
+price = "1 base / output_token"
+limits = { output_tokens_max = 1000 }
+[[route]]
+path = "/*"
+upstream = "http://UPSTREAM"
+price = "0.001 USDC / call"
+"#;
+
+/// A running gateway; dropped, it is killed.
+pub struct Gateway {
+    child: Child,
+    pub selling: Selling,
+    config: PathBuf,
+    directory: TempDir,
+    http: reqwest::Client,
+}
+
+impl Gateway {
+    /// Sells the upstream: `/v1/*` for a base unit a token, `/free/*` for nothing, everything else for 1000 base units a call.
+    pub async fn start(chain: &Chain, upstream: &Upstream) -> Self {
+        Self::start_with(chain, upstream, "").await
+    }
+
+    /// With more in the configuration, before the routes.
+    pub async fn start_with(chain: &Chain, upstream: &Upstream, sections: &str) -> Self {
+        let routes = ROUTES.replace("UPSTREAM", &upstream.address.to_string());
+        Self::start_selling(chain, &format!("{sections}\n{routes}")).await
+    }
+
+    /// With these routes, and whatever else comes after the sections of every gateway here.
+    pub async fn start_selling(chain: &Chain, more: &str) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let secret = directory.path().join("operator.key");
+        std::fs::write(&secret, key(OPERATOR)).expect("written");
+        private(&secret);
+        let text = format!(
+            r#"
+            [chain]
+            rpc_url = "{rpc}"
+            operator_key_file = "{secret}"
+            poll_millis = 20
+            [node]
+            data_dir = "{data}"
+            admin_listen = "127.0.0.1:0"
+            [server]
+            listen = "127.0.0.1:0"
+            [payment]
+            asset = "{token}"
+            pay_to = "{receiver}"
+            [payment.x402]
+            withdraw_delay_secs = 900
+            [timeouts]
+            first_byte_secs = 20
+            total_secs = 60
+            {more}
+            "#,
+            rpc = chain.anvil.url(),
+            secret = secret.display(),
+            data = directory.path().join("data").display(),
+            token = chain.token,
+            receiver = DEV_ACCOUNTS[RECEIVER].address,
+        );
+        let config = directory.path().join("gateway.toml");
+        std::fs::write(&config, text).expect("written");
+        let (child, selling) = launch(config.clone(), None).await;
+        let gateway = Self { child, selling, config, directory, http: reqwest::Client::new() };
+        gateway.ready().await;
+        gateway
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.selling.listen)
+    }
+
+    /// The instant in which nothing is finished any more.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// On the same directory and port.
+    pub async fn restart(&mut self) {
+        let listen = self.selling.listen.to_string();
+        (self.child, self.selling) = launch(self.config.clone(), Some(listen)).await;
+        self.ready().await;
+    }
+
+    /// Waits until payments are taken.
+    pub async fn ready(&self) {
+        let url = self.admin_url("/readyz");
+        wait_for("the gateway to be ready", async || self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()))
+            .await;
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.selling.admin_listen)
+    }
+
+    pub async fn admin(&self, path: &str) -> serde_json::Value {
+        self.http.get(self.admin_url(path)).send().await.expect("answered").json().await.expect("JSON")
+    }
+
+    pub async fn admin_post(&self, path: &str) -> serde_json::Value {
+        self.http.post(self.admin_url(path)).send().await.expect("answered").json().await.expect("JSON")
+    }
+
+    /// In order: it ends with success.
+    pub async fn stop(self) {
+        let mut gateway = self;
+        assert!(Command::new("kill").arg(gateway.child.id().to_string()).status().expect("kill").success());
+        let status = blocking(move || gateway.child.wait().expect("it ends")).await;
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+}
+
+async fn launch(config: PathBuf, listen: Option<String>) -> (Child, Selling) {
+    blocking(move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        command.arg("gateway").arg("--config").arg(&config).current_dir(config.parent().expect("a directory"));
+        if let Some(listen) = listen {
+            command.env("MILLSTREAM_SERVER__LISTEN", listen);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("read");
+        let selling = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it does not sell: {line}"));
+        (child, selling)
+    })
+    .await
+}
