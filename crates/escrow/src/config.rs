@@ -1,5 +1,6 @@
 //! What an operator decides about escrows, and what follows from what is sold.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_engine::escrow::{EscrowConfig, OptimisticLimit};
@@ -59,6 +60,8 @@ pub struct RailConfig {
     pub token: Address,
     /// The account that is paid.
     pub receiver: Address,
+    /// Other people's accounts, whose vouchers a facilitator keeps.
+    pub custody: BTreeSet<Address>,
     /// x402: seconds between a payer's request to withdraw and the withdrawal, as the offers say.
     pub withdraw_delay_secs: u64,
     /// Seconds that the longest delivery takes: until its first byte, and from there to its end.
@@ -149,6 +152,7 @@ mod tests {
                 escrow: EscrowSection { claim_margin_secs: margin, ..EscrowSection::default() },
                 token: Address::ZERO,
                 receiver: Address::ZERO,
+                custody: BTreeSet::new(),
                 withdraw_delay_secs: delay,
                 delivery_secs_max: delivery,
                 coin_nanos: 0,

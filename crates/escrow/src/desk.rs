@@ -10,7 +10,7 @@ mod refusal;
 mod sent;
 mod signer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
+    /// Other people, whose vouchers are kept for them.
+    pub(crate) custody: BTreeSet<Address>,
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) deposit_wait: Duration,
     /// What is held, by this process: after a crash the engine has ended all of it.
@@ -91,13 +93,15 @@ pub(crate) struct DeskParts {
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
+    /// Other people, whose vouchers are kept for them.
+    pub(crate) custody: BTreeSet<Address>,
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) deposit_wait: Duration,
 }
 
 impl Desk {
     pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
-        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, looks, deposit_wait } = parts;
+        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, deposit_wait } = parts;
         let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
             board,
@@ -107,6 +111,7 @@ impl Desk {
             escrow,
             token,
             receiver,
+            custody,
             looks,
             deposit_wait,
             holds: Mutex::default(),
@@ -332,7 +337,7 @@ impl Inner {
         if config.token != self.token {
             return Err(refuse("invalid_batch_settlement_evm_token_mismatch"));
         }
-        if config.receiver != self.receiver {
+        if config.receiver != self.receiver && !self.custody.contains(&config.receiver) {
             return Err(refuse("invalid_batch_settlement_evm_receiver_mismatch"));
         }
         // Claims and refunds are this account's: by its own call, without another's signature.

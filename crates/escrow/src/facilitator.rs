@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use millstream_chain::x402::{BatchOperator, ChannelState, ClaimRow, EscrowReader};
-use millstream_chain::{Call, Rpc, Submitter, coin_balance};
+use millstream_chain::x402::{BatchOperator, BatchSettlement, ChannelState, ClaimRow, EscrowReader};
+use millstream_chain::{Call, IndexerOptions, Rpc, Submitter, coin_balance};
 use millstream_dialect::x402::{
     self, BATCH_SETTLEMENT, BatchCommand, BatchPayload, BatchResponseExtra, Claim, EXACT, Reason, RefundSettlement, SettleResponse,
     Supported, SupportedKind, VERSION, VerifyResponse,
@@ -67,10 +67,12 @@ pub struct FacilitatorTerms {
 pub struct FacilitatorRooms {
     /// The node's store.
     pub payments: Payments,
-    /// The account that pays for gas, and is the authorizer of receivers that have none of their own. The one lane of its key.
-    pub operator: BatchOperator,
-    /// Reads channels at the depth that counts.
-    pub reader: EscrowReader,
+    /// The endpoint.
+    pub rpc: Rpc,
+    /// The one lane of the account that pays for gas; it is also the authorizer of receivers that have none of their own.
+    pub submitter: Submitter,
+    /// Blocks that must hold a deposit before it counts.
+    pub confirmations: u64,
     /// What is served.
     pub terms: FacilitatorTerms,
 }
@@ -173,7 +175,6 @@ impl FacilitatorTerms {
         }
         anyhow::ensure!((1..=3_600).contains(&section.wait_secs), "facilitator.wait_secs must be 1 to 3600");
         anyhow::ensure!(section.gas.in_flight_max > 0, "facilitator.gas.in_flight_max must be above 0");
-        anyhow::ensure!(!section.voucher_store, "facilitator.voucher_store: vouchers are not kept by this build");
         Ok(Some(Self { network: network.to_string(), assets, section: section.clone() }))
     }
 }
@@ -182,9 +183,14 @@ impl Facilitator {
     /// Reads what an earlier process left, and follows on what it had sent: before anything else is sent on the lane.
     ///
     /// # Errors
-    /// The store cannot be read, or what it has was written by another account.
+    /// The contracts are not on the chain; the store cannot be read, or what it has was written by another account.
     pub async fn start(rooms: FacilitatorRooms) -> anyhow::Result<Self> {
-        let FacilitatorRooms { payments, operator, reader, terms } = rooms;
+        let FacilitatorRooms { payments, rpc, submitter, confirmations, terms } = rooms;
+        let network = Network::evm(rpc.chain()).to_string();
+        anyhow::ensure!(network == terms.network, "payment.network is {}, the endpoint serves {network}", terms.network);
+        let contract = BatchSettlement::attach(rpc).await?;
+        let reader = EscrowReader::new(contract.clone(), IndexerOptions { confirmations, ..IndexerOptions::default() });
+        let operator = BatchOperator::new(contract, submitter);
         let records = payments.kept(WHOSE).await?;
         let (queue, queued) = mpsc::unbounded_channel();
         let sending = Arc::new(Semaphore::new(terms.section.gas.in_flight_max.into()));

@@ -16,7 +16,7 @@ use millstream_chain::{ChainError, Cursor, ErrorKind, Head, Submitter};
 use millstream_engine::ChainCursor;
 use millstream_engine::escrow::{EscrowFact, EscrowId, EscrowTerms, Exit};
 use millstream_node::ChainClock;
-use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -69,7 +69,6 @@ pub(crate) struct Follower {
     reader: EscrowReader,
     escrow: EscrowId,
     token: Address,
-    receiver: Address,
     poll_interval: Duration,
     full_look: Duration,
     looks: mpsc::Receiver<Look>,
@@ -97,7 +96,6 @@ pub(crate) struct FollowerParts {
     pub(crate) reader: EscrowReader,
     pub(crate) escrow: EscrowId,
     pub(crate) token: Address,
-    pub(crate) receiver: Address,
     pub(crate) poll_interval: Duration,
     pub(crate) full_look: Duration,
     pub(crate) looks: mpsc::Receiver<Look>,
@@ -112,8 +110,7 @@ impl Follower {
     /// # Errors
     /// The endpoint cannot be read, or the core has stopped.
     pub(crate) async fn start(parts: FollowerParts) -> anyhow::Result<Self> {
-        let FollowerParts { board, metrics, reader, escrow, token, receiver, poll_interval, full_look, looks, clock, submitter, stopping } =
-            parts;
+        let FollowerParts { board, metrics, reader, escrow, token, poll_interval, full_look, looks, clock, submitter, stopping } = parts;
         let read = board.payments.read(move |engine| {
             let channels = engine.escrow_channels(escrow);
             let channels = channels.map(|channel| {
@@ -130,7 +127,6 @@ impl Follower {
             reader,
             escrow,
             token,
-            receiver,
             poll_interval,
             full_look,
             looks,
@@ -212,7 +208,7 @@ impl Follower {
                 self.tell_exits().await?;
                 self.answer_looks(&cursor).await?;
                 self.look_on(&cursor).await?;
-                self.tell_sweep(&cursor).await?;
+                self.tell_sweeps(&cursor).await?;
                 self.board.caught_up(asked_at);
                 Ok(false)
             }
@@ -396,35 +392,32 @@ impl Follower {
         Ok(())
     }
 
-    /// Tells what was paid out to the receiver, whoever had it paid out. What is due there and not claimed on a channel of ours is none of
-    /// ours to count.
-    async fn tell_sweep(&mut self, cursor: &Cursor) -> anyhow::Result<()> {
+    /// Tells what was paid out to receivers, whoever had it paid out. What is due there and not claimed on a channel of ours is none of ours to
+    /// count.
+    async fn tell_sweeps(&mut self, cursor: &Cursor) -> anyhow::Result<()> {
         if !self.is_due {
             return Ok(());
         }
-        let (escrow, receiver) = (self.escrow, self.receiver);
+        let escrow = self.escrow;
         let due = self.board.payments.read(move |engine| {
-            engine
-                .sweeps()
-                .find(|(of, whose, _)| (*of, *whose) == (escrow, receiver))
-                .map_or(Amount::ZERO, |(_, _, sweep)| sweep.due())
+            let due = engine.sweeps().filter(|(of, _, sweep)| *of == escrow && !sweep.due().is_zero());
+            due.map(|(_, receiver, sweep)| (receiver, sweep.due())).collect::<Vec<_>>()
         });
         let due = due.await?;
-        self.is_due = !due.is_zero();
-        if !self.is_due {
-            return Ok(());
+        self.is_due = !due.is_empty();
+        let mut facts = Vec::new();
+        for (receiver, due) in due {
+            let there = self.reader.contract().receiver_at(receiver, self.token, cursor.last().hash).await?.due();
+            if let Ok(amount) = due.checked_sub(there)
+                && !amount.is_zero()
+            {
+                facts.push(EscrowFact::Swept { escrow, receiver, amount });
+            }
         }
-        let there = self.receiver_due(cursor.last().hash).await?;
-        if let Ok(swept) = due.checked_sub(there)
-            && !swept.is_zero()
-        {
-            self.board.payments.facts(vec![EscrowFact::Swept { escrow, receiver, amount: swept }]).await?;
+        if !facts.is_empty() {
+            self.board.payments.facts(facts).await?;
         }
         Ok(())
-    }
-
-    async fn receiver_due(&self, block: Hash256) -> Result<Amount, ChainError> {
-        self.reader.contract().receiver_at(self.receiver, self.token, block).await.map(|totals| totals.due())
     }
 }
 

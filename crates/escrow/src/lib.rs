@@ -1,7 +1,7 @@
 //! The money of HTTP 402 on escrow contracts: the gateway's port over the durable engine.
 //!
 //! `follower` reads the chain into the engine, `desk` answers the gateway, `claimer` carries out what the engine says there is to claim, to
-//! sweep and to send; `facilitator` puts on the chain what other people's servers ask for. [`Rail`] starts and ends them.
+//! sweep and to send. [`Rail`] starts and ends them. [`Facilitator`] puts on the chain what other people's servers ask for.
 //!
 //! **Invariants.** Nothing is answered that is not durable. A deposit is credit once the chain has it at the confirmation depth, by what the
 //! contract says and not by who sent it. No lock is held over an await. No request waits for the chain but one that brings a deposit, asks

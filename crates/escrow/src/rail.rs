@@ -92,7 +92,6 @@ impl Rail {
             reader: EscrowReader::new(contract.clone(), options),
             escrow: id,
             token: config.token,
-            receiver: config.receiver,
             poll_interval: config.poll_interval,
             full_look: Duration::from_secs(config.escrow.full_look_secs.max(1)),
             looks: asked,
@@ -134,6 +133,7 @@ impl Rail {
             escrow: id,
             token: config.token,
             receiver: config.receiver,
+            custody: config.custody.clone(),
             looks,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
         };

@@ -25,6 +25,7 @@ use mpp::Mpp;
 pub(crate) use once::OnceSpeech;
 pub(crate) use speech::Speech;
 use x402::X402;
+pub(crate) use x402::{channel_state, voucher_state};
 
 use crate::body::Body;
 use crate::headers::is_payment;

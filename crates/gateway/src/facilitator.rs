@@ -6,6 +6,7 @@
 //! Source: x402 specification v2, the facilitator's interface; `docs/spec/facilitator.md`.
 
 pub(crate) mod config;
+mod custody;
 mod keys;
 mod port;
 mod rate;
@@ -23,15 +24,17 @@ use millstream_dialect::{DialectError, limits};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use self::config::{FacilitatorAssetSection, FacilitatorGasSection, FacilitatorKeySection, FacilitatorSection};
+use self::custody::Custody;
 pub use self::keys::KeyTerms;
 use self::keys::{Keys, Unknown};
 pub use self::port::{Ask, Caller, FacilitatorPort};
 use self::rate::{Rates, Subject};
 use crate::ConfigError;
 use crate::body::{Body, full};
+use crate::config::GatewayConfig;
 use crate::gate::ClientAddress;
 use crate::pattern::CleanPath;
-use crate::port::{PortError, RequestId};
+use crate::port::{ChargePort, PortError, RequestId};
 use crate::problem::Problem;
 
 /// Seconds after which a server that was turned away for load may come back.
@@ -43,6 +46,7 @@ const BODY_SECS: u64 = 30;
 pub(crate) struct Facilitator {
     path: CleanPath,
     port: Arc<dyn FacilitatorPort>,
+    custody: Option<Custody>,
     keys: Keys,
     rates: Rates,
     requests_minute_max: u32,
@@ -80,7 +84,12 @@ impl Refusal {
 }
 
 impl Facilitator {
-    pub(crate) fn new(section: &FacilitatorSection, port: Arc<dyn FacilitatorPort>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        config: &GatewayConfig,
+        section: &FacilitatorSection,
+        charge: &Arc<dyn ChargePort>,
+        port: Arc<dyn FacilitatorPort>,
+    ) -> Result<Self, ConfigError> {
         let value = |key: &str, reason: &str| Err(ConfigError::value(format!("facilitator.{key}"), reason));
         let path = CleanPath::new(&section.path).map_err(|error| ConfigError::value("facilitator.path", error.to_string()))?;
         if path.is_root() || !section.path.starts_with('/') {
@@ -95,9 +104,11 @@ impl Facilitator {
         if !(1_024..=limits::FACILITATOR_BODY_BYTES_MAX).contains(&section.body_bytes_max) {
             return value("body_bytes_max", "it must be 1024 to 1048576");
         }
+        let custody = section.voucher_store.then(|| Custody::new(config, Arc::clone(charge), Arc::clone(&port))).transpose()?;
         Ok(Self {
             path,
             port,
+            custody,
             keys: Keys::new(section)?,
             rates: Rates::default(),
             requests_minute_max: section.requests_minute_max,
@@ -157,7 +168,11 @@ impl Facilitator {
     ) -> Result<Response<Body>, Box<Refusal>> {
         let caller = self.caller(endpoint, &request)?;
         if endpoint == Endpoint::Supported {
-            return Ok(json(StatusCode::OK, self.port.supported().to_json()));
+            let mut supported = self.port.supported();
+            if let Some(custody) = &self.custody {
+                custody.tell(&mut supported);
+            }
+            return Ok(json(StatusCode::OK, supported.to_json()));
         }
         let overloaded = |_| {
             let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, unexpected(endpoint), "too many requests are under way");
@@ -172,16 +187,31 @@ impl Facilitator {
             return Err(Box::new(Refusal::new(StatusCode::BAD_REQUEST, Reason::InvalidX402Version, message)));
         }
         let ask = Ask { request, caller };
-        let answer = match endpoint {
-            Endpoint::Verify => self.port.verify(ask).await.map(|answer| answer.to_json()),
+        let custody = self.custody.as_ref().filter(|_| Custody::is_meant(&ask.request));
+        let answer = match (endpoint, custody) {
+            (Endpoint::Verify, Some(custody)) => custody.verify(ask).await.map(|answer| answer.to_json()),
+            (_, Some(_)) => self.settle_in_custody(ask).await.map(|answer| answer.to_json()),
+            (Endpoint::Verify, None) => self.port.verify(ask).await.map(|answer| answer.to_json()),
             // What is settled is settled whether or not the server is still there: the port sees to that, and the stop waits.
-            _ => self.port.settle(ask).await.map(|answer| answer.to_json()),
+            (_, None) => self.port.settle(ask).await.map(|answer| answer.to_json()),
         };
         drop((permit, running));
         match answer {
             Ok(answer) => Ok(json(StatusCode::OK, answer)),
             Err(error) => Err(Box::new(unknown(endpoint, &error))),
         }
+    }
+
+    /// In a task of its own: a server that goes away must not leave a charge half made.
+    async fn settle_in_custody(self: &Arc<Self>, ask: Ask) -> Result<SettleResponse, PortError> {
+        let this = Arc::clone(self);
+        let settled = tokio::spawn(async move {
+            match &this.custody {
+                Some(custody) => custody.settle(ask).await,
+                None => this.port.settle(ask).await,
+            }
+        });
+        settled.await.unwrap_or_else(|panic| Err(PortError::Fault { reason: panic.to_string() }))
     }
 
     /// Who asks, if they may.

@@ -114,7 +114,7 @@ impl Gate {
     ) -> Result<(Self, Drained), ConfigError> {
         let facilitator = match (&config.facilitator, facilitator) {
             (None, _) => None,
-            (Some(section), Some(port)) => Some(Arc::new(Facilitator::new(section, port)?)),
+            (Some(section), Some(facilitator)) => Some(Arc::new(Facilitator::new(config, section, &port, facilitator)?)),
             (Some(_), None) => return Err(ConfigError::value("facilitator", "nobody here settles for others: leave the section out")),
         };
         let dialects = Dialects::new(config)?;

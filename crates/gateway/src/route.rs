@@ -93,7 +93,8 @@ impl Routes {
     /// # Errors
     /// [`ConfigError`], the first that is found.
     pub fn new(config: &GatewayConfig, token: &Token, proxied: bool) -> Result<Self, ConfigError> {
-        if config.routes.is_empty() {
+        // A facilitator needs to sell nothing itself.
+        if config.routes.is_empty() && config.facilitator.is_none() {
             return Err(ConfigError::value("route", "there is none: write at least one [[route]]"));
         }
         let routes = config

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use millstream_chain::x402::BatchSettlement;
 use millstream_chain::{ChainError, ChainKey, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{EscrowSection, RailConfig};
-use millstream_gateway::{GatewayConfig, Routes};
+use millstream_gateway::facilitator::FacilitatorSection;
+use millstream_gateway::{ConfigError, GatewayConfig, Routes};
 use millstream_node::NodeConfig;
 use millstream_tariff::Token;
 use millstream_types::{Address, ChainId, Network};
@@ -72,7 +73,7 @@ impl Ready {
             Token::new(&gateway.payment.symbol, gateway.payment.decimals).map_err(|error| wrong(format!("payment.symbol: {error}")))?;
         // What a route needs, and every price.
         let routes = Routes::new(&gateway, &priced, true).map_err(|error| config_error(&error, &token))?;
-        let rail = rail_config(settings.escrow, &gateway, &terms, &routes, &node);
+        let rail = rail_config(settings.escrow, &gateway, &terms, &routes, &node).map_err(|error| config_error(&error, &token))?;
         rail.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
         node.escrows = rail.engine().map_err(|error| wrong(error.to_string()))?;
         check_gas(&rpc, &terms, &mut warnings).await?;
@@ -82,22 +83,29 @@ impl Ready {
     }
 }
 
-fn rail_config(escrow: EscrowSection, gateway: &GatewayConfig, terms: &Terms, routes: &Routes, node: &NodeConfig) -> RailConfig {
-    RailConfig {
+fn rail_config(
+    escrow: EscrowSection,
+    gateway: &GatewayConfig,
+    terms: &Terms,
+    routes: &Routes,
+    node: &NodeConfig,
+) -> Result<RailConfig, ConfigError> {
+    Ok(RailConfig {
         escrow,
         token: terms.asset,
         receiver: terms.pay_to,
+        custody: gateway.facilitator.as_ref().map(FacilitatorSection::custody_receivers).transpose()?.unwrap_or_default(),
         // Without x402 there is no delay to keep within.
         withdraw_delay_secs: gateway.payment.x402.as_ref().map_or(u64::MAX, |x402| x402.withdraw_delay_secs),
         delivery_secs_max: routes.delivery_secs_max(),
         coin_nanos: node.chain.coin_nanos,
         confirmations: node.chain.confirmations,
         poll_interval: Duration::from_millis(node.chain.poll_millis),
-    }
+    })
 }
 
 /// What is wrong with a configuration, as the gateway's library says it.
-pub(super) fn config_error(error: &millstream_gateway::ConfigError, token: &TokenFacts) -> CliError {
+pub(super) fn config_error(error: &ConfigError, token: &TokenFacts) -> CliError {
     let failed = wrong(chain_of(error));
     match error {
         millstream_gateway::ConfigError::Price { .. } => {

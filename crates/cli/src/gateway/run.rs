@@ -1,9 +1,10 @@
 //! Node, rail and gateway in one process: started from the inside out, stopped from the outside in.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use millstream_escrow::{self as escrow, Rail};
-use millstream_gateway::{RouteSection, ServeError};
+use millstream_escrow::{self as escrow, Facilitator, FacilitatorRooms, FacilitatorTerms, Rail};
+use millstream_gateway::{RouteSection, ServeError, serve_with_facilitator};
 use millstream_node::{Node, stop_signal};
 use millstream_types::Address;
 use serde::{Deserialize, Serialize};
@@ -78,14 +79,14 @@ pub async fn command(context: &Context, args: &GatewayArgs) -> CliResult<()> {
     // From here on a signal stops in order.
     let stop = stop_signal().map_err(failed)?;
     let node = Node::start(&ready.node).await.map_err(failed)?;
-    let rail = match Rail::start(escrow::Parts::of(&node), ready.rail.clone()).await {
-        Ok(rail) => rail,
+    let (facilitator, rail) = match inside(&node, &ready).await {
+        Ok(inside) => inside,
         Err(error) => {
             node.stop().await.map_err(failed)?;
             return Err(failed(error));
         }
     };
-    let parts = Parts::start(node, rail, &ready, listener);
+    let parts = Parts::start(node, rail, facilitator, &ready, listener);
     let selling = Selling::of(&ready, listen, parts.node.admin_listen());
     info!(%listen, admin_listen = %selling.admin_listen, network = selling.network, "selling");
     if let Err(error) = selling.say(context) {
@@ -93,6 +94,25 @@ pub async fn command(context: &Context, args: &GatewayArgs) -> CliResult<()> {
         return Err(error);
     }
     parts.run_until(stop, &ready).await
+}
+
+/// What is between the node and the listener. The facilitator comes first: what an earlier process sent for others is followed on before anything
+/// else is sent.
+async fn inside(node: &Node, ready: &Ready) -> anyhow::Result<(Option<Facilitator>, Rail)> {
+    let facilitator = match FacilitatorTerms::of(&ready.gateway)? {
+        None => None,
+        Some(terms) => {
+            let rooms = FacilitatorRooms {
+                payments: node.payments(),
+                rpc: node.rpc().clone(),
+                submitter: node.submitter().clone(),
+                confirmations: ready.node.chain.confirmations,
+                terms,
+            };
+            Some(Facilitator::start(rooms).await?)
+        }
+    };
+    Ok((facilitator, Rail::start(escrow::Parts::of(node), ready.rail.clone()).await?))
 }
 
 /// Everything that runs.
@@ -111,13 +131,16 @@ enum Ended {
 }
 
 impl Parts {
-    fn start(node: Node, rail: Rail, ready: &Ready, listener: TcpListener) -> Self {
+    fn start(node: Node, rail: Rail, facilitator: Option<Facilitator>, ready: &Ready, listener: TcpListener) -> Self {
         let (drain, drained) = oneshot::channel::<()>();
         let (config, port) = (ready.gateway.clone(), rail.port());
         let serving = tokio::spawn(async move {
             // Whoever has gone without a word wants it to end, too.
             let shutdown = async move { drained.await.unwrap_or_default() };
-            millstream_gateway::serve(&config, port, listener, shutdown).await
+            match facilitator {
+                None => millstream_gateway::serve(&config, port, listener, shutdown).await,
+                Some(facilitator) => serve_with_facilitator(&config, port, Arc::new(facilitator), listener, shutdown).await,
+            }
         });
         Self { node, rail, serving, drain }
     }

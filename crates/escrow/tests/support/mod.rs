@@ -65,9 +65,13 @@ impl Chain {
         let chain = Self { anvil, rpc, token: TokenDomain::new("", "", ChainId::new(31_337), Address::ZERO) };
         let deployer = DEV_ACCOUNTS[8].address;
         let hash = chain.call("eth_sendTransaction", json!([{ "from": deployer, "data": artifact["bytecode"] }])).await;
-        // It is mined at once, and told of a moment later.
-        until("the token's receipt", || async { !chain.call("eth_getTransactionReceipt", json!([hash])).await.is_null() }).await;
-        let receipt = chain.call("eth_getTransactionReceipt", json!([hash])).await;
+        let receipt = loop {
+            // It may be answered before it is in its block.
+            match chain.call("eth_getTransactionReceipt", json!([hash])).await {
+                Value::Null => tokio::time::sleep(Duration::from_millis(10)).await,
+                receipt => break receipt,
+            }
+        };
         let token: Address = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         let token = TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token);
         let chain = Self { token, ..chain };
@@ -131,12 +135,14 @@ pub struct Plan {
     pub sections: String,
     /// Of the route, as TOML.
     pub limits: String,
+    pub custody: std::collections::BTreeSet<Address>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
-        Self { confirmations: 1, escrow, price: "0.001 USDC / call".to_owned(), limits: String::new(), sections: String::new() }
+        let price = "0.001 USDC / call".to_owned();
+        Self { confirmations: 1, escrow, price, limits: String::new(), sections: String::new(), custody: Default::default() }
     }
 }
 
@@ -154,16 +160,7 @@ pub struct House {
 impl House {
     pub async fn start(chain: &Chain, directory: &Path, upstream: &Upstream, plan: &Plan) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let rail = RailConfig {
-            escrow: plan.escrow.clone(),
-            token: chain.token.token(),
-            receiver: DEV_ACCOUNTS[RECEIVER].address,
-            withdraw_delay_secs: DELAY_SECS,
-            delivery_secs_max: 60,
-            coin_nanos: 0,
-            confirmations: plan.confirmations,
-            poll_interval: Duration::from_millis(20),
-        };
+        let rail = rail_config(chain, plan);
         let mut config = node_config(directory, chain, plan);
         config.escrows = rail.engine().expect("fits");
         let (node, rail) = runtime
@@ -211,8 +208,22 @@ impl House {
     }
 }
 
+pub fn rail_config(chain: &Chain, plan: &Plan) -> RailConfig {
+    RailConfig {
+        escrow: plan.escrow.clone(),
+        token: chain.token.token(),
+        receiver: DEV_ACCOUNTS[RECEIVER].address,
+        custody: plan.custody.clone(),
+        withdraw_delay_secs: DELAY_SECS,
+        delivery_secs_max: 60,
+        coin_nanos: 0,
+        confirmations: plan.confirmations,
+        poll_interval: Duration::from_millis(20),
+    }
+}
+
 /// A node on a directory that the last process may be about to close.
-async fn opened(config: &NodeConfig) -> Node {
+pub async fn opened(config: &NodeConfig) -> Node {
     for _ in 0..400 {
         match Node::start(config).await {
             Ok(node) => return node,
@@ -223,7 +234,7 @@ async fn opened(config: &NodeConfig) -> Node {
     panic!("the directory stays locked");
 }
 
-fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
+pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
     use std::os::unix::fs::PermissionsExt;
     let key = directory.join("operator.key");
     let text: String = DEV_ACCOUNTS[OPERATOR].secret.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -430,7 +441,7 @@ impl Payer {
         Self::with(chain, payer.key, config)
     }
 
-    fn with(chain: &Chain, key: EvmSecretKey, config: ChannelConfig) -> Self {
+    pub fn with(chain: &Chain, key: EvmSecretKey, config: ChannelConfig) -> Self {
         let channel = config.channel_id(&batch_domain(ChainId::new(31_337))).expect("40 bits");
         Self { key, config, channel, client: Client::new(), token: chain.token, charged: 0, deposits: 0 }
     }

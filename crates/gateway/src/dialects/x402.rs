@@ -179,7 +179,7 @@ pub(super) fn code(reason: Reason) -> String {
 }
 
 /// The channel as responses and corrective offers have it.
-pub(super) fn channel_state(standing: &Standing) -> ChannelState {
+pub(crate) fn channel_state(standing: &Standing) -> ChannelState {
     ChannelState {
         channel_id: standing.channel,
         balance: standing.deposit,
@@ -191,7 +191,7 @@ pub(super) fn channel_state(standing: &Standing) -> ChannelState {
 }
 
 /// A client believes a corrected total only with its own signature.
-fn voucher_state(standing: &Standing) -> Option<VoucherState> {
+pub(crate) fn voucher_state(standing: &Standing) -> Option<VoucherState> {
     let signature = EvmSignature::new(standing.accepted_signature.clone()?).ok()?;
     Some(VoucherState { signed_max_claimable: Some(standing.accepted), signature: Some(signature) })
 }

@@ -1,6 +1,11 @@
 //! `[facilitator]`.
 
+use std::collections::BTreeSet;
+
+use millstream_types::Address;
 use serde::{Deserialize, Serialize};
+
+use crate::ConfigError;
 
 /// `[facilitator]`: the facilitator's API is served when this section is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,6 +97,19 @@ pub struct FacilitatorGasSection {
     pub reserve_gwei_min: u64,
     /// Transactions that are on their way at once; others wait.
     pub in_flight_max: u16,
+}
+
+impl FacilitatorSection {
+    /// The receivers whose vouchers are kept: those that keys name, where vouchers are kept at all.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for one that is no address.
+    pub fn custody_receivers(&self) -> Result<BTreeSet<Address>, ConfigError> {
+        let receiver = |text: &String| {
+            text.parse::<Address>().map_err(|error| ConfigError::value("facilitator.key.receivers", format!("`{text}`: {error}")))
+        };
+        self.keys.iter().filter(|_| self.voucher_store).flat_map(|key| &key.receivers).map(receiver).collect()
+    }
 }
 
 fn one() -> String {
