@@ -10,7 +10,7 @@ use millstream_dialect::Object;
 use millstream_dialect::mpp::{ChargePayload, ChargeRequest, Credential, Offer, Receipt};
 use millstream_dialect::x402::{
     Erc3009Fields, Erc3009Payment, ExactOffer, ExactPayload, ExactWitness, PaymentPayload, PaymentRequired, PaymentRequirements,
-    PermittedFields, Permit2Fields, Permit2Payment, Reason, SettleResponse, TransferMethod, VERSION,
+    Permit2Fields, Permit2Payment, PermittedFields, Reason, SettleResponse, TransferMethod, VERSION,
 };
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Hash256, Uint256};

@@ -49,7 +49,12 @@ impl Escrows {
             EscrowFact::Swept { escrow, receiver, amount } => self.count_sweep(escrow, receiver, (Amount::ZERO, amount), effects),
             EscrowFact::Paid { authorization } => {
                 // One that nobody delivered for, or that is forgotten, is none of ours.
-                drop(self.payment_step(authorization, PaymentState::Paid { transaction: Bytes::new() }, Timestamp::from_millis(0), effects));
+                drop(self.payment_step(
+                    authorization,
+                    PaymentState::Paid { transaction: Bytes::new() },
+                    Timestamp::from_millis(0),
+                    effects,
+                ));
                 Ok(())
             }
             EscrowFact::Seen { escrow, cursor } => self.seen(escrow, cursor, effects),

@@ -345,9 +345,7 @@ impl World {
             "mark" => self.input(EscrowInput::Mark { request: request(words[1]), delivered: cost(words[2]), meter }),
             "capture" => self.input(EscrowInput::Capture { request: request(words[1]), cost: cost(words[2]), meter, stored }),
             "void" => self.input(EscrowInput::Void { request: request(words[1]), stored }),
-            "collect" => {
-                self.input(EscrowInput::CollectOnce { request: request(words[1]), meter, transaction: Bytes::from_static(b"tx") })
-            }
+            "collect" => self.input(EscrowInput::CollectOnce { request: request(words[1]), meter, transaction: Bytes::from_static(b"tx") }),
             "sent" => {
                 self.input(EscrowInput::PaymentSubmitted { authorization: authorization(words[1]), transaction: Bytes::from_static(b"tx") })
             }

@@ -47,7 +47,16 @@ impl Transfer {
             SingleTransfer::Erc3009(signed) => {
                 let statement = signed.statement();
                 let (valid_after, valid_before, nonce) = (statement.valid_after, statement.valid_before, statement.nonce);
-                Self::Erc3009(ExactTransfer { token, from, to, amount, valid_after, valid_before, nonce, signature: signed.signature().clone() })
+                Self::Erc3009(ExactTransfer {
+                    token,
+                    from,
+                    to,
+                    amount,
+                    valid_after,
+                    valid_before,
+                    nonce,
+                    signature: signed.signature().clone(),
+                })
             }
             SingleTransfer::Permit2(signed) => {
                 let statement = signed.statement();
@@ -157,9 +166,7 @@ impl KeptTransfer {
                 let (begins, ends, nonce) = (transfer.valid_after, transfer.valid_before, *transfer.nonce.as_bytes());
                 (1, transfer.to, begins, ends, nonce, &transfer.signature)
             }
-            Transfer::Permit2(permit) => {
-                (2, permit.to, permit.valid_after, permit.deadline, permit.nonce.to_be_bytes(), &permit.signature)
-            }
+            Transfer::Permit2(permit) => (2, permit.to, permit.valid_after, permit.deadline, permit.nonce.to_be_bytes(), &permit.signature),
         };
         let (token, from, amount) = self.transfer.parts();
         let mut bytes = vec![VERSION, kind];
@@ -330,9 +337,11 @@ mod tests {
             priority_fee_per_gas: u128::MAX,
             transaction: Hash256::from_bytes([3; 32]),
         };
-        for (versions, made, is_answered) in
-            [(vec![], None, false), (vec![version(1)], None, true), (vec![version(1), version(1)], Some(Hash256::from_bytes([5; 32])), false)]
-        {
+        for (versions, made, is_answered) in [
+            (vec![], None, false),
+            (vec![version(1)], None, true),
+            (vec![version(1), version(1)], Some(Hash256::from_bytes([5; 32])), false),
+        ] {
             let sent = Sent { versions, made, is_answered };
             assert_eq!(Sent::decode(&sent.encode()), Ok(sent));
         }
