@@ -503,6 +503,11 @@ impl Payer {
         Self::with(chain, payer.key, config)
     }
 
+    /// One that signs with the key of another account.
+    pub fn signing_as(self, account: usize) -> Self {
+        Self { key: secret(account), ..self }
+    }
+
     pub fn with(chain: &Chain, key: EvmSecretKey, config: ChannelConfig) -> Self {
         let channel = config.channel_id(&batch_domain(ChainId::new(31_337))).expect("40 bits");
         Self { key, config, channel, client: Client::new(), token: chain.token, charged: 0, deposits: 0 }

@@ -164,16 +164,15 @@ async fn a_signature_that_only_the_chain_can_judge_is_judged_by_it() {
     let mut payer = Payer::without_authorizer(&chain, PAYER);
     assert_eq!(payer.pay(&url, Some(5_000)).await.status, StatusCode::OK);
     assert_eq!(payer.pay(&url, None).await.status, StatusCode::OK);
-    let forged = Payer { key: crate::support::secret(PAYER + 1), ..Payer::without_authorizer(&chain, PAYER) };
+    let forged = Payer::without_authorizer(&chain, PAYER).signing_as(PAYER + 1);
     let paid = forged.send(&url, &payer.offer(&url).await, &forged.paying(3_000)).await;
     assert_eq!(paid.error(), "invalid_batch_settlement_evm_voucher_signature");
 
     // An account whose code says yes to everything, and then to nothing.
-    let wallet = Payer { key: crate::support::secret(PAYER + 2), ..Payer::without_authorizer(&chain, PAYER + 3) };
+    let mut wallet = Payer::without_authorizer(&chain, PAYER + 3).signing_as(PAYER + 2);
     let account = DEV_ACCOUNTS[PAYER + 3].address;
     let code = |answer: &str| serde_json::json!([account, format!("0x63{answer}60e01b60005260206000f3")]);
     chain.call("anvil_setCode", code("1626ba7e")).await;
-    let mut wallet = wallet;
     let paid = wallet.pay(&url, Some(5_000)).await;
     assert_eq!(paid.status, StatusCode::OK, "{paid:?}");
     chain.call("anvil_setCode", code("ffffffff")).await;
