@@ -79,12 +79,19 @@ impl Exact {
 
     /// Reads a payment of x402. A retry with the same authorisation is the same request; see [`HoldOnce`](crate::port::HoldOnce).
     pub(super) fn read(&self, terms: &Arc<Terms>, payment: &PaymentPayload, asked: &Asked) -> Result<Intent, Box<Refusal>> {
-        let method = self.methods.iter().find(|method| {
+        let is_chosen = |method: &&TransferMethod| {
             let offered = offer(terms, asked, **method).to_requirements(self.timeout_secs);
             self.sells(asked) && offered.is_ok_and(|offered| offered.is_accepted_by(&payment.accepted))
-        });
-        let offer = offer(terms, asked, *method.ok_or_else(|| refusal(Reason::InvalidPaymentRequirements))?);
+        };
+        let first = self.methods.iter().find(is_chosen).ok_or_else(|| refusal(Reason::InvalidPaymentRequirements))?;
         let payload = ExactPayload::from_object(&payment.payload).map_err(|_| refusal(Reason::InvalidPayload))?;
+        let moved_by = match &payload {
+            ExactPayload::Erc3009(_) => TransferMethod::Eip3009,
+            ExactPayload::Permit2(_) => TransferMethod::Permit2,
+        };
+        // A client may say more in `extra` than was offered, so an offer of one way can look like one of the other (H-5).
+        let method = self.methods.iter().filter(is_chosen).find(|method| **method == moved_by).unwrap_or(first);
+        let offer = offer(terms, asked, *method);
         payload.check(&offer, now().as_millis() / 1_000).map_err(refusal)?;
         let payer = payload.payer();
         let (transfer, is_verified) = match payload {
