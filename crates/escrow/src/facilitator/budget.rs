@@ -84,7 +84,9 @@ impl Spending {
     /// The first limit that stands against it.
     pub(super) fn judge(&self, gas: &FacilitatorGasSection, asked: &Spent) -> Result<(), Limit> {
         let mut all = (0u32, asked.wei);
-        let (mut caller, mut payer, mut receiver) = ((0u32, asked.wei), (0u32, asked.wei), (0u32, asked.wei));
+        // Who is not there has no limit: a sweep has no payer.
+        let of = |account: Option<Address>| (0u32, account.map_or(0, |_| asked.wei));
+        let (mut caller, mut payer, mut receiver) = ((0u32, asked.wei), of(asked.payer), of(asked.receiver));
         let within = self.0.values().filter(|spent| asked.at.millis_since(spent.at) < DAY_MILLIS);
         for spent in within {
             let add = |(reverts, wei): &mut (u32, u128)| {
