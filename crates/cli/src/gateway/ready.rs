@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
-use millstream_chain::x402::BatchSettlement;
-use millstream_chain::{ChainError, ChainKey, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
+use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
+use millstream_chain::{ChainError, ChainKey, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
@@ -200,10 +200,11 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
     Ok(facts)
 }
 
-/// The dialects that are offered: those whose sections are there; without any, those that this chain has contracts for.
+/// What is offered: channels of the dialects whose sections are there, without either of both; and single payments where their section is.
 async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_dir: &Path, warnings: &mut Vec<String>) -> CliResult<()> {
     let named: BTreeSet<String> = payment.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.clone()).collect();
-    let wants = |dialect: &str| named.is_empty() || named.contains(dialect);
+    let is_free = !named.contains("x402") && !named.contains("mpp");
+    let wants = |dialect: &str| is_free || named.contains(dialect);
     if wants("x402") {
         match BatchSettlement::attach(rpc.clone()).await {
             Ok(_) => agree(section(payment, "x402")?, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
@@ -219,18 +220,31 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
         }
     }
     if named.contains("exact") {
-        let message = "payment.exact is there, and this version's gateway is paid on channels only".to_owned();
-        return Err(CliError::usage("dialect", message).hint("leave [payment.exact] out"));
+        complete_exact(section(payment, "exact")?, rpc).await?;
     }
     if wants("mpp") {
         let completed = complete_sessions(section(payment, "mpp")?, rpc, terms, data_dir).await;
         match completed {
             // Nobody asked for it: what is there is sold all the same.
-            Err(error) if named.is_empty() && error.exit == Exit::Usage => {
+            Err(error) if is_free && error.exit == Exit::Usage => {
                 payment.remove("mpp");
                 warnings.push(format!("MPP is not offered: {}", error.message));
             }
             completed => completed?,
+        }
+    }
+    Ok(())
+}
+
+/// Single payments are moved by the token itself, unless they are to be moved by Permit2.
+async fn complete_exact(exact: &Table, rpc: &Rpc) -> CliResult<()> {
+    let methods = exact.get("methods").and_then(Value::as_array);
+    let by_permit2 = methods.is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("permit2")));
+    for contract in [PERMIT2, EXACT_PERMIT2_PROXY] {
+        if by_permit2 && !rpc.is_contract(contract).await? {
+            let message =
+                format!("payment.exact.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
+            return Err(CliError::usage("contract_missing", message).hint("leave permit2 out of payment.exact.methods"));
         }
     }
     Ok(())
