@@ -101,9 +101,10 @@ async fn one_command_sells_a_service() {
     let (net, upstream) = (Net::start().await, upstream().await);
     let upstream = format!("http://{upstream}");
     let price = "0.001 USDC / call";
-    let arguments = ["--upstream", &upstream, "--price", price, "--route", "GET /free=free", "--listen", "127.0.0.1:0"];
+    let arguments = ["--upstream", &upstream, "--price", price, "--route", "GET /free=free", "--listen", "127.0.0.1:0", "--exact"];
     let gateway = Gateway::start(&net, &arguments);
     let selling = &gateway.selling;
+    assert_eq!(selling.dialects, ["x402 batch-settlement", "x402 exact", "MPP evm/session", "MPP evm/charge"]);
     assert_eq!((selling.asset, selling.pay_to), (net.dev.info().token, net.dev.info().seller));
     assert_eq!((selling.routes[0].price.as_deref(), selling.routes[1].price.as_deref()), (None, Some(price)));
 
