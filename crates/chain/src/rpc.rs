@@ -135,6 +135,14 @@ impl Rpc {
         self.ask("eth_gasPrice", self.provider.get_gas_price()).await
     }
 
+    /// The newest block's number.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn head_height(&self) -> Result<u64, ChainError> {
+        self.newest().await.map(|header| header.number)
+    }
+
     /// The time of the newest block.
     ///
     /// # Errors

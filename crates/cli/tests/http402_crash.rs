@@ -5,6 +5,7 @@ mod http402;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use http402::payer::Answer;
 use http402::{Chain, Gateway, PAYER, Payer, RECEIVER, Upstream, wait_for};
@@ -16,13 +17,14 @@ const MISMATCH: &str = "invalid_batch_settlement_evm_cumulative_amount_mismatch"
 
 /// Sends it until somebody answers: the gateway may be down, and the chain not read yet.
 async fn insist(payer: &Payer, url: &str, header: &str) -> Answer {
-    let mut answer = None;
-    wait_for("an answer", async || {
-        answer = payer.send(url, header).await.filter(|answer| !answer.status.is_server_error());
-        answer.is_some()
-    })
-    .await;
-    answer.expect("one")
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match payer.send(url, header).await {
+            Some(answer) if !answer.status.is_server_error() => return answer,
+            unanswered => assert!(Instant::now() < deadline, "no answer for a minute: {unanswered:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// What the gateway says was charged on the channel: in the correction of a voucher that cannot be right.

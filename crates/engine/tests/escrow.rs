@@ -491,13 +491,11 @@ fn a_single_payment_is_delivered_once() {
          crash
          once a1 r3 500 @1000         => !AuthorizationUsed
          paid a1
-         payment a1                   => Paid
+         payment a1                   => Paid { transaction: b\"tx\" }
          bounced a1                   => done
-         payment a1                   => Paid
+         payment a1                   => Paid { transaction: b\"tx\" }
          wait 998
-         payment a1                   => Paid
-         wait 1500
-         payment a1                   => none",
+         payment a1                   => Paid { transaction: b\"tx\" }",
     );
     check(
         "once a1 r1 500 @200          => reserved 500
@@ -508,8 +506,63 @@ fn a_single_payment_is_delivered_once() {
          mark r2 500                  => marked 500
          paid a2
          crash
-         payment a2                   => Paid
+         payment a2                   => Paid { transaction: b\"\" }
          extend r2 600                => !UnknownRequest",
+    );
+}
+
+#[test]
+fn a_single_payment_is_charged_when_it_is_about_to_be_sent() {
+    check(
+        "collect r1                   => !UnknownRequest
+         once a1 r1 500 @1000         => reserved 500
+         crash
+         payment a1                   => none
+         once a1 r1 500 @1000         => reserved 500
+         collect r1                   => charged 500 =500
+         payment a1                   => Submitted { transaction: b\"tx\" }
+         collect r1                   => !UnknownRequest
+         crash
+         payment a1                   => Submitted { transaction: b\"tx\" }
+         once a1 r1 500 @1000         => charged 500 =500 again
+         paid a1
+         payment a1                   => Paid { transaction: b\"tx\" }
+         open m 1000
+         reserve m r2 50 v50          => reserved 50
+         collect r2                   => !UnknownRequest
+         once a3 r3 500 @1000         => reserved 500
+         paid a3
+         collect r3                   => charged 500 =500
+         payment a3                   => Paid { transaction: b\"\" }
+         wait 998
+         wait 1500
+         payment a1                   => none",
+    );
+}
+
+#[test]
+fn a_payer_whose_payment_failed_is_refused() {
+    check(
+        "once a1 r1 500 @1000         => reserved 500
+         collect r1                   => charged 500 =500
+         bounced a1                   => done
+         payment a1                   => Failed { reason: \"reverted\", is_owed: true }
+         once a2 r2 500 @1000         => !PayerInDefault
+         crash
+         once a2 r2 500 @1000         => !PayerInDefault
+         paid a1
+         once a2 r2 500 @1000         => reserved 500
+         collect r2                   => charged 500 =500
+         withheld a2                  => done
+         payment a2                   => Failed { reason: \"reverted\", is_owed: false }
+         once a4 r4 500 @1000         => reserved 500
+         void r4                      => voided
+         bounced a2                   => done
+         wait 1500
+         once a3 r3 500 @2500         => !PayerInDefault
+         wait 9000
+         payment a2                   => none
+         once a3 r3 500 @12000        => reserved 500",
     );
 }
 

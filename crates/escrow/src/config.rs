@@ -27,6 +27,8 @@ pub struct EscrowSection {
     pub deposit_wait_secs: u64,
     /// Seconds between two looks at all channels, whatever the logs say.
     pub full_look_secs: u64,
+    /// Seconds that an answer waits for its single payment to be in a block. After that it leaves, and the payment is followed on.
+    pub settle_wait_secs: u64,
     /// Base units that may rest on deposits which are sent and not confirmed, on one channel.
     pub optimistic_channel_max: u64,
     /// And on all channels together.
@@ -41,6 +43,7 @@ impl Default for EscrowSection {
             claim_margin_secs: 180,
             deposit_wait_secs: 120,
             full_look_secs: 300,
+            settle_wait_secs: 30,
             optimistic_channel_max: 0,
             optimistic_total_max: 0,
             claim: ClaimSection::default(),

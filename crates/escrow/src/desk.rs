@@ -5,7 +5,7 @@
 
 mod close;
 mod deposit;
-mod name;
+pub(crate) mod name;
 mod refund;
 mod refusal;
 mod sent;
@@ -23,7 +23,7 @@ use millstream_engine::escrow::{
 };
 use millstream_gateway::port::{
     Accepted, Capture, Charge, ChargePort, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId, Reserve,
-    Reserved, Standing, VoidReason,
+    Reserved, SinglePort, Standing, VoidReason,
 };
 use millstream_gateway::tender::{ChannelTerms, Tender};
 use millstream_tariff::Cost;
@@ -38,6 +38,7 @@ use self::signer::Codes;
 use crate::board::{Board, fault, nothing, stopped, unavailable};
 use crate::follower::Look;
 use crate::metrics::EscrowMetrics;
+use crate::single::Singles;
 use crate::terms::x402_config;
 
 /// Deposits and refunds under way at a time, at most.
@@ -46,6 +47,7 @@ const TRANSACTIONS_MAX: usize = 256;
 /// The gateway's port.
 pub(crate) struct Desk {
     pub(crate) inner: Arc<Inner>,
+    singles: Singles,
 }
 
 pub(crate) struct Inner {
@@ -103,7 +105,7 @@ pub(crate) struct DeskParts {
 }
 
 impl Desk {
-    pub(crate) fn new(parts: DeskParts) -> Self {
+    pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
         let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait } = parts;
         let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
@@ -125,7 +127,7 @@ impl Desk {
             sender,
             transactions: Arc::new(Semaphore::new(TRANSACTIONS_MAX)),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), singles }
     }
 
     /// Goes on with what an earlier process had sent. Before anything is sent on the lane.
@@ -423,5 +425,9 @@ impl ChargePort for Desk {
 
     fn release(&self, release: Release) -> PortFuture<'_, Released> {
         Box::pin(self.inner.release(release))
+    }
+
+    fn singles(&self) -> Option<&dyn SinglePort> {
+        Some(&self.singles)
     }
 }

@@ -14,9 +14,11 @@ mod config;
 mod desk;
 mod facilitator;
 mod follower;
+mod lock;
 mod metrics;
 mod rail;
 mod report;
+mod single;
 mod terms;
 
 pub use claimer::{

@@ -24,6 +24,7 @@ use crate::desk::{Desk, DeskParts, Sessions};
 use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX, Look};
 use crate::metrics::EscrowMetrics;
 use crate::report::Followed;
+use crate::single::{SingleParts, Singles};
 use crate::terms::escrow_id;
 
 /// How long a rail that stops waits for its parts.
@@ -112,7 +113,15 @@ impl Rail {
         let session_escrow = sessions.as_ref().map(|sessions| sessions.escrow);
         let served: Vec<EscrowId> = escrows.iter().map(|escrow| escrow.id).collect();
         // What an earlier process had sent is followed on under its nonces before anything else is sent: the claimer sends when it likes.
-        let desk = Desk::new(DeskParts {
+        let singles = Singles::start(SingleParts {
+            payments: payments.clone(),
+            submitter: submitter.clone(),
+            escrow,
+            confirmations: config.confirmations,
+            settle_wait: Duration::from_secs(config.escrow.settle_wait_secs.max(1)),
+        });
+        let singles = singles.await.context("single payments of an earlier process cannot be followed on")?;
+        let desk_parts = DeskParts {
             board: Arc::clone(&board),
             metrics: Arc::clone(&parts.metrics),
             rpc: rpc.clone(),
@@ -124,7 +133,8 @@ impl Rail {
             looks,
             sessions,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
-        });
+        };
+        let desk = Desk::new(desk_parts, singles.clone());
         desk.resume().await.context("what was sent before the start")?;
         let claimer = Claimer::start(ClaimerParts {
             payments,
@@ -139,6 +149,7 @@ impl Rail {
         let claimer = claimer.await.context("what was claimed cannot be followed")?;
         let claims = claimer.handle();
         tasks.spawn(keep_claiming(claimer, stopping.clone()));
+        tasks.spawn(singles.run(config.poll_interval, stopping.clone()));
         tasks.spawn(count(Arc::clone(&board), Arc::clone(&parts.metrics), served, stopping));
         let served_escrow = |(protocol, id)| ServedEscrow { id, protocol, token: config.token, receiver: config.receiver };
         let shown = [Some(("x402", escrow)), session_escrow.map(|escrow| ("mpp", escrow))];

@@ -200,19 +200,19 @@ async fn a_close_waits_for_what_is_delivered_and_lets_nothing_new_begin() {
         let delivered = payer.send_with(Method::GET, &url, &offer, &paying, None);
         let close = async {
             world.upstream.arrival().await;
-            let close = payer.send_with(Method::GET, &url, &offer, &closing, None);
-            let more = async {
-                // Nothing is taken once the close has begun.
-                until("a request is refused", async || {
-                    let answer = payer.send_with(Method::HEAD, &url, &offer, &closing, None).await;
-                    answer.status == StatusCode::PAYMENT_REQUIRED
-                })
-                .await;
-                let answer = payer.send_with(Method::GET, &url, &offer, &paying, None).await;
-                assert_eq!(answer.status, StatusCode::PAYMENT_REQUIRED, "{answer:?}");
-                world.upstream.open();
+            // Of two, one is under way, and the other is told so at once.
+            let mut first = Box::pin(payer.send_with(Method::GET, &url, &offer, &closing, None));
+            let mut second = Box::pin(payer.send_with(Method::GET, &url, &offer, &closing, None));
+            let (busy, under_way) = tokio::select! {
+                busy = &mut first => (busy, second),
+                busy = &mut second => (busy, first),
             };
-            tokio::join!(close, more).0
+            assert_eq!((busy.status, busy.kind()), (StatusCode::PAYMENT_REQUIRED, Some(ProblemKind::VerificationFailed)), "{busy:?}");
+            // Nothing is taken once a close has begun.
+            let answer = payer.send_with(Method::GET, &url, &offer, &paying, None).await;
+            assert_eq!(answer.status, StatusCode::PAYMENT_REQUIRED, "{answer:?}");
+            world.upstream.open();
+            under_way.await
         };
         tokio::join!(delivered, close)
     };
@@ -338,12 +338,36 @@ async fn a_payer_that_asks_for_the_close_is_served_no_more() {
     assert_eq!(payer.send(&url, &payer.opening(2_000, 10_000)).await.totals(), (1_000, 2_000));
     let own = payer.on_chain(&world.chain, PAYER).await;
     own.request_close(payer.channel).await.expect("asked");
-    until("the request is seen", async || payer.send(&url, &payer.paying(2_000)).await.status == StatusCode::GONE).await;
+    until("the request is seen", async || payer.head(&url, &payer.paying(2_000)).await.status == StatusCode::GONE).await;
     assert_eq!(payer.send(&url, &payer.paying(3_000)).await.kind(), Some(ProblemKind::ChannelFinalized));
     // Both sides agree: then nobody has to wait.
     let answer = payer.send(&url, &payer.closing(1_000)).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     assert_eq!(payer.state(&world.chain).await, (10_000, 1_000, true));
     assert_eq!(contract(&world.chain).await.grace_secs(), GRACE_SECS);
+    house.stop().await;
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leaving_payer_owes_is_settled_before_it_can_leave() {
+    let world = world().await;
+    let house = world.house(&Plan::sessions(CALLS)).await;
+    let (payer, url) = (SessionPayer::new(&world.chain, PAYER, 1), house.url("/thing"));
+    let before = world.balances(&payer).await;
+    assert_eq!(payer.send(&url, &payer.opening(1_000, 10_000)).await.totals(), (1_000, 1_000));
+    // Signed far ahead; then one over exactly what was charged.
+    assert_eq!(payer.send(&url, &payer.paying(7_500)).await.totals(), (2_000, 7_500));
+    assert_eq!(payer.head(&url, &payer.paying(2_000)).await.totals(), (2_000, 7_500));
+    let own = payer.on_chain(&world.chain, PAYER).await;
+    own.request_close(payer.channel).await.expect("asked");
+    until("it is settled", async || payer.state(&world.chain).await == (10_000, 2_000, false)).await;
+    world.chain.advance_secs(GRACE_SECS + 1).await;
+    world.chain.mine(1).await;
+    let (_, refunded) = own.withdraw(payer.channel).await.expect("left");
+    assert_eq!(refunded, support::units(8_000));
+    assert_eq!(payer.state(&world.chain).await, (10_000, 2_000, true));
+    assert_eq!(world.balances(&payer).await, [before[0] - 2_000, before[1] + 2_000, before[2]]);
+    until("the close is seen", async || payer.send(&url, &payer.closing(2_000)).await.status == StatusCode::GONE).await;
     house.stop().await;
 }

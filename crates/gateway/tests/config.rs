@@ -61,6 +61,17 @@ fn what_cannot_work_is_refused_at_start() {
     ] {
         check(&format!("{}\n{free}", good.replace(from, to)), Some(expected));
     }
+    for (section, expected) in [
+        ("[payment.exact]", "takes no single payments"),
+        ("[payment.exact]\ntimeout_secs = 29", "30 to 3000"),
+        ("[payment.exact]\nmethods = []", "names none"),
+        ("[payment.exact]\nmethods = [\"permit2\", \"permit2\"]", "one twice"),
+        ("[payment.exact]\nmethods = [\"permit3\"]", "permit3"),
+    ] {
+        check(&format!("{good}\n{section}\n{free}"), Some(expected));
+    }
+    let sessionless = good.replace("escrow = \"0x5555555555555555555555555555555555555555\"", "");
+    check(&format!("{sessionless}\n{free}"), Some("no escrow for sessions"));
     let path = tempfile();
     std::fs::write(&path, "5a").expect("writable");
     check(&format!("{}\n{free}", payment(&path)), Some("32 bytes"));

@@ -17,7 +17,7 @@ mod place;
 pub use calls::ExactPermit2;
 pub use claims::{BadClaim, BatchOperator, CLAIM_ROWS_MAX, ClaimRow, Claimed, DepositAuthorization, Sorted, Sweep};
 pub use contract::{BatchSettlement, ChannelState, PendingWithdrawal, ReceiverTotals};
-pub use exact::ExactTransfer;
+pub use exact::{ExactTransfer, Made};
 pub use millstream_voucher::evm::{
     ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR, X402_BATCH_SETTLEMENT as BATCH_SETTLEMENT,
     X402_EXACT_PERMIT2_PROXY as EXACT_PERMIT2_PROXY,

@@ -8,6 +8,8 @@ use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, EscrowChannelId};
 use serde_json::{Value, json};
 
+use super::wait_for;
+
 /// The account that runs the gateway: it pays for gas, and is the receiver authorizer.
 pub const OPERATOR: usize = 0;
 /// The first payer.
@@ -32,7 +34,12 @@ impl Chain {
         let artifact: Value = serde_json::from_str(include_str!("../../../../contracts/artifacts/TestUSDC.json")).expect("JSON");
         let deployment = json!([{ "from": DEV_ACCOUNTS[8].address, "data": artifact["bytecode"] }]);
         let hash = chain.call("eth_sendTransaction", deployment).await;
-        let receipt = chain.call("eth_getTransactionReceipt", json!([hash])).await;
+        let mut receipt = Value::Null;
+        wait_for("the token to be deployed", async || {
+            receipt = chain.call("eth_getTransactionReceipt", json!([hash])).await;
+            !receipt.is_null()
+        })
+        .await;
         let token = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         for account in PAYER..RECEIVER - 1 {
             mint(&chain.submitter(8), token, DEV_ACCOUNTS[account].address, TOKENS).await.expect("minted");

@@ -1,7 +1,7 @@
 //! A chain with x402's contracts, an upstream that does what it is told, `millstream gateway` as a process, and unmodified packages from npm
 //! as further processes: the scripts beside this file drive them.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part")]
 
 pub mod chain;
 pub mod gateway;

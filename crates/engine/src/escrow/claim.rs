@@ -77,11 +77,16 @@ pub enum PaymentState {
         transaction: Bytes,
     },
     /// The chain has confirmed it.
-    Paid,
-    /// It was delivered and cannot be collected.
+    Paid {
+        /// What found its transaction; empty when it was never sent from here.
+        transaction: Bytes,
+    },
+    /// It cannot be collected.
     Failed {
         /// Why.
         reason: String,
+        /// Whether it was delivered for.
+        is_owed: bool,
     },
 }
 
@@ -98,7 +103,7 @@ pub struct Payment {
     pub receiver: Address,
     /// How much.
     pub amount: Amount,
-    /// When the chain stops taking it.
+    /// When the chain stops taking it; of a failed one, how long its payer is refused, if that is later.
     pub valid_until: Timestamp,
     /// What whoever sends it needs.
     pub transfer: Bytes,
@@ -175,9 +180,12 @@ impl Payment {
                 bytes.push(3);
                 put_blob(&mut bytes, transaction);
             }
-            PaymentState::Paid => bytes.push(4),
-            PaymentState::Failed { reason } => {
-                bytes.push(5);
+            PaymentState::Paid { transaction } => {
+                bytes.push(4);
+                put_blob(&mut bytes, transaction);
+            }
+            PaymentState::Failed { reason, is_owed } => {
+                bytes.push(if *is_owed { 5 } else { 7 });
                 put_blob(&mut bytes, reason.as_bytes());
             }
         }
@@ -198,8 +206,9 @@ impl Payment {
             6 => PaymentState::Reserved { is_paid: true },
             2 => PaymentState::Captured,
             3 => PaymentState::Submitted { transaction: reader.blob()? },
-            4 => PaymentState::Paid,
-            5 => PaymentState::Failed { reason: reader.text()? },
+            4 => PaymentState::Paid { transaction: reader.blob()? },
+            5 => PaymentState::Failed { reason: reader.text()?, is_owed: true },
+            7 => PaymentState::Failed { reason: reader.text()?, is_owed: false },
             _ => return Err(reader.invalid()),
         };
         reader.finish()?;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use millstream_tariff::Cost;
-use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Timestamp};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 
 use super::channel::{EscrowChannel, EscrowState, EscrowStatus, EscrowTotals, Step, within};
@@ -285,6 +285,9 @@ impl Escrows {
         if self.payments.contains_key(&authorization) {
             return Err(EscrowRejection::AuthorizationUsed);
         }
+        if let Some(authorization) = self.defaulted(&payer) {
+            return Err(EscrowRejection::PayerInDefault { authorization });
+        }
         if now.plus_millis(config.payment_margin_millis) >= valid_until {
             return Err(EscrowRejection::AuthorizationEnding { valid_until });
         }
@@ -395,6 +398,33 @@ impl Escrows {
         self.end(now, config, request, Some(Ending { cost, cause: Cause::Captured, meter }), effects).map(Ok)
     }
 
+    /// A single payment is charged, and about to be sent.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one input")]
+    pub(crate) fn collect_once(
+        &mut self,
+        now: Timestamp,
+        config: &EscrowConfig,
+        request: &RequestId,
+        meter: Meter,
+        transaction: Bytes,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Judged, Fault> {
+        if let Err(rejection) = within(&meter.units, METER_BYTES_MAX).and_then(|()| within(&transaction, TRANSFER_BYTES_MAX)) {
+            return Ok(Err(rejection));
+        }
+        let reservation = self.reservations.get(request);
+        let Some((authorization, ceiling)) = reservation.and_then(|held| match held.subject {
+            Subject::Once(authorization) => Some((authorization, held.ceiling)),
+            Subject::Channel(_) => None,
+        }) else {
+            return Ok(Err(EscrowRejection::UnknownRequest { request: *request }));
+        };
+        let ending = Ending { cost: Cost::whole(ceiling), cause: Cause::Captured, meter };
+        let answer = self.end(now, config, request, Some(ending), effects)?;
+        let step = self.payment_step(authorization, PaymentState::Submitted { transaction }, now, effects);
+        Ok(step.map(|_| answer))
+    }
+
     pub(crate) fn void(
         &mut self,
         now: Timestamp,
@@ -459,7 +489,7 @@ impl Escrows {
         {
             if ending.is_some() {
                 let is_paid = payment.state == PaymentState::Reserved { is_paid: true };
-                payment.state = if is_paid { PaymentState::Paid } else { PaymentState::Captured };
+                payment.state = if is_paid { PaymentState::Paid { transaction: Bytes::new() } } else { PaymentState::Captured };
                 effects.push(put(EscrowRecord::Payment(payment.clone())));
                 self.put_payment(payment);
             } else {
@@ -543,8 +573,14 @@ impl Escrows {
         Ok(())
     }
 
-    /// Moves a payment that was delivered on.
-    pub(crate) fn payment_step(&mut self, authorization: AuthorizationId, state: PaymentState, effects: &mut Vec<Effect>) -> Judged {
+    /// Moves a payment that was delivered on. `until`: it is remembered until then at least.
+    pub(crate) fn payment_step(
+        &mut self,
+        authorization: AuthorizationId,
+        state: PaymentState,
+        until: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Judged {
         if let PaymentState::Submitted { transaction } = &state {
             within(transaction, TRANSFER_BYTES_MAX)?;
         }
@@ -552,7 +588,7 @@ impl Escrows {
         let mut payment = self.payments.get(&authorization).cloned().ok_or(unknown)?;
         match (&payment.state, &state) {
             // Whoever holds an authorisation may be able to send it, so the chain may be first.
-            (PaymentState::Reserved { .. }, PaymentState::Paid) => {
+            (PaymentState::Reserved { .. }, PaymentState::Paid { .. }) => {
                 payment.state = PaymentState::Reserved { is_paid: true };
                 effects.push(put(EscrowRecord::Payment(payment.clone())));
                 self.put_payment(payment);
@@ -560,16 +596,32 @@ impl Escrows {
             }
             // A payment that nothing was delivered for is not sent.
             (PaymentState::Reserved { .. }, _) => return Err(unknown),
-            // The chain's word stands.
-            (PaymentState::Paid, PaymentState::Submitted { .. } | PaymentState::Failed { .. }) => return Ok(EscrowAnswer::Done),
-            (PaymentState::Captured | PaymentState::Submitted { .. } | PaymentState::Paid | PaymentState::Failed { .. }, _) => {}
+            // The chain's word stands; only what finds the transaction may be told better.
+            (PaymentState::Paid { .. }, PaymentState::Submitted { transaction }) => {
+                payment.state = PaymentState::Paid { transaction: transaction.clone() };
+                effects.push(put(EscrowRecord::Payment(payment.clone())));
+                self.put_payment(payment);
+                return Ok(EscrowAnswer::Done);
+            }
+            (PaymentState::Paid { .. }, _) => return Ok(EscrowAnswer::Done),
+            (PaymentState::Captured | PaymentState::Submitted { .. } | PaymentState::Failed { .. }, _) => {}
         }
-        payment.state = state;
+        payment.state = match (state, payment.state) {
+            (PaymentState::Paid { .. }, PaymentState::Submitted { transaction }) => PaymentState::Paid { transaction },
+            (state, _) => state,
+        };
         self.payment_ends.remove(&(payment.valid_until, authorization));
+        payment.valid_until = payment.valid_until.max(until);
         self.want(payment.valid_until);
         effects.push(put(EscrowRecord::Payment(payment.clone())));
         self.put_payment(payment);
         Ok(EscrowAnswer::Done)
+    }
+
+    /// A payment of this payer that was delivered for and could not be collected, if there is one.
+    fn defaulted(&self, payer: &Address) -> Option<AuthorizationId> {
+        let from = (*payer, AuthorizationId::from_bytes([0; 32]));
+        self.defaults.range(from..).next().filter(|(of, _)| of == payer).map(|(_, id)| *id)
     }
 
     /// Forgets payments that are over and cannot be shown again.
@@ -577,7 +629,9 @@ impl Escrows {
         for _ in 0..EXPIRED_PER_TICK_MAX {
             let Some((at, id)) = self.payment_ends.first().copied().filter(|(at, _)| *at < now) else { break };
             self.payment_ends.remove(&(at, id));
-            self.payments.remove(&id);
+            if let Some(payment) = self.payments.remove(&id) {
+                self.defaults.remove(&(payment.payer, id));
+            }
             effects.push(delete(EscrowKey::Payment(id)));
         }
     }

@@ -1,7 +1,7 @@
 //! What the chain says of escrows, applied.
 
 use bytes::Bytes;
-use millstream_types::{Amount, EscrowChannelId};
+use millstream_types::{Amount, EscrowChannelId, Timestamp};
 
 use super::channel::{EscrowState, EscrowStatus, FrozenWhy};
 use super::claim::PaymentState;
@@ -49,7 +49,12 @@ impl Escrows {
             EscrowFact::Swept { escrow, receiver, amount } => self.count_sweep(escrow, receiver, (Amount::ZERO, amount), effects),
             EscrowFact::Paid { authorization } => {
                 // One that nobody delivered for, or that is forgotten, is none of ours.
-                drop(self.payment_step(authorization, PaymentState::Paid, effects));
+                drop(self.payment_step(
+                    authorization,
+                    PaymentState::Paid { transaction: Bytes::new() },
+                    Timestamp::from_millis(0),
+                    effects,
+                ));
                 Ok(())
             }
             EscrowFact::Seen { escrow, cursor } => self.seen(escrow, cursor, effects),
@@ -155,11 +160,13 @@ impl Escrows {
         }
         let paid: Vec<_> = self.payment_ends.iter().map(|(_, id)| *id).collect();
         for id in paid {
-            let is_paid = |payment: &&super::Payment| payment.escrow == escrow && payment.state == PaymentState::Paid;
-            if let Some(mut payment) = self.payments.get(&id).filter(is_paid).cloned() {
+            let paid = self.payments.get(&id).filter(|payment| payment.escrow == escrow).cloned();
+            if let Some(mut payment) = paid
+                && let PaymentState::Paid { transaction } = payment.state
+            {
                 self.payment_ends.remove(&(payment.valid_until, id));
                 // Whether it is on the chain still has to be found out.
-                payment.state = PaymentState::Submitted { transaction: Bytes::new() };
+                payment.state = PaymentState::Submitted { transaction };
                 effects.push(put(EscrowRecord::Payment(payment.clone())));
                 self.put_payment(payment);
             }

@@ -204,7 +204,17 @@ pub enum EscrowInput {
         /// Whose money.
         receiver: Address,
     },
-    /// A single payment is about to be sent.
+    /// A delivery that a single payment pays is ready to leave, and the payment about to be sent: charged and submitted in one step, so that
+    /// neither is without the other.
+    CollectOnce {
+        /// The request.
+        request: RequestId,
+        /// What was measured.
+        meter: Meter,
+        /// What finds the transaction again after a restart, at most [`super::TRANSFER_BYTES_MAX`].
+        transaction: Bytes,
+    },
+    /// A single payment is about to be sent, or another version of its transaction.
     PaymentSubmitted {
         /// The authorisation.
         authorization: AuthorizationId,
@@ -217,6 +227,9 @@ pub enum EscrowInput {
         authorization: AuthorizationId,
         /// Why.
         reason: String,
+        /// Whether it was delivered for: the payer is refused until it has paid, or for a while. If not, this is the record that what was
+        /// charged is void.
+        is_owed: bool,
     },
 }
 
@@ -244,6 +257,7 @@ impl EscrowInput {
             | Self::Release { .. }
             | Self::SweepSubmitted { .. }
             | Self::SweepFailed { .. }
+            | Self::CollectOnce { .. }
             | Self::PaymentSubmitted { .. }
             | Self::PaymentFailed { .. } => {}
         }

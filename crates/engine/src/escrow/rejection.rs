@@ -166,6 +166,12 @@ pub enum EscrowRejection {
     /// The authorisation of a single payment was used.
     #[error("the authorisation was used by another request")]
     AuthorizationUsed,
+    /// What was delivered for an earlier single payment of this payer could not be collected.
+    #[error("the payer's earlier payment {authorization} could not be collected")]
+    PayerInDefault {
+        /// That payment's.
+        authorization: AuthorizationId,
+    },
     /// The authorisation ends before it could be used.
     #[error("the authorisation has ended, or will before it can be used")]
     AuthorizationEnding {

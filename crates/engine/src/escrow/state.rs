@@ -91,6 +91,8 @@ pub(crate) struct Escrows {
     pub(crate) payments: HashMap<AuthorizationId, Payment>,
     /// Those that were delivered and are not paid.
     pub(crate) unpaid: BTreeSet<AuthorizationId>,
+    /// Those that were delivered and could not be collected, by who owes them.
+    pub(crate) defaults: BTreeSet<(Address, AuthorizationId)>,
     /// When those that are over may be forgotten.
     pub(crate) payment_ends: BTreeSet<(Timestamp, AuthorizationId)>,
     pub(crate) claims: BTreeMap<ClaimId, Claim>,
@@ -310,10 +312,15 @@ impl Escrows {
                 self.unpaid.insert(id);
             }
             PaymentState::Reserved { .. } => {}
-            PaymentState::Paid | PaymentState::Failed { .. } => {
+            PaymentState::Paid { .. } | PaymentState::Failed { .. } => {
                 self.unpaid.remove(&id);
                 self.payment_ends.insert((payment.valid_until, id));
             }
+        }
+        if matches!(payment.state, PaymentState::Failed { is_owed: true, .. }) {
+            self.defaults.insert((payment.payer, id));
+        } else {
+            self.defaults.remove(&(payment.payer, id));
         }
         self.payments.insert(id, payment);
     }
@@ -401,11 +408,16 @@ impl Engine {
                 Ok(escrows.sweep_submitted(escrow, receiver, Some(transaction), effects))
             }
             EscrowInput::SweepFailed { escrow, receiver } => Ok(escrows.sweep_submitted(escrow, receiver, None, effects)),
-            EscrowInput::PaymentSubmitted { authorization, transaction } => {
-                Ok(escrows.payment_step(authorization, PaymentState::Submitted { transaction }, effects))
+            EscrowInput::CollectOnce { request, meter, transaction } => {
+                escrows.collect_once(now, &config, &request, meter, transaction, effects)
             }
-            EscrowInput::PaymentFailed { authorization, reason } => {
-                Ok(escrows.payment_step(authorization, PaymentState::Failed { reason: cut_reason(reason) }, effects))
+            EscrowInput::PaymentSubmitted { authorization, transaction } => {
+                Ok(escrows.payment_step(authorization, PaymentState::Submitted { transaction }, now, effects))
+            }
+            EscrowInput::PaymentFailed { authorization, reason, is_owed } => {
+                let state = PaymentState::Failed { reason: cut_reason(reason), is_owed };
+                let until = if is_owed { now.plus_millis(config.outcome_millis) } else { now };
+                Ok(escrows.payment_step(authorization, state, until, effects))
             }
         }?;
         if let Some(at) = self.escrows.wanted.take() {
@@ -471,6 +483,7 @@ impl Engine {
             | EscrowInput::Release { .. }
             | EscrowInput::SweepSubmitted { .. }
             | EscrowInput::SweepFailed { .. }
+            | EscrowInput::CollectOnce { .. }
             | EscrowInput::PaymentSubmitted { .. }
             | EscrowInput::PaymentFailed { .. } => return None,
         };
@@ -569,6 +582,7 @@ impl Escrows {
             | EscrowInput::ClaimFailed { .. }
             | EscrowInput::SweepSubmitted { .. }
             | EscrowInput::SweepFailed { .. }
+            | EscrowInput::CollectOnce { .. }
             | EscrowInput::PaymentSubmitted { .. }
             | EscrowInput::PaymentFailed { .. } => None,
         }

@@ -345,10 +345,15 @@ impl World {
             "mark" => self.input(EscrowInput::Mark { request: request(words[1]), delivered: cost(words[2]), meter }),
             "capture" => self.input(EscrowInput::Capture { request: request(words[1]), cost: cost(words[2]), meter, stored }),
             "void" => self.input(EscrowInput::Void { request: request(words[1]), stored }),
+            "collect" => self.input(EscrowInput::CollectOnce { request: request(words[1]), meter, transaction: Bytes::from_static(b"tx") }),
             "sent" => {
                 self.input(EscrowInput::PaymentSubmitted { authorization: authorization(words[1]), transaction: Bytes::from_static(b"tx") })
             }
-            "bounced" => self.input(EscrowInput::PaymentFailed { authorization: authorization(words[1]), reason: "reverted".into() }),
+            "bounced" | "withheld" => self.input(EscrowInput::PaymentFailed {
+                authorization: authorization(words[1]),
+                reason: "reverted".into(),
+                is_owed: words[0] == "bounced",
+            }),
             "claim" => {
                 let row = |row: &[&str]| ClaimRow {
                     channel: channel(row[0]),

@@ -14,7 +14,7 @@ const METER_VERSION: u8 = 1;
 const ROUTE_BYTES_MAX: usize = 255;
 
 /// The engine's name for a request: a hash over the channel and the client's id, or the gateway's where the client has none.
-pub(super) fn request_id(channel: &EscrowChannelId, logical: Option<&LogicalId>, request: &str) -> EngineRequestId {
+pub(crate) fn request_id(channel: &EscrowChannelId, logical: Option<&LogicalId>, request: &str) -> EngineRequestId {
     let (kind, id) = logical.map_or((b"gateway".as_slice(), request), |logical| (b"logical".as_slice(), logical.as_str()));
     let mut hash = Sha256::new();
     hash.update(b"millstream/request/");
@@ -25,22 +25,22 @@ pub(super) fn request_id(channel: &EscrowChannelId, logical: Option<&LogicalId>,
 }
 
 /// A reservation's number: the first half of its request's name.
-pub(super) fn reservation_id(request: &EngineRequestId) -> ReservationId {
+pub(crate) fn reservation_id(request: &EngineRequestId) -> ReservationId {
     let half = request.as_bytes().first_chunk().copied().unwrap_or_default();
     ReservationId(u128::from_be_bytes(half))
 }
 
 /// The receipt of a charge, from its durable number: the same however often it is asked for.
-pub(super) fn receipt(sequence: u64) -> String {
+pub(crate) fn receipt(sequence: u64) -> String {
     format!("rcp_{sequence:016x}")
 }
 
 /// What of a delivery is known before it begins.
 #[derive(Clone, Debug)]
-pub(super) struct MeterHead(Bytes);
+pub(crate) struct MeterHead(Bytes);
 
 impl MeterHead {
-    pub(super) fn new(tariff: &TariffVersion, route: &str) -> Self {
+    pub(crate) fn new(tariff: &TariffVersion, route: &str) -> Self {
         let mut bytes = vec![METER_VERSION];
         let route = route.as_bytes();
         for text in [tariff.name().as_bytes(), route.get(..ROUTE_BYTES_MAX).unwrap_or(route)] {
@@ -51,13 +51,13 @@ impl MeterHead {
     }
 
     /// Of a delivery under way: how much is in the mark itself.
-    pub(super) fn marked(&self, price_version: u32) -> Meter {
+    pub(crate) fn marked(&self, price_version: u32) -> Meter {
         Meter { price_version, units: self.0.clone() }
     }
 
     /// Of one that ended: `head ‖ flags u8 ‖ SHA-256 of the delivered bytes ‖ calls, input, output, cached tokens, milliseconds, bytes, images`,
     /// each u64 big-endian; flags: 1 whole, 2 tokens as the upstream reported them, 4 as they were counted.
-    pub(super) fn captured(&self, price_version: u32, capture: &Capture) -> Meter {
+    pub(crate) fn captured(&self, price_version: u32, capture: &Capture) -> Meter {
         let mut bytes = Vec::with_capacity(self.0.len().saturating_add(89));
         bytes.extend_from_slice(&self.0);
         let source = match capture.source {

@@ -52,6 +52,7 @@ impl Inner {
             | EscrowRejection::BelowDelivered { .. }
             | EscrowRejection::NotWhole { .. }
             | EscrowRejection::AuthorizationUsed
+            | EscrowRejection::PayerInDefault { .. }
             | EscrowRejection::AuthorizationEnding { .. }
             | EscrowRejection::AuthorizationTooLong { .. }
             | EscrowRejection::UnknownAuthorization { .. }

@@ -135,6 +135,8 @@ pub struct Plan {
     pub confirmations: u64,
     pub escrow: EscrowSection,
     pub price: String,
+    /// More sections of the gateway's configuration, before its routes.
+    pub sections: String,
     /// Of the route, as TOML.
     pub limits: String,
     pub custody: std::collections::BTreeSet<Address>,
@@ -164,7 +166,7 @@ impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
         let price = "0.001 USDC / call".to_owned();
-        Self { confirmations: 1, escrow, price, limits: String::new(), custody: Default::default(), mpp: None }
+        Self { confirmations: 1, escrow, price, limits: String::new(), sections: String::new(), custody: Default::default(), mpp: None }
     }
 }
 
@@ -312,6 +314,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, directory: &Path, plan: &P
         receiver_authorizer = "{operator}"
         withdraw_delay_secs = {DELAY_SECS}
         {mpp}
+        {sections}
         [timeouts]
         first_byte_secs = 20
         total_secs = 40
@@ -326,6 +329,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, directory: &Path, plan: &P
         operator = DEV_ACCOUNTS[OPERATOR].address,
         upstream = upstream.address,
         price = plan.price,
+        sections = plan.sections,
         limits = plan.limits,
     )
 }
@@ -592,7 +596,7 @@ impl Payer {
     }
 }
 
-async fn read(response: Response) -> Paid {
+pub async fn read(response: Response) -> Paid {
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
     let required = header("payment-required").map(|text| PaymentRequired::from_header(&text).expect("offers"));
     let settled = header("payment-response").map(|text| SettleResponse::from_header(&text).expect("a receipt"));

@@ -129,7 +129,9 @@ impl SingleDelivery {
             }
             Err(error) => {
                 tracing::error!(request = self.hold.request.as_str(), error = %error, "a payment was not collected");
-                self.void(reservation, VoidReason::Uncollected).await;
+                if matches!(error, PortError::Unavailable { .. }) {
+                    self.void(reservation, VoidReason::Uncollected).await;
+                }
             }
         }
         result
