@@ -11,7 +11,9 @@ use common::Net;
 use millstream_chain::token_balance;
 use millstream_cli::admin::Admin;
 use millstream_cli::gateway::Selling;
-use millstream_client::http::{Asset, AssetId, AssetLimits, HttpPayer, HttpPayerOptions, PayerAccount, Payment, PaymentBook, SpendLimits};
+use millstream_client::http::{
+    Asset, AssetId, AssetLimits, HttpPayer, HttpPayerOptions, PayerAccount, Payment, PaymentBook, Scheme, SpendLimits,
+};
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Amount, ChainId};
 use reqwest::StatusCode;
@@ -99,9 +101,10 @@ async fn one_command_sells_a_service() {
     let (net, upstream) = (Net::start().await, upstream().await);
     let upstream = format!("http://{upstream}");
     let price = "0.001 USDC / call";
-    let arguments = ["--upstream", &upstream, "--price", price, "--route", "GET /free=free", "--listen", "127.0.0.1:0"];
+    let arguments = ["--upstream", &upstream, "--price", price, "--route", "GET /free=free", "--listen", "127.0.0.1:0", "--exact"];
     let gateway = Gateway::start(&net, &arguments);
     let selling = &gateway.selling;
+    assert_eq!(selling.dialects, ["x402 batch-settlement", "x402 exact", "MPP evm/session", "MPP evm/charge"]);
     assert_eq!((selling.asset, selling.pay_to), (net.dev.info().token, net.dev.info().seller));
     assert_eq!((selling.routes[0].price.as_deref(), selling.routes[1].price.as_deref()), (None, Some(price)));
 
@@ -111,6 +114,7 @@ async fn one_command_sells_a_service() {
     let offer = client.get(gateway.url("/paid")).send().await.expect("answered");
     assert_eq!(offer.status(), StatusCode::PAYMENT_REQUIRED);
     assert!(offer.headers().contains_key("payment-required"), "{:?}", offer.headers());
+    assert!(offer.headers()["www-authenticate"].to_str().expect("text").contains("intent=\"session\""), "{:?}", offer.headers());
     let ready = client.get(format!("http://{}/readyz", selling.admin_listen));
     net.wait_for("the gateway to be ready", async || {
         ready.try_clone().expect("no body").send().await.expect("answered").status().is_success()
@@ -153,7 +157,8 @@ fn buyer(net: &Net) -> HttpPayer {
     let account = PayerAccount::from_secret(&DEV_ACCOUNTS[3].secret).expect("a key");
     let book = PaymentBook::open(&net.directory.path().join("payments.redb")).expect("opens");
     let (asset, limits) = (usdc(net), AssetLimits::default_of(6));
-    let options = HttpPayerOptions { limits: SpendLimits::default().allow(asset, limits), ..HttpPayerOptions::default() };
+    let limits = SpendLimits::default().allow(asset, limits);
+    let options = HttpPayerOptions { limits, schemes: vec![Scheme::Batch], ..HttpPayerOptions::default() };
     HttpPayer::new(account, book, options).expect("a client")
 }
 
@@ -227,7 +232,9 @@ async fn what_was_paid_outlives_a_killed_gateway() {
 
     // The operator sees it, claims it, and is paid.
     let admin = Admin::new(&format!("http://{}", gateway.selling.admin_listen)).expect("an address");
-    let sums = admin.escrow_status().await.expect("a status").escrows.remove(0);
+    let mut escrows = admin.escrow_status().await.expect("a status").escrows;
+    assert_eq!(escrows.iter().map(|escrow| escrow.protocol.as_str()).collect::<Vec<_>>(), ["x402", "mpp"]);
+    let sums = escrows.remove(0);
     assert_eq!((sums.channels, sums.open, sums.charged, sums.unclaimed), (1, 1, Amount::from_units(charged), Amount::from_units(charged)));
     let claimable = admin.escrow_claimable().await.expect("rows");
     assert_eq!((claimable.claimable.len(), claimable.total), (1, Amount::from_units(charged)));

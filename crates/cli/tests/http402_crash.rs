@@ -132,7 +132,7 @@ async fn stream_until_killed(payer: &Payer, gateway: &mut Gateway, model: &str) 
     let offers = unpaid.headers()["payment-required"].to_str().expect("text").to_owned();
     let offer = millstream_dialect::x402::PaymentRequired::from_header(&offers).expect("offers").accepts[0].clone();
     assert_eq!(offer.amount, "10");
-    let payer = Payer { offer, ..payer.clone() };
+    let payer = payer.offered(offer);
     let mut answer = post(Some(payer.header(1_010))).send().await.expect("answered");
     assert_eq!(answer.status(), StatusCode::OK);
     let mut text = String::new();

@@ -7,7 +7,7 @@
 //!
 //! **Invariants.** Nothing is sent that is not durable. A row is in one claim at a time. Nothing is claimed that was not charged. A contract's
 //! refusal quarantines the channel it is about and no other; what does not answer quarantines none. One nonce lane: the submitter's.
-//! Source: `docs/spec/reservations.md`, R-20 to.
+//! Source: `docs/spec/reservations.md`, R-20 to.
 
 mod claims;
 mod contract;

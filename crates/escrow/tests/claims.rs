@@ -1,4 +1,4 @@
-//! Claims and sweeps on a real anvil: every charge is on the chain exactly once, whatever dies on the way.
+//! Claims and sweeps on a real anvil: every charge is on the chain exactly once, whatever dies on the way.
 
 mod claiming;
 

@@ -72,7 +72,7 @@ pub struct ReleaseArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
     /// Everything in a TOML file, instead of the flags below; see docs/operating/gateway.md
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["upstream", "price", "routes", "listen", "public_url", "rpc", "asset", "key_file", "pay_to", "data_dir", "admin_listen"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["upstream", "price", "routes", "listen", "public_url", "rpc", "asset", "key_file", "pay_to", "data_dir", "admin_listen", "exact"])]
     pub config: Option<PathBuf>,
     /// The service that is sold: http:// or https:// address that each request's path is appended to
     #[arg(long, value_name = "URL")]
@@ -107,6 +107,9 @@ pub struct RunArgs {
     /// TCP address of the admin listener, on loopback; the profile's, else 127.0.0.1:4403
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<SocketAddr>,
+    /// Take single payments, too: each costs a transaction, whose gas is the seller's
+    #[arg(long)]
+    pub exact: bool,
 }
 
 /// A route on the command line: `POST /v1/chat/completions=2 USDC / 1M input_token`.

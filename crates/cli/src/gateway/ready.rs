@@ -2,11 +2,12 @@
 //! knows is filled in.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
-use millstream_chain::x402::BatchSettlement;
-use millstream_chain::{ChainError, ChainKey, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
+use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
+use millstream_chain::{ChainError, ChainKey, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
@@ -19,7 +20,7 @@ use toml::{Table, Value};
 
 use super::settings::{Settings, wrong};
 use crate::error::{CliError, CliResult, Exit, chain_of};
-use crate::profile;
+use crate::profile::{self, write_secret};
 
 /// How far the chain may be ahead of this machine. Offers, vouchers and withdrawals are judged by both clocks.
 const AHEAD_SECS_MAX: u64 = 60;
@@ -27,6 +28,8 @@ const AHEAD_SECS_MAX: u64 = 60;
 const BEHIND_SECS: u64 = 600;
 /// What an upstream may take to be reached.
 const UPSTREAM_WAIT: Duration = Duration::from_secs(2);
+/// The file of the secret that offers are authenticated with, in the data directory.
+const OFFERS_SECRET: &str = "offers.secret";
 /// Coins below which the operator is told, in wei: a few hundred transactions on a cheap chain.
 const COINS_LOW_WEI: u128 = 1_000_000_000_000_000;
 
@@ -62,12 +65,12 @@ impl Ready {
         settings.data_dir()?;
         let rpc = connect(&settings).await?;
         let mut node = settings.node_config(rpc.chain())?;
-        let mut table = settings.gateway;
+        let (mut table, data_dir) = (settings.gateway, node.server.data_dir.clone());
         let payment = section(&mut table, "payment")?;
         let token = complete_token(payment, &rpc, &mut warnings).await?;
         fill(payment, "pay_to", &eip55(&operator));
         let terms = Terms { asset: address(payment, "asset")?, pay_to: address(payment, "pay_to")?, operator };
-        complete_dialects(payment, &rpc, &terms).await?;
+        complete_dialects(payment, &rpc, &terms, &data_dir, &mut warnings).await?;
 
         let gateway: GatewayConfig = table.try_into().map_err(|error: toml::de::Error| wrong(error.to_string().trim().to_owned()))?;
         let priced =
@@ -197,10 +200,11 @@ async fn complete_token(payment: &mut Table, rpc: &Rpc, warnings: &mut Vec<Strin
     Ok(facts)
 }
 
-/// The dialects that are offered: those whose sections are there; without any, those that this chain has contracts for.
-async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResult<()> {
+/// What is offered: channels of the dialects whose sections are there, without either of both; and single payments where their section is.
+async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_dir: &Path, warnings: &mut Vec<String>) -> CliResult<()> {
     let named: BTreeSet<String> = payment.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.clone()).collect();
-    let wants = |dialect: &str| named.is_empty() || named.contains(dialect);
+    let is_free = !named.contains("x402") && !named.contains("mpp");
+    let wants = |dialect: &str| is_free || named.contains(dialect);
     if wants("x402") {
         match BatchSettlement::attach(rpc.clone()).await {
             Ok(_) => agree(section(payment, "x402")?, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
@@ -216,17 +220,38 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms) -> Cli
         }
     }
     if named.contains("exact") {
-        let message = "payment.exact is there, and this version's gateway is paid on channels only".to_owned();
-        return Err(CliError::usage("dialect", message).hint("leave [payment.exact] out"));
+        complete_exact(section(payment, "exact")?, rpc).await?;
     }
-    if named.contains("mpp") {
-        complete_sessions(section(payment, "mpp")?, rpc, terms).await?;
+    if wants("mpp") {
+        let completed = complete_sessions(section(payment, "mpp")?, rpc, terms, data_dir).await;
+        match completed {
+            // Nobody asked for it: what is there is sold all the same.
+            Err(error) if is_free && error.exit == Exit::Usage => {
+                payment.remove("mpp");
+                warnings.push(format!("MPP is not offered: {}", error.message));
+            }
+            completed => completed?,
+        }
     }
     Ok(())
 }
 
-/// The escrow of MPP's sessions: this build's own where none is named.
-async fn complete_sessions(mpp: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResult<()> {
+/// Single payments are moved by the token itself, unless they are to be moved by Permit2.
+async fn complete_exact(exact: &Table, rpc: &Rpc) -> CliResult<()> {
+    let methods = exact.get("methods").and_then(Value::as_array);
+    let by_permit2 = methods.is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("permit2")));
+    for contract in [PERMIT2, EXACT_PERMIT2_PROXY] {
+        if by_permit2 && !rpc.is_contract(contract).await? {
+            let message =
+                format!("payment.exact.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
+            return Err(CliError::usage("contract_missing", message).hint("leave permit2 out of payment.exact.methods"));
+        }
+    }
+    Ok(())
+}
+
+/// The escrow of MPP's sessions: this build's own where none is named; and the secret that offers are authenticated with.
+async fn complete_sessions(mpp: &mut Table, rpc: &Rpc, terms: &Terms, data_dir: &Path) -> CliResult<()> {
     fill(mpp, "escrow", &eip55(&session_escrow_address()?));
     let escrow = mpp.get("escrow").and_then(Value::as_str).unwrap_or_default().to_owned();
     let escrow = address_of(&escrow).ok_or_else(|| wrong(format!("payment.mpp.escrow is {escrow:?}, expected an address")))?;
@@ -243,7 +268,23 @@ async fn complete_sessions(mpp: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResu
         return Err(wrong(format!("payment.pay_to is {pay_to}, and sessions pay the account that settles them, {operator}"))
             .hint("leave payment.pay_to out, or leave [payment.mpp] out"));
     }
+    if !mpp.contains_key("secret_file") {
+        fill(mpp, "secret_file", &offers_secret(data_dir)?);
+    }
     Ok(())
+}
+
+/// A secret of the data directory's own, made at the first start.
+fn offers_secret(data_dir: &Path) -> CliResult<String> {
+    let path = data_dir.join(OFFERS_SECRET);
+    if !path.exists() {
+        std::fs::create_dir_all(data_dir)
+            .map_err(|error| CliError::failed("data_dir", format!("cannot create {}: {error}", data_dir.display())))?;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| CliError::failed("randomness", format!("the system gives none: {error}")))?;
+        write_secret(&path, &secret)?;
+    }
+    Ok(path.display().to_string())
 }
 
 async fn check_gas(rpc: &Rpc, terms: &Terms, warnings: &mut Vec<String>) -> CliResult<()> {

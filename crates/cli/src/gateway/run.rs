@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_escrow::{self as escrow, Facilitator, FacilitatorRooms, FacilitatorTerms, Rail};
-use millstream_gateway::{RouteSection, ServeError, serve_with_facilitator};
+use millstream_gateway::{ExactMethod, RouteSection, ServeError, serve_with_facilitator};
 use millstream_node::{Node, stop_signal};
 use millstream_types::Address;
 use serde::{Deserialize, Serialize};
@@ -184,7 +184,13 @@ impl Parts {
 impl Selling {
     fn of(ready: &Ready, listen: SocketAddr, admin_listen: SocketAddr) -> Self {
         let payment = &ready.gateway.payment;
-        let x402 = payment.x402.iter().map(|_| "x402 batch-settlement".to_owned());
+        let by_token = payment.exact.as_ref().is_some_and(|exact| exact.methods.contains(&ExactMethod::Eip3009));
+        let dialects = [
+            (payment.x402.is_some(), "x402 batch-settlement"),
+            (payment.exact.is_some(), "x402 exact"),
+            (payment.mpp.as_ref().is_some_and(|mpp| mpp.escrow.is_some()), "MPP evm/session"),
+            (payment.mpp.is_some() && by_token, "MPP evm/charge"),
+        ];
         let sold = |route: &RouteSection| Sold { methods: route.methods.clone(), path: route.path.clone(), price: route.price.clone() };
         Self {
             listen,
@@ -194,7 +200,7 @@ impl Selling {
             symbol: payment.symbol.clone(),
             pay_to: ready.terms.pay_to,
             operator: ready.terms.operator,
-            dialects: x402.chain(payment.mpp.iter().map(|_| "MPP evm/session".to_owned())).collect(),
+            dialects: dialects.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name.to_owned()).collect(),
             routes: ready.gateway.routes.iter().map(sold).collect(),
             pid: std::process::id(),
         }

@@ -248,6 +248,9 @@ fn lay_flags(table: &mut Table, args: &RunArgs) {
     set(table, "chain", "operator_key_file", path(&args.key_file));
     set(table, "node", "data_dir", path(&args.data_dir));
     set(table, "node", "admin_listen", args.admin_listen);
+    if let (true, Some(payment)) = (args.exact, section(table, "payment")) {
+        payment.entry("exact").or_insert_with(|| Value::Table(Table::new()));
+    }
 }
 
 /// What the profile of a development network, or of a gateway that somebody set up, says.
@@ -374,6 +377,9 @@ mod tests {
         let settings = of(&flags, Some(&profile)).expect("complete");
         assert_eq!(settings.data_dir().expect("set"), Path::new("/elsewhere"));
         assert_eq!(settings.rpc_url().expect("set"), "http://127.0.0.1:1");
+        assert!(!settings.gateway["payment"].as_table().expect("a section").contains_key("exact"));
+        let settings = of(&RunArgs { exact: true, ..selling() }, Some(&profile)).expect("complete");
+        assert!(settings.gateway["payment"]["exact"].is_table());
     }
 
     #[test]

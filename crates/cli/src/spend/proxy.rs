@@ -16,7 +16,7 @@ use crate::output::{View, pairs};
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
 Give the printed address to a program as its base_url. With --upstream all requests go to one service; with --allow the first part of the path
-names the service, as in http://127.0.0.1:4403/api.example/v1/models.
+names the service, as in http://127.0.0.1:4405/api.example/v1/models.
 
 Answers have x-millstream-charged and x-millstream-price, in base units. A request that a limit stops is answered with problem+json that says
 what was signed and charged. Whoever reaches the address spends the money: it listens on this machine only, unless --expose is given.")]
@@ -28,7 +28,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "HOST")]
     pub allow: Vec<String>,
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4403")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4405")]
     pub listen: SocketAddr,
     /// Listen on an address that others can reach: they spend this payer's money
     #[arg(long)]

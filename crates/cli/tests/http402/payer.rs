@@ -50,6 +50,12 @@ impl Payer {
         Self { key, token, offer, config, channel, price: batch.amount.units(), client }
     }
 
+    /// The same channel, for another offer of the same provider.
+    pub fn offered(&self, offer: PaymentRequirements) -> Self {
+        let batch = BatchOffer::from_requirements(&offer).expect("the scheme's");
+        Self { offer, price: batch.amount.units(), ..self.clone() }
+    }
+
     /// The value of `PAYMENT-SIGNATURE` for a voucher over this total.
     pub fn header(&self, total: u128) -> String {
         self.encode(&BatchPayload::Voucher { channel_config: self.config.into(), voucher: self.voucher(total) })

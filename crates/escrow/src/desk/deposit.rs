@@ -298,9 +298,13 @@ impl Inner {
     async fn not_sent(&self, plan: &Plan, error: ChainError) -> Ended {
         let ChainError::Reverted { revert, .. } = &error else { return Err(chain_failed(&error)) };
         if self.is_used(plan).await? {
-            // It is there, or its payer took it back: the contract says which, as it is now.
-            let newest = self.operator.contract().newest_height().await.map_err(|error| chain_failed(&error))?;
-            self.look(plan.terms.clone(), false, newest).await?;
+            // It is there, or its payer took it back: the contract says which. What is not deep enough yet is waited for.
+            self.look(plan.terms.clone(), false, 0).await?;
+            let known = self.board.standing(plan.terms.channel).await?.map_or(Amount::ZERO, |standing| standing.deposit);
+            if known < self.newest_deposit(plan).await? {
+                let newest = self.operator.contract().newest_height().await.map_err(|error| chain_failed(&error))?;
+                self.look(plan.terms.clone(), false, newest).await?;
+            }
             return Ok(None);
         }
         if self.has_ended(plan) {

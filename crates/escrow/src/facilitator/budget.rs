@@ -84,7 +84,9 @@ impl Spending {
     /// The first limit that stands against it.
     pub(super) fn judge(&self, gas: &FacilitatorGasSection, asked: &Spent) -> Result<(), Limit> {
         let mut all = (0u32, asked.wei);
-        let (mut caller, mut payer, mut receiver) = ((0u32, asked.wei), (0u32, asked.wei), (0u32, asked.wei));
+        // Who is not there has no limit: a sweep has no payer.
+        let of = |account: Option<Address>| (0u32, account.map_or(0, |_| asked.wei));
+        let (mut caller, mut payer, mut receiver) = ((0u32, asked.wei), of(asked.payer), of(asked.receiver));
         let within = self.0.values().filter(|spent| asked.at.millis_since(spent.at) < DAY_MILLIS);
         for spent in within {
             let add = |(reverts, wei): &mut (u32, u128)| {
@@ -107,8 +109,8 @@ impl Spending {
             (all.0 >= gas.day_transactions_max, Limit::Transactions),
             ([caller.0, payer.0, receiver.0].into_iter().any(|reverts| reverts >= gas.reverts_day_max), Limit::Reverts),
             (caller.1 > gwei(gas.key_day_gwei_max), Limit::Caller),
-            (payer.1 > gwei(gas.payer_day_gwei_max), Limit::Payer),
-            (receiver.1 > gwei(gas.receiver_day_gwei_max), Limit::Receiver),
+            (asked.payer.is_some() && payer.1 > gwei(gas.payer_day_gwei_max), Limit::Payer),
+            (asked.receiver.is_some() && receiver.1 > gwei(gas.receiver_day_gwei_max), Limit::Receiver),
             (all.1 > gwei(gas.day_gwei_max), Limit::Day),
         ];
         limits.into_iter().find(|(stands, _)| *stands).map_or(Ok(()), |(_, limit)| Err(limit))
