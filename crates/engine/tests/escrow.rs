@@ -533,7 +533,7 @@ fn a_single_payment_is_charged_when_it_is_about_to_be_sent() {
          once a3 r3 500 @1000         => reserved 500
          paid a3
          collect r3                   => charged 500 =500
-         payment a3                   => Paid { transaction: b\"\" }
+         payment a3                   => Paid { transaction: b\"tx\" }
          wait 998
          wait 1500
          payment a1                   => none",
