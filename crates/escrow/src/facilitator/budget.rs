@@ -109,8 +109,8 @@ impl Spending {
             (all.0 >= gas.day_transactions_max, Limit::Transactions),
             ([caller.0, payer.0, receiver.0].into_iter().any(|reverts| reverts >= gas.reverts_day_max), Limit::Reverts),
             (caller.1 > gwei(gas.key_day_gwei_max), Limit::Caller),
-            (asked.payer.is_some() && payer.1 > gwei(gas.payer_day_gwei_max), Limit::Payer),
-            (asked.receiver.is_some() && receiver.1 > gwei(gas.receiver_day_gwei_max), Limit::Receiver),
+            (payer.1 > gwei(gas.payer_day_gwei_max), Limit::Payer),
+            (receiver.1 > gwei(gas.receiver_day_gwei_max), Limit::Receiver),
             (all.1 > gwei(gas.day_gwei_max), Limit::Day),
         ];
         limits.into_iter().find(|(stands, _)| *stands).map_or(Ok(()), |(_, limit)| Err(limit))
