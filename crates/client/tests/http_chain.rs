@@ -157,6 +157,34 @@ async fn an_answer_that_is_lost_is_paid_once_whoever_asks_again() {
     house.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_requests_at_once_on_one_session_are_charged_once_each_and_the_rest_comes_back() {
+    let (chain, upstream, provider, own) = (Chain::start().await, Upstream::start().await, directory(), directory());
+    let house = House::start(&chain, provider.path(), &upstream, &Plan::sessions("0.001 USDC / call")).await;
+    let account = DEV_ACCOUNTS[PAYER].address;
+    let before = chain.balance(account).await;
+    let payer = payer_with(&chain, own.path(), |options| options.schemes = vec![Scheme::Session]);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (payer, request) = (payer.clone(), get(&house));
+        tasks.spawn(async move { buy(&payer, request).await });
+    }
+    while let Some(cost) = tasks.join_next().await {
+        assert_eq!(cost.expect("no panic"), 1_000);
+    }
+    let channel = payer.book().channels().remove(0);
+    assert_eq!((channel.charged.units(), channel.signed.units(), channel.pending), (64_000, 64_000, None));
+    // Ten prices at a time, by themselves.
+    assert_eq!(chain.balance(account).await, before - channel.deposit.units());
+    let refunded = payer.refund(channel.channel, None).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(refunded.units(), channel.deposit.units() - 64_000);
+    assert_eq!(chain.balance(account).await, before - 64_000);
+    // A closed session is for ever: the next request opens another.
+    assert_eq!(buy(&payer, get(&house)).await, 1_000);
+    assert_eq!(payer.book().channels().len(), 2);
+    house.stop().await;
+}
+
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
