@@ -329,7 +329,7 @@ impl Shared {
             Intent::Pay { tender, speech, at_least, logical } => {
                 let reserve =
                     Reserve { tender: *tender, ceiling, at_least, request, logical, fingerprint, tariff: version, route: pattern };
-                Paid::FromChannel(*speech, reserve)
+                Paid::FromChannel(*speech, Box::new(reserve))
             }
             Intent::Once { payment, speech, logical } => {
                 let hold = HoldOnce { payment: *payment, request, logical, fingerprint, tariff: version, route: pattern };
@@ -356,7 +356,7 @@ impl Shared {
         tokio::spawn(async move {
             match paid {
                 Paid::FromChannel(speech, reserve) => {
-                    Delivery { port, route, tariff, speech, reserve, bound, trailers }.run(upstream, head).await;
+                    Delivery { port, route, tariff, speech, reserve: *reserve, bound, trailers }.run(upstream, head).await;
                 }
                 Paid::Once(speech, hold) => SingleDelivery { port, route, tariff, speech, hold }.run(upstream, head).await,
             }
@@ -407,7 +407,7 @@ impl Shared {
 
 /// How a request is paid.
 enum Paid {
-    FromChannel(Speech, Reserve),
+    FromChannel(Speech, Box<Reserve>),
     Once(OnceSpeech, HoldOnce),
 }
 

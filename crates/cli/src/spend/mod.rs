@@ -207,7 +207,7 @@ impl From<HttpPayError> for CliError {
             _ if error.code() == "book-in-use" => Exit::Unavailable,
             _ => Exit::Failed,
         };
-        let failed = Self::new(exit, &error.code().replace('-', "_"), chain_of(&error));
+        let failed = Self::new(exit, error.code().replace('-', "_"), chain_of(&error));
         match &error {
             HttpPayError::Unanswered { signed, .. } => failed
                 .hint(format!("it may have been charged, at most {}; with the same --idempotency-key it is not paid twice", signed.price)),

@@ -41,8 +41,8 @@ impl Chain {
         })
         .await;
         let token = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
-        for account in PAYER..RECEIVER - 1 {
-            mint(&chain.submitter(8), token, DEV_ACCOUNTS[account].address, TOKENS).await.expect("minted");
+        for account in &DEV_ACCOUNTS[PAYER..RECEIVER - 1] {
+            mint(&chain.submitter(8), token, account.address, TOKENS).await.expect("minted");
         }
         Self { token, ..chain }
     }

@@ -133,9 +133,8 @@ impl PayerAccount {
         channel: EscrowChannelId,
         opening: Option<&SessionTerms>,
         salt: &Hash256,
-        amount: Amount,
+        (amount, validity): (Amount, Validity),
         token: Option<&TokenDomain>,
-        validity: Validity,
     ) -> Result<Funding, HttpPayError> {
         let escrow = request.method_details.escrow_contract;
         if let Some(token) = token {

@@ -221,7 +221,8 @@ impl Inner {
         let domain = token_domain(asset, request);
         let salt = channel.terms.salt;
         let funding =
-            self.account.session_funding(request, channel.channel, Some(&channel.terms), &salt, amount, domain.as_ref(), validity)?;
+            self.account
+                .session_funding(request, channel.channel, Some(&channel.terms), &salt, (amount, validity), domain.as_ref())?;
         Ok(Some((pending(amount, validity, &salt, &funding)?, funding)))
     }
 
@@ -263,7 +264,7 @@ impl Inner {
                 let amount = self.session_deposit(&record, request, shortfall, limits, room).map_err(refused)?;
                 let (validity, salt) = (self.validity(), Hash256::from_bytes(random_word()?));
                 let domain = token_domain(asset, request);
-                let funding = self.account.session_funding(request, channel.channel, None, &salt, amount, domain.as_ref(), validity)?;
+                let funding = self.account.session_funding(request, channel.channel, None, &salt, (amount, validity), domain.as_ref())?;
                 (pending(amount, validity, &salt, &funding)?, salt, funding)
             }
         };

@@ -1,6 +1,6 @@
 //! Claims and sweeps: what can be taken on the chain, what is under way, what failed (spec ).
 
-use core::ops::Bound;
+use core::ops::{Bound, RangeBounds};
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -50,7 +50,7 @@ impl Engine {
 }
 
 /// The channels of an escrow, after one of them or from the first.
-fn of_escrow(escrow: EscrowId, after: Option<EscrowChannelId>) -> (Bound<(EscrowId, EscrowChannelId)>, Bound<(EscrowId, EscrowChannelId)>) {
+fn of_escrow(escrow: EscrowId, after: Option<EscrowChannelId>) -> impl RangeBounds<(EscrowId, EscrowChannelId)> {
     let from = after.map_or(Bound::Included((escrow, EscrowChannelId::from_bytes([0; 32]))), |id| Bound::Excluded((escrow, id)));
     (from, Bound::Included((escrow, EscrowChannelId::from_bytes([u8::MAX; 32]))))
 }

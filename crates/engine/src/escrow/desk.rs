@@ -307,14 +307,13 @@ impl Escrows {
         Ok(EscrowAnswer::Reserved { ceiling: amount, totals: None })
     }
 
-    /// A delivery under way may cost more.
+    /// A delivery under way may cost more: up to a ceiling, or at least something.
     pub(crate) fn extend(
         &mut self,
         now: Timestamp,
         config: &EscrowConfig,
         request: &RequestId,
-        ceiling: Amount,
-        at_least: Amount,
+        (ceiling, at_least): (Amount, Amount),
         voucher: Option<VerifiedEscrowVoucher>,
         effects: &mut Vec<Effect>,
     ) -> Result<Judged, Fault> {

@@ -393,7 +393,7 @@ impl Engine {
             EscrowInput::Reserve(reserve) => escrows.reserve(now, &config, reserve, effects),
             EscrowInput::ReserveOnce(reserve) => Ok(escrows.reserve_once(now, &config, reserve, effects)),
             EscrowInput::Extend { request, ceiling, at_least, voucher } => {
-                escrows.extend(now, &config, &request, ceiling, at_least, voucher, effects)
+                escrows.extend(now, &config, &request, (ceiling, at_least), voucher, effects)
             }
             EscrowInput::Mark { request, delivered, meter } => Ok(escrows.mark(&request, delivered, meter, effects)),
             EscrowInput::Capture { request, cost, meter, stored } => escrows.capture(now, &config, &request, cost, meter, stored, effects),

@@ -92,10 +92,9 @@ impl Claims {
     }
 
     async fn apply(&self, input: EscrowInput) -> Result<(), Stopped> {
-        match self.lane.payments.apply(input).await? {
+        if let EscrowAnswer::Rejected { rejection, .. } = self.lane.payments.apply(input).await? {
             // Somebody was faster: what it says is true all the same.
-            EscrowAnswer::Rejected { rejection, .. } => warn!(%rejection, "the engine does not take what became of a claim"),
-            _ => {}
+            warn!(%rejection, "the engine does not take what became of a claim");
         }
         Ok(())
     }

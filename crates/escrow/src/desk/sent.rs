@@ -135,7 +135,7 @@ impl Unfinished {
         if versions.is_empty() || !rest.is_empty() {
             return Err(BadRecord);
         }
-        let versions = versions.iter().map(|bytes| read_version(bytes)).collect::<Result<_, _>>()?;
+        let versions = versions.iter().map(read_version).collect::<Result<_, _>>()?;
         let intent = IntentId::from_bytes(intent_bytes);
         let call = Call::new(kind.operation(), to, data.to_vec()).with_intent(intent);
         Ok(Self { errand: Errand { kind, channel, intent, intent_bytes, amount, call }, versions })

@@ -26,7 +26,7 @@ async fn sent(chain: &Chain) -> Value {
     chain.call("eth_getTransactionCount", json!([DEV_ACCOUNTS[OPERATOR].address, "pending"])).await
 }
 
-fn word<'a>(reason: Option<&'a String>) -> &'a str {
+fn word(reason: Option<&String>) -> &str {
     let reason = reason.map(String::as_str).unwrap_or_default();
     reason.strip_prefix(PREFIX).unwrap_or(reason)
 }
@@ -348,7 +348,7 @@ fn exact_payment(chain: &Chain, account: usize, amount: u128, nonce: u8) -> Valu
         valid_before: Uint256::from(4_000_000_000_u64),
         nonce: Hash256::from_bytes([nonce; 32]),
     };
-    let signed = secret(account).sign(transfer.clone(), &chain.token).expect("in range");
+    let signed = secret(account).sign(transfer, &chain.token).expect("in range");
     json!({
         "signature": signed.signature().to_string(),
         "authorization": {

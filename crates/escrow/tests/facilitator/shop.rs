@@ -234,9 +234,7 @@ pub fn sweep(chain: &Chain) -> BatchCommand {
 /// A refund as servers send it: the payer's voucher, and what has to be claimed before.
 pub fn refund(payer: &Payer, signed: u128, amount: u128, nonce: u64, claims: Vec<Claim>, authorizer: Option<usize>) -> BatchCommand {
     let statement = Refund { channel: payer.channel, nonce: Uint256::from(nonce), amount: units(amount) };
-    let sign = |account: usize| {
-        secret(account).sign(statement.clone(), &batch_domain(ChainId::new(31_337))).expect("in range").signature().clone()
-    };
+    let sign = |account: usize| secret(account).sign(statement, &batch_domain(ChainId::new(31_337))).expect("in range").signature().clone();
     let claim_authorizer_signature = authorizer.filter(|_| !claims.is_empty()).map(|account| sign_claims(&claims, &secret(account)));
     BatchCommand::Refund(Box::new(RefundSettlement {
         channel_config: payer.config.into(),

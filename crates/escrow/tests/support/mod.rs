@@ -79,8 +79,8 @@ impl Chain {
         let token = TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token);
         let chain = Self { token, ..chain };
         deploy_session_escrow(&chain.submitter(8)).await.expect("deployed");
-        for account in PAYER..RECEIVER - 1 {
-            mint(&chain.submitter(8), chain.token.token(), DEV_ACCOUNTS[account].address, 1_000_000_000).await.expect("minted");
+        for account in &DEV_ACCOUNTS[PAYER..RECEIVER - 1] {
+            mint(&chain.submitter(8), chain.token.token(), account.address, 1_000_000_000).await.expect("minted");
         }
         chain
     }
