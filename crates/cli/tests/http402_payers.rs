@@ -20,7 +20,7 @@ fn completion(model: &str, most: u64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_from_its_deposit_to_the_sweep() {
     let (chain, upstream) = (Chain::start().await, Upstream::start().await);
-    let gateway = Gateway::start(&chain, &upstream).await;
+    let mut gateway = Gateway::start_patient(&chain, &upstream).await;
     let (call, completions) = (gateway.url("/call"), gateway.url("/v1/chat/completions"));
     let mut payer = Script::payer(&chain, PAYER, json!({ "depositMultiplier": 100 })).await;
     let receiver = DEV_ACCOUNTS[RECEIVER].address;
@@ -60,6 +60,7 @@ async fn a_channel_from_its_deposit_to_the_sweep() {
     assert_eq!(chain.balance(DEV_ACCOUNTS[PAYER].address).await, http402::chain::TOKENS - 203_300);
 
     // What was charged reaches the receiver, and not a base unit more.
+    gateway.restart_claiming().await;
     wait_for("the sweep", async || chain.balance(receiver).await == 203_300).await;
     assert_eq!(chain.state(first.channel()).await, (203_300, 203_300));
     gateway.stop().await;

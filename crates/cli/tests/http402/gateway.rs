@@ -51,6 +51,11 @@ impl Gateway {
         Self::start_selling(chain, &format!("{sections}\n{CLAIMS}\n{routes}")).await
     }
 
+    /// That claims nothing before [`Gateway::restart_claiming`].
+    pub async fn start_patient(chain: &Chain, upstream: &Upstream) -> Self {
+        Self::start_selling(chain, &ROUTES.replace("UPSTREAM", &upstream.address.to_string())).await
+    }
+
     /// With these routes, and whatever else comes after the sections of every gateway here.
     pub async fn start_selling(chain: &Chain, more: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
@@ -96,6 +101,20 @@ impl Gateway {
         format!("http://{}{path}", self.selling.listen)
     }
 
+    /// Stops it in order and starts it again, and from then on everything is claimed at once.
+    pub async fn restart_claiming(&mut self) {
+        self.terminate();
+        let mut text = std::fs::read_to_string(&self.config).expect("its configuration");
+        text.push_str(CLAIMS);
+        std::fs::write(&self.config, text).expect("written");
+        self.restart().await;
+    }
+
+    fn terminate(&mut self) {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().expect("kill").success());
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
+    }
+
     /// The instant in which nothing is finished any more.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
@@ -121,11 +140,8 @@ impl Gateway {
     }
 
     /// In order: it ends with success.
-    pub async fn stop(self) {
-        let mut gateway = self;
-        assert!(Command::new("kill").arg(gateway.child.id().to_string()).status().expect("kill").success());
-        let status = blocking(move || gateway.child.wait().expect("it ends")).await;
-        assert_eq!(status.code(), Some(0));
+    pub async fn stop(mut self) {
+        blocking(move || self.terminate()).await;
     }
 }
 

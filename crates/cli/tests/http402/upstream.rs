@@ -14,7 +14,7 @@ const TOKENS: u64 = 20;
 /// - `GET /call/…`: an answer;
 /// - `GET /held/…`: an answer once [`Upstream::release`] lets it;
 /// - `GET /dies/…`: the connection ends without a byte;
-/// - `GET /halved/…`: the connection ends in the middle of the body;
+/// - `GET /halved/…`: the connection ends in the middle of the body, once a release lets it;
 /// - `GET /broken/…`: status 500;
 /// - `POST /v1/chat/completions`: as many tokens as `max_tokens` says, streamed when asked to. A model `cut-N` ends the connection after N of
 ///   them, `held-N` waits for a release after N of them, `half` uses half of what it may, `dies` ends without a byte.
@@ -80,6 +80,7 @@ async fn serve(mut stream: BufReader<TcpStream>, shared: &Shared) -> std::io::Re
             "halved" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\nhalf").await?;
                 stream.flush().await?;
+                held(shared).await;
                 false
             }
             "v1" => completion(&mut stream, &body, shared).await?,
