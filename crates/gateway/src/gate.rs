@@ -329,11 +329,11 @@ impl Shared {
             Intent::Pay { tender, speech, at_least, logical } => {
                 let reserve =
                     Reserve { tender: *tender, ceiling, at_least, request, logical, fingerprint, tariff: version, route: pattern };
-                Paid::FromChannel(*speech, Box::new(reserve))
+                Paid::FromChannel(Box::new((*speech, reserve)))
             }
             Intent::Once { payment, speech, logical } => {
                 let hold = HoldOnce { payment: *payment, request, logical, fingerprint, tariff: version, route: pattern };
-                Paid::Once(*speech, hold)
+                Paid::Once(Box::new((*speech, hold)))
             }
             // No resource is asked for: a voucher ahead, a refund, a close.
             Intent::Manage(act) => return Ok(self.dialects.manage(*act, self.port.as_ref(), &asked).await),
@@ -355,10 +355,14 @@ impl Shared {
         });
         tokio::spawn(async move {
             match paid {
-                Paid::FromChannel(speech, reserve) => {
-                    Delivery { port, route, tariff, speech, reserve: *reserve, bound, trailers }.run(upstream, head).await;
+                Paid::FromChannel(charge) => {
+                    let (speech, reserve) = *charge;
+                    Delivery { port, route, tariff, speech, reserve, bound, trailers }.run(upstream, head).await;
                 }
-                Paid::Once(speech, hold) => SingleDelivery { port, route, tariff, speech, hold }.run(upstream, head).await,
+                Paid::Once(charge) => {
+                    let (speech, hold) = *charge;
+                    SingleDelivery { port, route, tariff, speech, hold }.run(upstream, head).await;
+                }
             }
             drop((permit, running));
         });
@@ -407,8 +411,8 @@ impl Shared {
 
 /// How a request is paid.
 enum Paid {
-    FromChannel(Speech, Box<Reserve>),
-    Once(OnceSpeech, HoldOnce),
+    FromChannel(Box<(Speech, Reserve)>),
+    Once(Box<(OnceSpeech, HoldOnce)>),
 }
 
 /// The body as it goes on, and what of it was read. Where the route's price does not depend on it, it is not read but passed on as it comes.
