@@ -347,7 +347,7 @@ async fn a_failure_after_the_charge_says_what_it_cost() {
     server.reply_with(answered(200, "1000", "1000", None));
     payer.execute(keyed(&server)).await.expect("an answer");
     let sent = payments(&server);
-    assert_eq!((sent.len(), &sent[0] == &sent[1]), (2, true));
+    assert_eq!((sent.len(), sent[0] == sent[1]), (2, true));
 }
 
 #[tokio::test]
@@ -365,7 +365,7 @@ async fn a_transfer_is_signed_once() {
     let state = response.extensions().get::<Payment>().expect("it was paid").state();
     assert_eq!((state.scheme, state.charged), (Scheme::Exact, Some(Amount::from_units(1_000))));
     let sent = payments(&server);
-    assert_eq!((sent.len(), &sent[0] == &sent[1]), (2, true));
+    assert_eq!((sent.len(), sent[0] == sent[1]), (2, true));
     let payment = PaymentPayload::from_header(&sent[0]).expect("a payment");
     let ExactPayload::Erc3009(transfer) = ExactPayload::from_object(&payment.payload).expect("a payload") else { panic!("by the token") };
     let domain = TokenDomain::new("USDC", "2", ChainId::new(31_337), TOKEN.parse().expect("an address"));
