@@ -30,6 +30,10 @@ const CHANNELS: u8 = 64;
 const RATE_MAX: f64 = 20_000.0;
 const LOAD: f64 = 0.7;
 const PRICE: u128 = 1;
+/// Payments in turn with free requests, at most.
+const ADDED: usize = 400;
+/// Beyond those of the two loops, on each channel.
+const SPARE: u64 = 512;
 
 /// A connection of a channel, and the payments that are still to be sent on it.
 struct Lane {
@@ -92,12 +96,18 @@ async fn run(upstream: std::net::SocketAddr, seconds: f64, rate: Option<f64>, ra
          [[route]]\npath = \"/paid\"\nprice = \"{PRICE} base / call\"\nupstream = \"http://{upstream}\"\n"
     );
     let gateway = Gateway::start_selling(&chain, &routes).await;
-    let each = (seconds * (1.0 + LOAD) * rate_max / f64::from(CHANNELS)).ceil() as u64 + 512;
-    let mut lanes = Vec::new();
+    let each = (seconds * (1.0 + LOAD) * rate_max / f64::from(CHANNELS)).ceil() as u64 + SPARE;
+    let mut signed = Vec::new();
     for salt in 1..=CHANNELS {
-        lanes.push(Lane::open(&chain, &gateway, salt, each).await);
+        signed.push(sign(&chain, &gateway, salt, each).await);
     }
-    let added = added(&mut lanes[0], seconds.min(each as f64 / 400.0)).await;
+    // Only now: the gateway closes connections that are silent for long.
+    let opening: Vec<_> = signed.into_iter().map(|requests| tokio::spawn(Lane::open(gateway.selling.listen, requests))).collect();
+    let mut lanes = Vec::new();
+    for lane in opening {
+        lanes.push(lane.await.expect("no panic"));
+    }
+    let added = added(&mut lanes[0], seconds).await;
 
     // Until the clock has run out, on all channels at once.
     let pids = [gateway.selling.pid, std::process::id()];
@@ -166,8 +176,8 @@ fn cpu(pids: &[u32; 2]) -> [f64; 2] {
 async fn added(lane: &mut Lane, seconds: f64) -> Value {
     let (mut bare, mut paid) = (histogram(), histogram());
     let request = b"GET /bare HTTP/1.1\r\nhost: gateway\r\n\r\n";
-    let start = Instant::now();
-    while start.elapsed().as_secs_f64() < seconds && lane.requests.len() > 256 {
+    let (start, before) = (Instant::now(), lane.requests.len());
+    while start.elapsed().as_secs_f64() < seconds && lane.requests.len() > before - ADDED {
         let sent = Instant::now();
         exchange(&mut lane.stream, request, &mut lane.head).await;
         bare.record(nanos(sent)).expect("in bounds");
@@ -183,17 +193,11 @@ fn nanos(since: Instant) -> u64 {
 }
 
 impl Lane {
-    /// Opens a channel with a deposit for all of its payments, and signs them.
-    async fn open(chain: &Chain, gateway: &Gateway, salt: u8, payments: u64) -> Self {
-        let payer = Payer::new(chain, PAYER, salt, &gateway.url("/paid")).await;
-        let host = gateway.selling.listen;
-        let request = |header: String| format!("GET /paid HTTP/1.1\r\nhost: {host}\r\npayment-signature: {header}\r\n\r\n").into_bytes();
-        let mut requests = vec![request(payer.deposit_header(PRICE, u128::from(payments), 1))];
-        requests.extend((2..=u128::from(payments)).map(|number| request(payer.header(number * PRICE))));
-        let stream = TcpStream::connect(host).await.expect("connected");
+    /// A connection; the channel is opened by its first payment, and a few more warm up.
+    async fn open(gateway: std::net::SocketAddr, requests: Vec<Vec<u8>>) -> Self {
+        let stream = TcpStream::connect(gateway).await.expect("connected");
         stream.set_nodelay(true).expect("a socket");
         let mut lane = Self { stream, requests: requests.into_iter(), paid: 0, head: String::new() };
-        // The deposit, and a few that warm up.
         for _ in 0..4 {
             assert!(lane.pay().await);
         }
@@ -242,6 +246,16 @@ impl Lane {
         let charged = extra.channel_state.expect("a state").charged_cumulative_amount.expect("a total");
         assert_eq!(charged.units(), u128::from(self.paid) * PRICE, "what is charged is what was paid");
     }
+}
+
+/// The payments of a channel, in order: the first with a deposit for all of them.
+async fn sign(chain: &Chain, gateway: &Gateway, salt: u8, payments: u64) -> Vec<Vec<u8>> {
+    let payer = Payer::new(chain, PAYER, salt, &gateway.url("/paid")).await;
+    let host = gateway.selling.listen;
+    let request = |header: String| format!("GET /paid HTTP/1.1\r\nhost: {host}\r\npayment-signature: {header}\r\n\r\n").into_bytes();
+    let first = request(payer.deposit_header(PRICE, u128::from(payments), 1));
+    let rest = (2..=u128::from(payments)).map(|number| request(payer.header(number * PRICE)));
+    std::iter::once(first).chain(rest).collect()
 }
 
 /// Sends a request and reads its answer, whose head it keeps.
