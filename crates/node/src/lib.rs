@@ -3,7 +3,7 @@
 //! A payment goes through these rooms: `session` decodes and verifies, `core` applies and persists, `session` answers. Beside them `follower` reads the chain
 //! into the core, `errands` seals epochs, `plan`, `moves` and `settle` decide and carry out what goes on-chain, `admin` shows and controls.
 //!
-//! What serves a ledger is [`native`](mod@native) and may be absent: such a node keeps payments of HTTP 402 and nothing else. Core, store, admin listener
+//! What serves a ledger is `native` and may be absent: such a node keeps payments of HTTP 402 and nothing else. Core, store, admin listener
 //! and the operator's lane to the chain are always there.
 
 mod admin;

@@ -1,5 +1,7 @@
 //! The command line of `millstream gateway`.
 
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::bare_urls, reason = "what is shown as help is written for a terminal")]
+
 use core::str::FromStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use millstream_dialect::x402::{FacilitatorRequest, SettleResponse, Supported, Ve
 use super::keys::KeyTerms;
 use crate::port::PortFuture;
 
-/// Who checks payments and settles them. See the [module](self) for the rules.
+/// Who checks payments and settles them. The rules are those of its module.
 pub trait FacilitatorPort: Send + Sync + 'static {
     /// What is served: it is told at each start of a server, and does not change while the gateway runs.
     fn supported(&self) -> Supported;
