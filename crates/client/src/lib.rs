@@ -32,6 +32,7 @@ mod events;
 pub mod http;
 mod link;
 mod options;
+mod private_file;
 mod relay;
 mod state;
 mod totals;

@@ -17,7 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::account::Validity;
 use super::asset::{Asset, AssetLimits};
 use super::book::{ChannelRecord, ChannelStatus, Draft, EscrowTerms, Outcome, PendingDeposit, RequestRecord};
-use super::error::{HttpPayError, Limit, Refusal};
+use super::error::{HttpPayError, Limit, Refusal, Unsigned};
 use super::now;
 use super::offer::{Offers, Quote, Way};
 use super::payer::{Inner, Prepared, Verdict, no_offer, payment_id, secs_on, stopped};
@@ -159,10 +159,9 @@ impl Inner {
         let mut deposits = false;
         let signed = self.book.sign(channel.channel, limits, now(), Amount::ZERO, |record| {
             let voucher = record.charged.checked_add(quote.price)?;
-            let deposit = self.batch_funding(channel, record, offer, voucher, asset, limits, room, plan).map_err(|error| match error {
-                Funding::Refused(refusal) => refused(refusal),
-                Funding::Failed(error) => error,
-            })?;
+            let deposit = self
+                .batch_funding(channel, record, offer, voucher, asset, limits, room, plan)
+                .map_err(|unsigned| unsigned.or_refused(refused))?;
             deposits = deposit.is_some();
             let signed = self.account.voucher(&channel.domain, channel.channel, voucher)?;
             let (channel_config, voucher_fields) = (channel.config.into(), VoucherFields::of(&signed));
@@ -205,7 +204,7 @@ impl Inner {
         limits: &AssetLimits,
         room: Amount,
         plan: Plan,
-    ) -> Result<Option<(PendingDeposit, Deposit)>, Funding> {
+    ) -> Result<Option<(PendingDeposit, Deposit)>, Unsigned> {
         let Ok(shortfall) = voucher.as_amount().checked_sub(record.funded) else { return Ok(None) };
         if shortfall.is_zero() {
             return Ok(None);
@@ -515,30 +514,6 @@ impl Inner {
                 _ => return Err(HttpPayError::NotTaken { signed: ticket.signed(None), reason }),
             }
         }
-    }
-}
-
-/// Why no deposit was signed.
-enum Funding {
-    Refused(Refusal),
-    Failed(HttpPayError),
-}
-
-impl From<Refusal> for Funding {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<HttpPayError> for Funding {
-    fn from(error: HttpPayError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<super::book::BookError> for Funding {
-    fn from(error: super::book::BookError) -> Self {
-        Self::Failed(error.into())
     }
 }
 

@@ -276,3 +276,38 @@ fn list(offers: &[(String, Refusal)]) -> String {
     }
     offers.iter().map(|(what, why)| format!("{what}: {why}")).collect::<Vec<_>>().join("; ")
 }
+
+/// Why no deposit was signed: the offer is not taken, or something failed.
+#[derive(Debug)]
+pub(super) enum Unsigned {
+    Refused(Refusal),
+    Failed(HttpPayError),
+}
+
+impl Unsigned {
+    /// The error, with what a refused offer becomes.
+    pub(super) fn or_refused(self, refused: impl FnOnce(Refusal) -> HttpPayError) -> HttpPayError {
+        match self {
+            Self::Refused(refusal) => refused(refusal),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Refusal> for Unsigned {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<HttpPayError> for Unsigned {
+    fn from(error: HttpPayError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<BookError> for Unsigned {
+    fn from(error: BookError) -> Self {
+        Self::Failed(error.into())
+    }
+}

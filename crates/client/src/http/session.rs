@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::account::{Validity, random_word};
 use super::book::{BookError, ChannelRecord, ChannelStatus, Draft, EscrowTerms, Outcome, PendingDeposit, RequestRecord, key_of};
-use super::error::{HttpPayError, Refusal};
+use super::error::{HttpPayError, Refusal, Unsigned};
 use super::offer::{Offers, Quote, Way, credential_header};
 use super::payer::{Inner, Prepared, Verdict, no_offer, secs_on, stopped};
 use super::problem::Problem;
@@ -131,10 +131,8 @@ impl Inner {
             let signed = self.book.sign(channel.channel, limits, now(), Amount::ZERO, |record| {
                 let voucher = needed(record)?;
                 let opening = if record.funded.is_zero() {
-                    self.opening(channel, record, request, voucher, asset, limits, room, plan).map_err(|error| match error {
-                        Opening::Refused(refusal) => refused(refusal),
-                        Opening::Failed(error) => error,
-                    })?
+                    self.opening(channel, record, request, voucher, asset, limits, room, plan)
+                        .map_err(|unsigned| unsigned.or_refused(refused))?
                 } else {
                     None
                 };
@@ -206,7 +204,7 @@ impl Inner {
         limits: &AssetLimits,
         room: Amount,
         plan: Plan,
-    ) -> Result<Option<(PendingDeposit, Funding)>, Opening> {
+    ) -> Result<Option<(PendingDeposit, Funding)>, Unsigned> {
         if let Some(pending) = &record.pending {
             return match plan {
                 Plan::AsNeeded => Ok(None),
@@ -516,28 +514,4 @@ fn signed_before(pending: &PendingDeposit) -> Result<(Hash256, Funding), BookErr
 fn token_domain(asset: &Asset, request: &SessionRequest) -> Option<millstream_voucher::evm::TokenDomain> {
     let takes = request.takes(millstream_dialect::mpp::CredentialType::Authorization);
     asset.token_domain(None).filter(|_| takes)
-}
-
-/// Why no opening was signed.
-enum Opening {
-    Refused(Refusal),
-    Failed(HttpPayError),
-}
-
-impl From<Refusal> for Opening {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<HttpPayError> for Opening {
-    fn from(error: HttpPayError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<BookError> for Opening {
-    fn from(error: BookError) -> Self {
-        Self::Failed(error.into())
-    }
 }

@@ -8,7 +8,6 @@ mod commit;
 mod record;
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +17,8 @@ use millstream_types::ChannelId;
 use millstream_voucher::{ChannelTerms, PublicKey, SecretKey, SignedVoucher, VoucherBody};
 use millstream_wire::LENGTH_BYTES;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::private_file::open_private;
 
 pub(crate) use commit::{CommitQueue, Put};
 pub use record::StoredKey;
@@ -276,23 +277,6 @@ impl StateDb {
     pub(crate) fn writes(&self) -> CommitQueue {
         self.inner.committer.queue()
     }
-}
-
-/// Opens a file for this owner alone.
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    // A new file is durable once its directory is.
-    #[cfg(unix)]
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(file)
 }
 
 /// Makes the tables and checks the layout.

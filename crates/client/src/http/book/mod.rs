@@ -9,7 +9,6 @@ mod commit;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::asset::{AssetId, AssetLimits};
 use super::error::{HttpPayError, Limit, Refusal};
+use crate::private_file::open_private;
 use commit::{Change, Committer};
 
 pub(crate) use commit::Durable;
@@ -483,23 +483,6 @@ impl State {
         }
         changes
     }
-}
-
-/// Opens a file for this owner alone.
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    // A new file is durable once its directory is.
-    #[cfg(unix)]
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(file)
 }
 
 /// Makes the tables and checks the layout.
