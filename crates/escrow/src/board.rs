@@ -12,6 +12,8 @@ use millstream_types::{CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::{Evidence, Signer};
 use tokio::sync::watch;
 
+use crate::lock::lock;
+
 /// Milliseconds after which whoever met a node that cannot answer now may come back.
 pub(crate) const RETRY_AFTER_MILLIS: u64 = 1_000;
 
@@ -71,13 +73,13 @@ impl Board {
     /// The view of one more escrow: whoever follows it says in it when there was nothing new on the chain.
     pub(crate) fn view(&self) -> View {
         let view = View::default();
-        self.views.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&view));
+        lock(&self.views).push(Arc::clone(&view));
         view
     }
 
     /// Milliseconds since the chain was last known, of the escrow of which it is known least.
     pub(crate) fn view_age_millis(&self) -> u64 {
-        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let views = lock(&self.views);
         let oldest = views.iter().map(|view| view.load(Ordering::Relaxed)).min().unwrap_or(0);
         if oldest == 0 { u64::MAX } else { now().millis_since(Timestamp::from_millis(oldest)) }
     }
@@ -191,7 +193,7 @@ impl Board {
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<EscrowChannelId, watch::Sender<Standing>>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watched)
     }
 }
 

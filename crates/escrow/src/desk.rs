@@ -13,7 +13,7 @@ mod session;
 mod signer;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_chain::Rpc;
@@ -37,6 +37,7 @@ pub(crate) use self::session::Sessions;
 use self::signer::Codes;
 use crate::board::{Board, fault, nothing, stopped, unavailable};
 use crate::follower::Look;
+use crate::lock::lock;
 use crate::metrics::EscrowMetrics;
 use crate::single::Singles;
 use crate::terms::x402_config;
@@ -145,11 +146,6 @@ impl Desk {
         }
         Ok(())
     }
-}
-
-/// A lock that guards no invariant that a panic could break halfway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {

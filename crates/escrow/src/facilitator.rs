@@ -17,8 +17,8 @@ mod judge;
 mod record;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use anyhow::Context;
 use millstream_chain::x402::{BatchOperator, BatchSettlement, ChannelState, ClaimRow, EscrowReader};
@@ -42,6 +42,8 @@ use self::budget::{CallerId, DAY_MILLIS, GWEI, Spending, Spent};
 use self::carry::{failed, unsimulated};
 use self::judge::{Judged, misshapen, simulated, unread};
 use self::record::{Kind, Record, State, Subject, WHOSE, WorkId};
+use crate::board::now;
+use crate::lock::lock;
 
 /// When to ask again where nothing better is known, in milliseconds.
 const RETRY_MILLIS: u64 = 5_000;
@@ -240,7 +242,7 @@ impl FacilitatorPort for Facilitator {
 
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.desk)
     }
 
     fn submitter(&self) -> &Submitter {
@@ -854,10 +856,4 @@ const fn nothing() -> EscrowChannelId {
 
 fn faulty(error: &DialectError) -> Refusal {
     Refusal::new(Reason::UnexpectedVerifyError, error.to_string())
-}
-
-/// The moment.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,7 +1,7 @@
 //! Claims: what can be claimed is sorted out, sent in batches and followed until the chain has it, or it failed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::kept::{Of, Sent, Versions};
 use super::lane::{Lane, WorkError, ended, not_sent};
 use super::plan::{Batch, Occasion, Owed, plan, row_min};
 use super::{ClaimedEscrow, Report, Work, Working};
+use crate::lock::lock;
 
 /// Channels that one look at the engine sees.
 const PAGE: usize = 512;
@@ -88,7 +89,7 @@ impl Claims {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     async fn apply(&self, input: EscrowInput) -> Result<(), Stopped> {

@@ -8,7 +8,7 @@
 //! ```
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use millstream_chain::{ChainError, Journal, Kept as Keeping, TxVersion};
@@ -18,6 +18,7 @@ use millstream_voucher::evm::EvmSignature;
 
 use super::contract::Row;
 use super::lane::Lane;
+use crate::lock::lock;
 
 const VERSION: u8 = 1;
 const VERSION_BYTES: usize = 80;
@@ -158,7 +159,7 @@ impl Versions {
 
     /// The claim, once a version of it was kept.
     pub(super) fn claim(&self) -> Option<ClaimId> {
-        match self.kept.lock().unwrap_or_else(PoisonError::into_inner).0 {
+        match lock(&self.kept).0 {
             Of::Claim(_, claim) => claim,
             Of::Sweep(..) => None,
         }
@@ -166,11 +167,11 @@ impl Versions {
 
     /// Whether a version was kept.
     pub(super) fn is_kept(&self) -> bool {
-        !self.kept.lock().unwrap_or_else(PoisonError::into_inner).1.versions.is_empty()
+        !lock(&self.kept).1.versions.is_empty()
     }
 
     async fn keep_version(&self, version: TxVersion) -> Result<(), ChainError> {
-        let (of, mut sent) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (of, mut sent) = lock(&self.kept).clone();
         sent.add(version);
         let transaction = sent.encode();
         let input = match of {
@@ -195,7 +196,7 @@ impl Versions {
             }
             (_, answer) => return Err(ChainError::Internal { detail: format!("the engine answered {answer:?}") }),
         };
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = (of, sent);
+        *lock(&self.kept) = (of, sent);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Sending: the operator's lane to the chain, shared with everything else that the node sends, and the tasks that follow what was sent.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use millstream_chain::{Call, ChainError, GasBounds, Pace, Submitter, TxReceipt, TxStage, TxWatch};
@@ -13,6 +13,7 @@ use super::kept::Versions;
 use super::metrics::ClaimMetrics;
 use super::plan::Market;
 use super::section::ClaimSection;
+use crate::lock::lock;
 
 const GWEI: u128 = 1_000_000_000;
 
@@ -63,7 +64,7 @@ impl Lane {
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tasks)
     }
 
     /// Runs a task until its end or the claimer's.
@@ -99,14 +100,14 @@ impl Lane {
         if let Err(ChainError::Inherited { .. }) = &sent {
             self.await_inherited(pace).await?;
         } else {
-            *self.inherited_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *lock(&self.inherited_since) = None;
         }
         sent
     }
 
     /// Replaces what an earlier process left in the pool and nobody follows, when it was waited for long enough. What is urgent does not wait.
     async fn await_inherited(&self, pace: Pace) -> Result<(), ChainError> {
-        let since = *self.inherited_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let since = *lock(&self.inherited_since).get_or_insert_with(Instant::now);
         if since.elapsed() >= INHERITED_PATIENCE || pace == Pace::Urgent {
             let cancelled = self.submitter.cancel_inherited().await?;
             info!(cancelled, "transactions of an earlier process were replaced");

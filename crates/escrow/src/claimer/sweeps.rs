@@ -1,7 +1,7 @@
 //! Sweeps: what was claimed for a receiver, and is beyond doubt, is sent to it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::kept::{Of, Sent, Versions};
 use super::lane::{Lane, WorkError, ended, not_sent};
 use super::{ClaimedEscrow, Report, Work, Working};
+use crate::lock::lock;
 
 /// The pause after a sweep that failed; doubled with each further one.
 const RETRY: Duration = Duration::from_secs(60);
@@ -62,7 +63,7 @@ impl Sweeps {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Why the last sweep to a receiver failed, if it did.

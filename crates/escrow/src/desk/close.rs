@@ -16,10 +16,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::Inner;
 use super::deposit::chain_failed;
 use super::sent::{Errand, Kind, Resumed};
-use super::{Inner, lock};
 use crate::board::{fault, stopped, unavailable};
+use crate::lock::lock;
 
 /// How long a close waits for the deliveries under way, at most.
 const DELIVERIES_WAIT: Duration = Duration::from_secs(30);

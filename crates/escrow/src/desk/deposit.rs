@@ -22,8 +22,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::sent::{Errand, Kind, Resumed};
-use super::{Inner, lock, signer};
+use super::{Inner, signer};
 use crate::board::{fault, nothing, now, stopped, unavailable};
+use crate::lock::lock;
 
 /// The pause after a try whose end is not known; it doubles.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);

@@ -17,8 +17,9 @@ use tracing::{info, warn};
 
 use super::deposit::chain_failed;
 use super::sent::{Errand, Kind, Resumed};
-use super::{Inner, lock, unexpected};
+use super::{Inner, unexpected};
 use crate::board::{fault, stopped, unavailable};
+use crate::lock::lock;
 use crate::terms::read_x402_config;
 
 /// The pause after a try whose end is not known; it doubles.

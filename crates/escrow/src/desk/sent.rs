@@ -14,7 +14,7 @@ use millstream_chain::{Call, ChainError, GasBounds, IntentId, Journal, Kept, Pac
 use millstream_node::{Payments, Stopped, Submission};
 use millstream_types::{Address, Amount, EscrowChannelId, Hash256};
 
-use super::lock;
+use crate::lock::lock;
 
 /// Whose records these are, among all that is kept of what is sent.
 pub(crate) const WHOSE: u8 = 2;

@@ -10,8 +10,9 @@ use millstream_gateway::tender::{ChannelTerms, Tender, TenderVoucher};
 use millstream_types::Address;
 use millstream_voucher::evm::{Checked, EscrowScheme, Evidence, Signer, VerifiedEscrowVoucher};
 
-use super::{Inner, lock};
+use super::Inner;
 use crate::board::unavailable;
+use crate::lock::lock;
 
 /// For how long an account that had no code is taken to have none. It can take code on at any time, also right after it was looked at, so
 /// this opens nothing: a claim that its code refuses is put into quarantine.
