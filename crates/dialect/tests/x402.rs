@@ -105,6 +105,15 @@ fn offers_are_read_and_written_without_loss() {
 }
 
 #[test]
+fn a_fraction_of_others_is_echoed_to_the_last_digit() {
+    for fraction in ["2.2222222222222222e+114", "1.7976931348623157e308", "0.1", "1e-9", "123456789.12345679"] {
+        let text = required().to_string().replace("1.5", fraction);
+        let read = PaymentRequired::from_header(&STANDARD.encode(text)).expect("well formed");
+        assert_eq!(PaymentRequired::from_header(&read.to_header().expect("fits")), Ok(read), "{fraction}");
+    }
+}
+
+#[test]
 fn a_payment_is_for_an_offer_that_it_repeats() {
     let required = PaymentRequired::from_header(&header(&required())).expect("well formed");
     let check = |change: &dyn Fn(&mut Value), expected: bool| {
