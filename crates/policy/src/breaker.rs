@@ -127,7 +127,10 @@ impl Ledger {
         let (answers, _) = self.counts(&gauge(ANSWERS, of.clone()), now, secs);
         let (failures, _) = self.counts(&gauge(FAILURES, of.clone()), now, secs);
         let share = failures.saturating_mul(100).checked_div(answers).unwrap_or(0);
-        if answers >= requests_min && failures.saturating_mul(100) > percent.saturating_mul(answers) && policy.breakers.mode == Mode::Enforce {
+        if answers >= requests_min
+            && failures.saturating_mul(100) > percent.saturating_mul(answers)
+            && policy.breakers.mode == Mode::Enforce
+        {
             let (max, wanted) = (Amount::from_units(percent.into()), Amount::from_units(share.into()));
             let reason = Reason { kind: ReasonKind::ErrorRate, rule: within(secs), of, max, wanted };
             let scope = Scope::Of(Dimension::Payee, hold.subject.payee.clone());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ask::{AssetKey, Dimension};
 use crate::error::ConfigError;
 use crate::pattern::Pattern;
-use crate::rules::{AssetRules, Budget, Category, Lists, Mode, Policy, Rate, When};
+use crate::rules::{Budget, Category, Lists, Mode, Policy, Rate, When};
 use crate::window::Window;
 
 /// The longest moving window, in seconds: a day.
@@ -305,6 +305,17 @@ impl PolicyConfig {
     }
 }
 
+impl Policy {
+    /// An amount such as `5 USDC`, for each token of that name.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`].
+    pub fn amounts(&self, text: &str) -> Result<Vec<(AssetKey, Amount)>, ConfigError> {
+        let tokens: Vec<_> = self.assets.iter().map(|(key, rules)| (*key, rules.symbol.clone(), rules.decimals)).collect();
+        amounts("amount", text, &tokens)
+    }
+}
+
 fn within(key: &str, secs: u64) -> Result<u64, ConfigError> {
     if (1..=WITHIN_SECS_MAX).contains(&secs) {
         Ok(secs)
@@ -313,7 +324,12 @@ fn within(key: &str, secs: u64) -> Result<u64, ConfigError> {
     }
 }
 
-fn bounded<T: PartialOrd + From<u8> + Copy + core::fmt::Display>(key: &str, value: Option<T>, default: T, max: T) -> Result<T, ConfigError> {
+fn bounded<T: PartialOrd + From<u8> + Copy + core::fmt::Display>(
+    key: &str,
+    value: Option<T>,
+    default: T,
+    max: T,
+) -> Result<T, ConfigError> {
     match value {
         None => Ok(default),
         Some(value) if value >= T::from(1) && value <= max => Ok(value),

@@ -230,7 +230,8 @@ impl Ledger {
         }
         self.free(&hold);
         // What was held for it is there; only what it needs of that is held again.
-        let (sums, grants) = (hold.sums.iter().map(|(key, _)| key.clone()).collect(), hold.grants.iter().map(|(number, _)| *number).collect());
+        let (sums, grants) =
+            (hold.sums.iter().map(|(key, _)| key.clone()).collect(), hold.grants.iter().map(|(number, _)| *number).collect());
         let held = Findings { sums, grants, ..Findings::default() };
         let mut hold = Hold {
             id: ask.id,
@@ -284,13 +285,8 @@ impl Ledger {
             && ask.price > max
         {
             let approved = under_way.and_then(|hold| hold.approved).is_some_and(|approved| ask.price <= approved);
-            let needed = |rule: &str| Reason {
-                kind: ReasonKind::ApprovalNeeded,
-                rule: rule.to_owned(),
-                of: String::new(),
-                max,
-                wanted: ask.price,
-            };
+            let needed =
+                |rule: &str| Reason { kind: ReasonKind::ApprovalNeeded, rule: rule.to_owned(), of: String::new(), max, wanted: ask.price };
             let waiting = self.approvals.values().filter_map(|id| self.holds.get(id));
             let waiting = waiting.filter(|hold| matches!(hold.state, HoldState::Waiting { .. })).count();
             match (mode, under_way) {

@@ -217,7 +217,12 @@ impl Decision {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::value();
-        out.time(self.at).bytes(self.id.as_bytes()).subject(&self.subject).asset(self.asset).amount(self.adds).amount(self.price);
+        out.time(self.at)
+            .bytes(self.id.as_bytes())
+            .subject(&self.subject)
+            .asset(self.asset)
+            .amount(self.adds)
+            .amount(self.price);
         match &self.verdict {
             Verdict::Allow => out.u8(1),
             Verdict::Wait { approval, expires_at } => out.u8(2).u64(*approval).time(*expires_at),

@@ -186,8 +186,8 @@ impl Ledger {
         let mut sums = Vec::with_capacity(hold.sums.len());
         let mut open = amount;
         for (key, held) in &hold.sums {
-            if family != Some((&key.rule, &key.of)) {
-                (family, open) = (Some((&key.rule, &key.of)), amount);
+            if family != Some((key.rule.as_str(), key.of.as_str())) {
+                (family, open) = (Some((key.rule.as_str(), key.of.as_str())), amount);
             }
             let used = open.min(*held);
             open = minus(open, used);

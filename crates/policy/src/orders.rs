@@ -97,7 +97,11 @@ impl Ledger {
     /// Pauses everything, or one agent, key, payee, category or route: nothing of it is allowed until it is resumed. A pause of a breaker gets
     /// the new reason.
     pub fn pause(&mut self, now: Timestamp, scope: Scope, why: &str) -> Vec<Change> {
-        let end = why.char_indices().map(|(at, letter)| at.saturating_add(letter.len_utf8())).take_while(|end| *end <= WHY_BYTES_MAX).last();
+        let end = why
+            .char_indices()
+            .map(|(at, letter)| at.saturating_add(letter.len_utf8()))
+            .take_while(|end| *end <= WHY_BYTES_MAX)
+            .last();
         let why = why.get(..end.unwrap_or(0)).unwrap_or_default().to_owned();
         self.put_pause(scope, Pause { why, breaker: None, at: now });
         self.take_changes()

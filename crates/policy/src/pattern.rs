@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn a_star_takes_any_run_and_nothing_else_does() {
-        let check = |pattern: &str, name: &str, expected: bool| assert_eq!(Pattern::new(pattern).matches(name), expected, "{pattern} {name}");
+        let check =
+            |pattern: &str, name: &str, expected: bool| assert_eq!(Pattern::new(pattern).matches(name), expected, "{pattern} {name}");
         for (pattern, name, expected) in [
             ("a", "a", true),
             ("a", "ab", false),

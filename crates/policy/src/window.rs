@@ -104,6 +104,6 @@ mod tests {
         check(Window::Day, 86_399_999, 0);
         check(Window::Day, 86_400_000, 86_400_000);
         check(Window::Total, u64::MAX, 0);
-        Window::Month.start(Timestamp::from_millis(u64::MAX));
+        assert!(Window::Month.start(Timestamp::from_millis(u64::MAX)).as_millis() > 0);
     }
 }

@@ -2,7 +2,9 @@
 
 mod world;
 
-use millstream_policy::{CounterKey, Ended, ReasonKind, Verdict, Window};
+use std::collections::BTreeMap;
+
+use millstream_policy::{CounterKey, Ended, ReasonKind, Subject, Verdict, Window};
 use millstream_types::{Amount, Hash256, Timestamp};
 use proptest::prelude::*;
 use world::{ASSET, World, ask};
@@ -185,7 +187,7 @@ proptest! {
     #[test]
     fn every_history_is_decided_as_by_looking_through_all_of_it(actions in prop::collection::vec(action(), 1..160)) {
         let (mut world, mut reference) = (World::new(RULES), Reference::default());
-        let mut names_of = std::collections::BTreeMap::new();
+        let mut names_of: BTreeMap<u8, Subject> = BTreeMap::new();
         for action in actions {
             match action {
                 Action::Ask { id, agent, payee, route, units } => {

@@ -220,7 +220,14 @@ fn each_breaker_trips_at_its_bound_and_not_below() {
             kind: ReasonKind::Velocity,
             scope: "agent=a",
         },
-        Case { rules: "loop = { equal_max = 4, within_secs = 10 }", below: equal, count: 4, above: equal, kind: ReasonKind::Loop, scope: "agent=a" },
+        Case {
+            rules: "loop = { equal_max = 4, within_secs = 10 }",
+            below: equal,
+            count: 4,
+            above: equal,
+            kind: ReasonKind::Loop,
+            scope: "agent=a",
+        },
         Case {
             rules: "payees = { new_max = 3, within_secs = 10 }",
             below: to_payee,
@@ -229,7 +236,14 @@ fn each_breaker_trips_at_its_bound_and_not_below() {
             kind: ReasonKind::NewPayee,
             scope: "agent=a",
         },
-        Case { rules: "price = { above_percent = 50 }", below: equal, count: 2, above: dear, kind: ReasonKind::PriceDrift, scope: "payee=0x01" },
+        Case {
+            rules: "price = { above_percent = 50 }",
+            below: equal,
+            count: 2,
+            above: dear,
+            kind: ReasonKind::PriceDrift,
+            scope: "payee=0x01",
+        },
         Case {
             rules: "price = { above_percent = 50 }",
             below: |id| ask(id, 10),
@@ -260,7 +274,8 @@ fn each_breaker_trips_at_its_bound_and_not_below() {
 /// G-31: slow enough, none of them trips.
 #[test]
 fn breakers_forget_what_is_past() {
-    let mut world = World::new("breaker.velocity = { requests_max = 2, within_secs = 10 }\nbreaker.loop = { equal_max = 1, within_secs = 10 }");
+    let mut world =
+        World::new("breaker.velocity = { requests_max = 2, within_secs = 10 }\nbreaker.loop = { equal_max = 1, within_secs = 10 }");
     for id in 1..50 {
         let mut equal = ask(id, 10);
         equal.fingerprint = ask(0, 0).fingerprint;
@@ -273,7 +288,7 @@ fn breakers_forget_what_is_past() {
 #[test]
 fn failures_trip_when_there_are_enough_of_them() {
     let mut world = World::new("breaker.errors = { failed_percent = 50, requests_min = 4, within_secs = 60 }");
-    let mut run = |world: &mut World, id: u8, ended: Ended| {
+    let run = |world: &mut World, id: u8, ended: Ended| {
         assert_eq!(world.refused(&ask(id, 1)), None, "{id}");
         world.end(id, ended);
     };
@@ -354,7 +369,9 @@ fn sub_budgets_are_parts_of_what_their_giver_has() {
         assert!(matches!(world.grant(order(parent, child, 1)), Err(LedgerError::Grant(_))), "{parent} {child}");
     }
     // A pause of the giver holds for those who spend its money.
-    world.order(|ledger, _, now| Ok::<_, LedgerError>(ledger.pause(now, Scope::parse("agent=boss").expect("a scope"), "stop"))).expect("paused");
+    world
+        .order(|ledger, _, now| Ok::<_, LedgerError>(ledger.pause(now, Scope::parse("agent=boss").expect("a scope"), "stop")))
+        .expect("paused");
     assert_eq!(world.refused(&by(8, 1, "grandchild")), Some(ReasonKind::Paused));
 }
 
@@ -403,14 +420,8 @@ fn a_shadow_says_what_it_would_have_refused() {
         assert_eq!(decision.verdict, Verdict::Allow);
         kinds = decision.shadowed.iter().map(|reason| reason.kind).collect();
     }
-    let expected = [
-        ReasonKind::Denied,
-        ReasonKind::PaymentMax,
-        ReasonKind::Budget,
-        ReasonKind::Rate,
-        ReasonKind::Loop,
-        ReasonKind::ApprovalNeeded,
-    ];
+    let expected =
+        [ReasonKind::Denied, ReasonKind::PaymentMax, ReasonKind::Budget, ReasonKind::Rate, ReasonKind::Loop, ReasonKind::ApprovalNeeded];
     assert_eq!(kinds, expected);
     assert_eq!(world.day(), (0, 22));
     assert_eq!(world.ledger.pauses().count(), 0);

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use millstream_policy::{
-    Ask, AssetKey, AssetRules, Change, CounterKey, Decision, Ended, GrantOrder, Ledger, LedgerError, Policy, PolicyConfig, ReasonKind, Subject,
-    Verdict, Window,
+    Ask, AssetKey, AssetRules, Change, CounterKey, Decision, Ended, GrantOrder, Ledger, LedgerError, Policy, PolicyConfig, ReasonKind,
+    Subject, Verdict, Window,
 };
 use millstream_types::{Address, Amount, ChainId, Hash256, Timestamp};
 
