@@ -6,9 +6,9 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use ark_bn254::{Bn254, Fr, g1, g2};
-use ark_ec::AffineRepr;
+use ark_bn254::{Bn254, Fq, Fq2, Fr, g1, g2};
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
+use ark_ec::{AdditiveGroup, AffineRepr};
 use ark_ff::{BigInt, Field, PrimeField, Zero};
 use ark_groth16::ProvingKey;
 use millstream_circuit::Witness;
@@ -24,6 +24,45 @@ use crate::sum::{Adder, Numbered, Pair, Points, Term};
 const BATCH: usize = 1_024;
 /// Products that are made side by side, because each waits for the one before it.
 const CHAINS: usize = 2;
+
+/// The products that an addition takes. Arkworks makes one of the quadratic extension as two sums of products, in a loop that compilers do
+/// not unroll; three products of the prime field take less.
+pub(crate) trait Product: Field {
+    /// The product.
+    fn times(&self, other: &Self) -> Self;
+
+    /// The product with itself.
+    fn squared(&self) -> Self;
+}
+
+impl Product for Fq {
+    #[inline(always)]
+    fn times(&self, other: &Self) -> Self {
+        *self * other
+    }
+
+    #[inline(always)]
+    fn squared(&self) -> Self {
+        self.square()
+    }
+}
+
+/// Numbers `c0 + c1·u` with `u² = −1`.
+impl Product for Fq2 {
+    /// Karatsuba's.
+    #[inline(always)]
+    fn times(&self, other: &Self) -> Self {
+        let (low, high) = (self.c0 * other.c0, self.c1 * other.c1);
+        let both = (self.c0 + self.c1) * (other.c0 + other.c1);
+        Self::new(low - high, both - low - high)
+    }
+
+    #[inline(always)]
+    fn squared(&self) -> Self {
+        let product = self.c0 * self.c1;
+        Self::new((self.c0 + self.c1) * (self.c0 - self.c1), product.double())
+    }
+}
 
 /// Adds points of a curve one pair after the other.
 pub(crate) struct OneByOne<C>(PhantomData<C>);
@@ -86,19 +125,19 @@ fn slope<F: Field>(first: &Point<F>, second: &Point<F>) -> Slope<F> {
 }
 
 /// The sum of two points, by the inverse of what their slope is divided by.
-fn sum<F: Field>(first: &Point<F>, second: &Point<F>, inverse: &F) -> Point<F> {
+fn sum<F: Product>(first: &Point<F>, second: &Point<F>, inverse: &F) -> Point<F> {
     let numerator = if first.x == second.x {
-        let square = first.x.square();
+        let square = first.x.squared();
         square.double() + square
     } else {
         second.y - first.y
     };
-    let slope = numerator * inverse;
-    let x = slope.square() - first.x - second.x;
-    Point { x, y: slope * (first.x - x) - first.y }
+    let slope = numerator.times(inverse);
+    let x = slope.squared() - first.x - second.x;
+    Point { x, y: slope.times(&(first.x - x)) - first.y }
 }
 
-impl<C: SWCurveConfig<ScalarField = Fr>> OneByOne<C> {
+impl<C: SWCurveConfig<ScalarField = Fr, BaseField: Product>> OneByOne<C> {
     fn term(points: &[Point<C::BaseField>], term: Term) -> Point<C::BaseField> {
         let Point { x, y } = points[term.number()];
         // The negative of infinity's zero is zero.
@@ -121,15 +160,15 @@ impl<C: SWCurveConfig<ScalarField = Fr>> OneByOne<C> {
             };
             let product = &mut products[index % CHAINS];
             slopes.push((by, *product));
-            *product *= by;
+            *product = product.times(&by);
         }
-        let inverse = (products[0] * products[1]).inverse().expect("no factor is zero");
-        let mut inverses = [inverse * products[1], inverse * products[0]];
+        let inverse = products[0].times(&products[1]).inverse().expect("no factor is zero");
+        let mut inverses = [inverse.times(&products[1]), inverse.times(&products[0])];
         for (index, (pair, (by, before))) in pairs.iter().zip(&*slopes).enumerate().rev() {
             let (first, second) = (Self::term(points, pair.first), Self::term(points, pair.second));
             let inverse = &mut inverses[index % CHAINS];
-            let own = *inverse * before;
-            *inverse *= by;
+            let own = inverse.times(before);
+            *inverse = inverse.times(by);
             sums[pair.place as usize] = match slope(&first, &second) {
                 Slope::By(_) => sum(&first, &second, &own),
                 Slope::None if first.is_infinity() => second,
@@ -140,7 +179,7 @@ impl<C: SWCurveConfig<ScalarField = Fr>> OneByOne<C> {
     }
 }
 
-impl<C: SWCurveConfig<ScalarField = Fr>> Adder for OneByOne<C> {
+impl<C: SWCurveConfig<ScalarField = Fr, BaseField: Product>> Adder for OneByOne<C> {
     type Curve = C;
     type Point = Point<C::BaseField>;
 
@@ -165,10 +204,46 @@ impl<C: SWCurveConfig<ScalarField = Fr>> Adder for OneByOne<C> {
         }
     }
 
+    /// The buckets are a grid: with `rows` and `columns` numbered from zero, bucket `row·columns + column` counts `row·columns` times in the
+    /// sum of its row and `column + 1` times in that of its column. Those sums are affine additions too, two for each bucket, where running
+    /// sums would be two in projective coordinates, each of which waits for the one before it.
     fn weighed(self, buckets: &[Self::Point]) -> Projective<C> {
+        let columns = 1 << (buckets.len().ilog2() / 2);
+        let row_sums = self.folded(buckets, buckets.len() / columns, |pair, _| [2 * pair, 2 * pair + 1]);
+        let column_sums = self.folded(buckets, columns, |pair, pairs| [pair, pair + pairs]);
+        let mut rows = Self::running(&row_sums[1..]);
+        for _ in 0..columns.ilog2() {
+            rows.double_in_place();
+        }
+        rows + Self::running(&column_sums)
+    }
+}
+
+impl<C: SWCurveConfig<ScalarField = Fr, BaseField: Product>> OneByOne<C> {
+    /// Adds points in pairs until `count` of them are left, a power of two as their number is. In a round, `pair` tells the two points of a
+    /// pair by its number and by the number of pairs.
+    fn folded(self, points: &[Point<C::BaseField>], count: usize, pair: impl Fn(usize, usize) -> [usize; 2]) -> Vec<Point<C::BaseField>> {
+        let mut points = points.to_vec();
+        let mut pairs = Vec::with_capacity(points.len() / 2);
+        while points.len() > count {
+            let half = points.len() / 2;
+            pairs.clear();
+            pairs.extend((0..half).map(|place| {
+                let [first, second] = pair(place, half).map(|number| Term::new(number as u32, false));
+                Pair { first, second, place: place as u32 }
+            }));
+            let mut sums = vec![Point::default(); half];
+            self.add_pairs(&points, &pairs, &mut sums, &mut true);
+            points = sums;
+        }
+        points
+    }
+
+    /// `Σ (i + 1)·points[i]`.
+    fn running(points: &[Point<C::BaseField>]) -> Projective<C> {
         let (mut plain, mut weighed) = (Projective::zero(), Projective::zero());
-        for bucket in buckets.iter().rev() {
-            plain += Self::affine(bucket);
+        for point in points.iter().rev() {
+            plain += Self::affine(point);
             weighed += plain;
         }
         weighed

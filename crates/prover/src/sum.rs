@@ -247,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::affine::OneByOne;
+    use crate::affine::{OneByOne, Product};
     use crate::lanes::{G1, G2, Group, InLanes};
 
     /// What a point or a scalar is like.
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(sum, expected, "{} points by {}", points.len(), core::any::type_name::<A>());
     }
 
-    fn check<G: Group>(points: &[Affine<G::Curve>], scalars: &[Fr], width: u32) {
+    fn check<G: Group<Curve: SWCurveConfig<BaseField: Product>>>(points: &[Affine<G::Curve>], scalars: &[Fr], width: u32) {
         check_adder(OneByOne::<G::Curve>::default(), points, scalars, width);
         if points.len() < 1_000 {
             check_adder(InLanes::<G, _>::new(Plain), points, scalars, width);
