@@ -3,6 +3,9 @@
 //! A tick takes everything that is queued, applies it in order, commits one synced batch, and only then releases the answers. The
 //! next tick starts when the disk is free again: group commit clocks itself. A fault of the engine or the store ends the thread; nothing
 //! of that tick is answered, and the node stops.
+//!
+//! One answer leaves before its batch: that an amount is held. It promises nothing to anybody outside: whoever holds it tells the core what
+//! is delivered, or that nothing is, and waits for that batch, which is a later one, before anything leaves.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -452,8 +455,12 @@ impl<S: Backend> Ticker<S> {
                     Command::Escrow(mut input, reply) => {
                         frames_before += 1;
                         self.look_up(&mut input)?;
-                        let reply = Some(self.wait(Waiting::Escrow(reply, None)));
-                        self.engine.apply(now, Input::Escrow { reply, input }, &mut effects)?;
+                        let is_hold = matches!(*input, EscrowInput::Reserve(_));
+                        let (reply, before) = (self.wait(Waiting::Escrow(reply, None)), effects.len());
+                        self.engine.apply(now, Input::Escrow { reply: Some(reply), input }, &mut effects)?;
+                        if is_hold {
+                            self.release_hold(reply, &mut effects, before);
+                        }
                     }
                     Command::Own(records, done) => {
                         self.own.extend(records);
@@ -493,6 +500,32 @@ impl<S: Backend> Ticker<S> {
             }
         }
         Ok(())
+    }
+
+    /// Answers a reservation that was held. Refusals, and what is known of an earlier attempt, wait for the batch: they are told on.
+    fn release_hold(&mut self, reply: ReplyId, effects: &mut Vec<Effect>, from: usize) {
+        let is_hold = |effect: &Effect| matches!(effect, Effect::EscrowAnswer { answer: EscrowAnswer::Reserved { .. }, .. });
+        let Some(at) = effects[from..].iter().position(is_hold) else { return };
+        let held = effects.remove(from + at);
+        self.take(held);
+        debug_assert_eq!(usize::try_from(reply.0).ok(), self.waiting.len().checked_sub(1), "it came last");
+        if let Some(waiting) = self.waiting.pop() {
+            waiting.release(self.store.head().seq.as_u64());
+        }
+    }
+
+    /// Puts an answer to where it is waited for.
+    fn take(&mut self, effect: Effect) {
+        let (reply, waiting) = match &effect {
+            Effect::Answer { reply, .. } | Effect::EscrowAnswer { reply, .. } => (*reply, &mut self.waiting),
+            _ => return,
+        };
+        let waiting = usize::try_from(reply.0).ok().and_then(|index| waiting.get_mut(index));
+        match (waiting, effect) {
+            (Some(waiting), Effect::Answer { answer, .. }) => waiting.take(answer),
+            (Some(Waiting::Escrow(_, slot)), Effect::EscrowAnswer { answer, .. }) => *slot = Some(answer),
+            _ => {}
+        }
     }
 
     /// Resolves what the last process left open, durably, before anything else is taken.
@@ -555,17 +588,7 @@ impl<S: Backend> Ticker<S> {
         let mut errands = Vec::new();
         for effect in rest {
             match effect {
-                Effect::Answer { reply, answer } => {
-                    if let Some(waiting) = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index)) {
-                        waiting.take(answer);
-                    }
-                }
-                Effect::EscrowAnswer { reply, answer } => {
-                    let waiting = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index));
-                    if let Some(Waiting::Escrow(_, slot)) = waiting {
-                        *slot = Some(answer);
-                    }
-                }
+                Effect::Answer { .. } | Effect::EscrowAnswer { .. } => self.take(effect),
                 effect => errands.push(effect),
             }
         }

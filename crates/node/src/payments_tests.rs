@@ -269,23 +269,48 @@ async fn what_was_acknowledged_is_charged_once_whatever_crashes() {
     assert!(crashes > 90, "{crashes} crashes");
 }
 
+/// A request that costs at most 100, with a voucher for `total`.
+fn reserve(number: u8, total: u128) -> Reserve {
+    let statement = EscrowVoucher { channel: channel(EXACT), cumulative: CumulativeAmount::from_units(total) };
+    Reserve {
+        channel: channel(EXACT),
+        request: request(number),
+        fingerprint: Fingerprint::from_bytes([number; 16]),
+        ceiling: Amount::from_units(100),
+        at_least: Amount::from_units(100),
+        voucher: Some(key().sign(statement, &domain(EXACT)).expect("signs")),
+        stored: None,
+    }
+}
+
+/// a hold is the one answer that leaves before its batch, and is lost with it; what is told on rests on a later batch, and does not leave.
+#[tokio::test]
+async fn a_hold_that_is_lost_has_promised_nothing() {
+    for fault in [Fault::FailedWrite, Fault::TornBatch(40)] {
+        let (disk, mut told) = (CrashDisk::new(), Told::default());
+        let mut life = Life::start(&disk, &mut told, None);
+        life.live().await.expect("lives");
+        let before = life.charged(EXACT).await;
+        disk.inject(fault);
+        let answer = life.payments.reserve(reserve(40, before + 100)).await.expect("told before its batch");
+        assert!(matches!(answer, EscrowAnswer::Reserved { .. }), "{answer:?}");
+        assert_eq!(life.payments.capture(request(40), Cost::whole(Amount::from_units(50)), Meter::default()).await, Err(Stopped));
+        assert!(life.house.stop().await.is_err(), "{fault:?}");
+        disk.crash();
+
+        let life = Life::start(&disk, &mut told, None);
+        assert_eq!(life.charged(EXACT).await, before, "{fault:?}");
+        let answer = life.payments.reserve(reserve(40, before + 100)).await.expect("runs");
+        assert!(matches!(answer, EscrowAnswer::Reserved { .. }), "a request that nobody knows: {answer:?}");
+        life.house.stop().await.expect("stops");
+    }
+}
+
 async fn check_resume(fault: Fault) {
     let (disk, mut told) = (CrashDisk::new(), Told::default());
     let mut life = Life::start(&disk, &mut told, None);
     life.live().await.expect("lives");
     let before = life.charged(EXACT).await;
-    let reserve = |number, total| {
-        let statement = EscrowVoucher { channel: channel(EXACT), cumulative: CumulativeAmount::from_units(total) };
-        Reserve {
-            channel: channel(EXACT),
-            request: request(number),
-            fingerprint: Fingerprint::from_bytes([number; 16]),
-            ceiling: Amount::from_units(100),
-            at_least: Amount::from_units(100),
-            voucher: Some(key().sign(statement, &domain(EXACT)).expect("signs")),
-            stored: None,
-        }
-    };
     let answer = life.payments.reserve(reserve(40, before + 100)).await.expect("runs");
     assert!(matches!(answer, EscrowAnswer::Reserved { .. }));
     life.payments.mark(request(40), Cost::whole(Amount::from_units(33)), Meter::default()).await.expect("runs");
