@@ -18,6 +18,7 @@ mod facilitator;
 mod follower;
 mod lock;
 mod metrics;
+mod policy;
 mod rail;
 mod report;
 mod single;

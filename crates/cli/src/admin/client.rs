@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use millstream_billing::LineProof;
+use millstream_policy::{PolicyOrder, PolicyReply};
 use millstream_types::{ChannelId, EscrowChannelId};
-use reqwest::{Method, Response, StatusCode, redirect};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -217,8 +218,19 @@ impl Admin {
         Ok(request.send().await.map_err(|error| self.silent(&error))?.status().is_success())
     }
 
+    /// Carries out an order to a gateway's policy.
+    ///
+    /// # Errors
+    /// The gateway has no policy or does not carry it out, or it does not answer.
+    pub async fn policy(&self, order: &PolicyOrder) -> CliResult<PolicyReply> {
+        self.read("/policy", self.http.post(format!("{}/policy", self.base)).json(order).timeout(ASK_DEADLINE)).await
+    }
+
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, deadline: Duration) -> CliResult<T> {
-        let request = self.http.request(method, format!("{}{path}", self.base)).timeout(deadline);
+        self.read(path, self.http.request(method, format!("{}{path}", self.base)).timeout(deadline)).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str, request: RequestBuilder) -> CliResult<T> {
         let response = request.send().await.map_err(|error| self.silent(&error))?;
         let status = response.status();
         if !status.is_success() {
