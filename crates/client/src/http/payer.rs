@@ -414,9 +414,23 @@ impl Inner {
     /// Takes the best offer.
     async fn take(self: &Arc<Self>, offers: Offers, prepared: &Prepared, id: &str) -> Result<Ticket, HttpPayError> {
         let Offers { quotes, mut passed, .. } = offers;
-        for quote in self.ranked(quotes, prepared, id, &mut passed) {
+        for (admitted, quote) in self.ranked(quotes, prepared, id, &mut passed) {
             let name = quote.name();
-            match self.pay(quote, prepared, id).await {
+            let paid = match admitted {
+                Admitted::Now => self.pay(quote, prepared, id).await,
+                // Nothing is signed before, and no deposit is made.
+                Admitted::Later => match self.hold(&quote, prepared, id) {
+                    Ok(()) => {
+                        let paid = self.pay(quote, prepared, id).await;
+                        if paid.is_err() {
+                            self.book.end(&self.policy, key_of(id), now(), Ended::Unknown);
+                        }
+                        paid
+                    }
+                    Err(refusal) => Err(no_offer(prepared, name.clone(), refusal)),
+                },
+            };
+            match paid {
                 Ok(ticket) => return Ok(ticket),
                 Err(HttpPayError::NoOffer { offers, origin }) => {
                     if let Some(waits) = offers.iter().find_map(|(_, refusal)| approval(refusal, &origin)) {
@@ -432,7 +446,7 @@ impl Inner {
     }
 
     /// The quotes that may be taken: those that need no approval first, then the preferred scheme, of one scheme the cheapest.
-    fn ranked(&self, quotes: Vec<Quote>, prepared: &Prepared, id: &str, passed: &mut Vec<Passed>) -> Vec<Quote> {
+    fn ranked(&self, quotes: Vec<Quote>, prepared: &Prepared, id: &str, passed: &mut Vec<Passed>) -> Vec<(Admitted, Quote)> {
         let rank = |quote: &Quote| self.options.schemes.iter().position(|scheme| *scheme == quote.scheme());
         let mut taken = Vec::new();
         for quote in quotes {
@@ -442,7 +456,14 @@ impl Inner {
             }
         }
         taken.sort_by_key(|(admitted, quote)| (*admitted, rank(quote), quote.price));
-        taken.into_iter().map(|(_, quote)| quote).collect()
+        taken
+    }
+
+    /// Holds what an offer costs until it is approved; nothing when that happened meanwhile.
+    fn hold(&self, quote: &Quote, prepared: &Prepared, id: &str) -> Result<(), Refusal> {
+        let (_, limits) = self.allowed(quote)?;
+        let origin = prepared.origin();
+        self.book.hold(&self.rules(limits, prepared), &asked(quote, prepared, &origin, id), now())
     }
 
     /// The rules that a request is paid by.
@@ -494,15 +515,7 @@ impl Inner {
         }
         let origin = prepared.origin();
         self.check_payee(quote, &origin)?;
-        let asked = Asked {
-            id: key_of(id.unwrap_or_default()),
-            host: host_of(&origin),
-            payee: quote.payee,
-            asset: quote.asset,
-            fingerprint: prepared.fingerprint(),
-            adds: quote.price,
-            price: quote.price,
-        };
+        let asked = asked(quote, prepared, &origin, id.unwrap_or_default());
         self.book.admits(&self.rules(limits, prepared), &asked, now(), id.is_some())
     }
 
@@ -641,6 +654,12 @@ pub(super) fn rebuilt(url: Url, response: http::Response<reqwest::Body>) -> Resp
     (*built.status_mut(), *built.version_mut(), *built.headers_mut()) = (parts.status, parts.version, parts.headers);
     built.extensions_mut().extend(parts.extensions);
     built.into()
+}
+
+/// What an offer asks of the policy.
+fn asked<'a>(quote: &Quote, prepared: &Prepared, origin: &'a str, id: &str) -> Asked<'a> {
+    let (asset, price) = (quote.asset, quote.price);
+    Asked { id: key_of(id), host: host_of(origin), payee: quote.payee, asset, fingerprint: prepared.fingerprint(), adds: price, price }
 }
 
 /// The error of a request that waits for an approval.

@@ -262,6 +262,14 @@ impl PaymentBook {
         limits::judged(&decision).map(|()| Admitted::Now)
     }
 
+    /// Holds a request that has to be approved, and says so; nothing when it was approved meanwhile, and is under way now.
+    pub(crate) fn hold(&self, rules: &Rules<'_>, asked: &Asked<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let Decided { decision, changes } = state.ledger.ask(rules.policy, now, &rules.ask(asked));
+        self.queue_policy(changes);
+        limits::judged(&decision)
+    }
+
     /// What a request of a payer comes to is over: it is no longer under way.
     pub(crate) fn end(&self, policy: &Policy, key: Hash256, now: Timestamp, ended: Ended) {
         let mut state = self.lock();
