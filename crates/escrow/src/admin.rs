@@ -146,7 +146,7 @@ async fn carry_out(rooms: &Rooms, order: PolicyOrder) -> Result<Json<PolicyReply
     match rooms.payments.policy(order).await? {
         Some(Ok(reply)) => Ok(Json(reply)),
         Some(Err(error)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "policy_order", error.to_string())),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, "no_policy", "the configuration has no [policy]")),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, "no_policy", "the configuration has no [policy]".to_owned())),
     }
 }
 

@@ -177,7 +177,8 @@ impl CoreThread {
 }
 
 impl Core {
-    /// Restores the engine from the store and starts ticking.
+    /// [`Core::start_guarded`] without a policy.
+    #[cfg(test)]
     pub(crate) fn start(
         config: EngineConfig,
         store: impl Backend + Send + 'static,
@@ -187,7 +188,7 @@ impl Core {
         Self::start_guarded(config, None, store, metrics, errands)
     }
 
-    /// The same with a policy for what is reserved.
+    /// Restores the engine, and the policy for what is reserved if there is one, from the store, and starts ticking.
     pub(crate) fn start_guarded(
         config: EngineConfig,
         policy: Option<Policy>,

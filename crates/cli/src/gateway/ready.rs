@@ -8,11 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
 use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
 use millstream_chain::{ChainError, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
-use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
+use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig, policy_of};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
 use millstream_node::NodeConfig;
-use millstream_policy::{AssetKey, AssetRules, Policy};
 use millstream_tariff::Token;
 use millstream_types::{Address, Amount, ChainId, Network};
 use millstream_voucher::evm::eip55;
@@ -81,29 +80,13 @@ impl Ready {
         let rail =
             rail_config(settings.escrow, &gateway, &terms, sessions, &routes, &node).map_err(|error| config_error(&error, &token))?;
         rail.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
-        node.policy = policy(&gateway, &terms, rpc.chain())?;
+        node.policy = policy_of(&gateway, rpc.chain(), terms.asset).map_err(|error| wrong(error.to_string()))?;
         node.escrows = rail.engine().map_err(|error| wrong(error.to_string()))?;
         check_gas(&rpc, &terms, &mut warnings).await?;
         check_clock(&rpc, &mut warnings).await?;
         check_upstreams(&gateway, &mut warnings).await;
         Ok(Self { gateway, node, rail, token, terms, warnings })
     }
-}
-
-/// The policy for customers, where there is one.
-fn policy(gateway: &GatewayConfig, terms: &Terms, chain: ChainId) -> CliResult<Option<Policy>> {
-    let Some(config) = &gateway.policy else { return Ok(None) };
-    if config.webhook.is_some() {
-        return Err(wrong("policy.webhook is the payer's: a gateway's approvals are read from its admin listener".to_owned()));
-    }
-    let rules = AssetRules {
-        symbol: gateway.payment.symbol.clone(),
-        decimals: gateway.payment.decimals,
-        payment_max: Vec::new(),
-        approval_above: None,
-    };
-    let policy = Policy::of_assets([(AssetKey { chain, token: terms.asset }, rules)]);
-    config.build(policy).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
 /// The sessions that are offered.
