@@ -27,7 +27,7 @@ pub const ADMIN_LISTEN: &str = "127.0.0.1:4403";
 const CONFIRMATIONS: u64 = 12;
 
 /// The sections that variables may lay over.
-const SECTIONS: [&str; 8] = ["SERVER", "PAYMENT", "FACILITATOR", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
+const SECTIONS: [&str; 9] = ["SERVER", "PAYMENT", "FACILITATOR", "RATECARDS", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
 
 /// Variables with the name of one of our sections that are a payer's profile's.
 const OF_THE_PROFILE: [&str; 3] = ["MILLSTREAM_NODE__ADDRESS", "MILLSTREAM_NODE__CERTIFICATE_SHA256", "MILLSTREAM_NODE__ADMIN_URL"];
