@@ -21,8 +21,11 @@ const MAX_AGE: &str = "public, max-age=300";
 /// The listings, made anew when other prices hold.
 pub(crate) struct Discovery {
     server: ServerSection,
-    made: Mutex<Option<(Vec<Option<TariffVersion>>, Arc<Listing>)>>,
+    made: Mutex<Option<Made>>,
 }
+
+/// A listing, and the versions of all routes that it is of.
+type Made = (Vec<Option<TariffVersion>>, Arc<Listing>);
 
 /// The listings of some prices. `{base}` stands for the gateway's address, which only a request may tell.
 struct Listing {

@@ -67,19 +67,19 @@ pub(super) fn backtest(context: &Context, args: &BacktestArgs) -> CliResult<()> 
     };
     context.output.show(&backtest)?;
     // Within one period they cannot differ: if they did, a sum of ours would be wrong.
-    match backtest.priced.iter().zip(&cards).find(|(priced, card)| !priced.agree && within_a_period(card, priced, &trace.requests)) {
+    match backtest
+        .priced
+        .iter()
+        .zip(&cards)
+        .find(|(priced, card)| !priced.agree && within_a_period(card, priced, &trace.requests))
+    {
         Some((priced, _)) => Err(CliError::check_failed("sums_differ", format!("{}: the three sums differ", priced.card))),
         None => Ok(()),
     }
 }
 
 fn usage(request: &Request) -> Usage {
-    Usage {
-        calls: 1,
-        input_tokens: request.context_tokens.into(),
-        output_tokens: request.generated_tokens.into(),
-        ..Usage::default()
-    }
+    Usage { calls: 1, input_tokens: request.context_tokens.into(), output_tokens: request.generated_tokens.into(), ..Usage::default() }
 }
 
 fn entry_of<'a>(card: &'a RateCard, args: &BacktestArgs) -> CliResult<&'a Entry> {
@@ -90,7 +90,8 @@ fn entry_of<'a>(card: &'a RateCard, args: &BacktestArgs) -> CliResult<&'a Entry>
         Some(pattern.trim_end_matches('*').to_owned())
     });
     let hint = "say which requests these are with --route PATH and --model NAME";
-    card.entry(route, named.as_deref()).map_err(|error| CliError::usage("ratecard", format!("{}: {error}", card.version())).hint(hint))
+    card.entry(route, named.as_deref())
+        .map_err(|error| CliError::usage("ratecard", format!("{}: {error}", card.version())).hint(hint))
 }
 
 fn moment_of(card: &RateCard, request: &Request) -> Timestamp {

@@ -75,15 +75,8 @@ struct Linted {
 impl Looked {
     fn at(file: &Path) -> CliResult<Self> {
         let text = read_text(file)?;
-        let nothing = Self {
-            file: file.to_owned(),
-            card: None,
-            valid_from: None,
-            digest: None,
-            signer: None,
-            error: None,
-            warnings: Vec::new(),
-        };
+        let nothing =
+            Self { file: file.to_owned(), card: None, valid_from: None, digest: None, signer: None, error: None, warnings: Vec::new() };
         let (card, section) = match read_card(&text) {
             Ok(read) => read,
             Err(error) => return Ok(Self { error: Some(chain_of(&error)), ..nothing }),

@@ -180,9 +180,9 @@ pub(super) async fn list(context: &Context, args: &ListArgs) -> CliResult<()> {
 /// A card by its file, or by its name where cards are in use.
 async fn find(context: &Context, card: &str, place: &PlaceArgs) -> CliResult<(String, RateCard)> {
     let path = Path::new(card);
-    let is_named = card.rsplit_once('@').is_some_and(|(name, version)| {
-        version.parse::<u32>().is_ok_and(|version| TariffVersion::new(name, version).is_ok())
-    });
+    let is_named = card
+        .rsplit_once('@')
+        .is_some_and(|(name, version)| version.parse::<u32>().is_ok_and(|version| TariffVersion::new(name, version).is_ok()));
     let text = if is_named && !path.exists() { Place::of(context, place)?.text(card).await? } else { file::read_text(path)? };
     let (read, _) = read_card(&text).map_err(|error| file::wrong(path, &error))?;
     Ok((text, read))

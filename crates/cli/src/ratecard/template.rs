@@ -24,10 +24,10 @@ struct Written {
 }
 
 pub(super) fn new(context: &Context, args: &NewArgs) -> CliResult<()> {
-    let valid_from = args.valid_from.clone().unwrap_or_else(|| moment(now()));
     let text = match &args.after {
-        Some(before) => next(before, &args.name, &valid_from)?,
+        Some(before) => next(before, &args.name, args.valid_from.as_deref())?,
         None => {
+            let valid_from = args.valid_from.clone().unwrap_or_else(|| moment(now()));
             let asset = match args.asset {
                 Some(asset) => asset,
                 None => context.profile_if_any()?.and_then(|profile| profile.gateway.asset).ok_or_else(|| {
@@ -51,13 +51,16 @@ pub(super) fn now() -> Timestamp {
 }
 
 /// The same card with the next number and another date, and without its signature; its comments stay.
-fn next(before: &Path, name: &str, valid_from: &str) -> CliResult<String> {
+fn next(before: &Path, name: &str, valid_from: Option<&str>) -> CliResult<String> {
     let text = file::read_text(before)?;
     let (card, _) = read_card(&text).map_err(|error| file::wrong(before, &error))?;
     if card.version().name() != name {
         return Err(CliError::usage("ratecard", format!("{} is {}, no version of {name}", before.display(), card.version())));
     }
     let version = card.version().version().checked_add(1).ok_or_else(|| CliError::usage("ratecard", "there is no higher version"))?;
+    // Now, and not before the version that it replaces has begun.
+    let soonest = moment(now().max(card.valid_from().plus_millis(1_000)));
+    let valid_from = valid_from.unwrap_or(&soonest);
     let (mut section, mut lines) = (String::new(), Vec::new());
     for line in text.lines() {
         let trimmed = line.trim();
@@ -167,15 +170,18 @@ mod tests {
         // What is commented out is good, too.
         let all = text.lines().map(|line| line.strip_prefix("# ").filter(|line| line.contains(['=', '['])).unwrap_or(line));
         let all: Vec<_> = all.filter(|line| !line.contains('`')).collect();
-        let all = all.join("\n").replacen("0x…", "0x00000000000000000000000000000000000000a1", 1).replace("0x…", "0x00000000000000000000000000000000000000a2");
+        let all = all
+            .join("\n")
+            .replacen("0x…", "0x00000000000000000000000000000000000000a1", 1)
+            .replace("0x…", "0x00000000000000000000000000000000000000a2");
         read_card(&all).expect("a card with everything");
 
         let path = dir.path().join("chat@1.toml");
         file::write(&path, &format!("{text}\n[signature]\nsigner = \"\"\ndigest = \"\"\nvalue = \"\"\n"), false).expect("written");
-        let after = next(&path, "chat", "2027-01-01T00:00:00Z").expect("the next");
+        let after = next(&path, "chat", Some("2027-01-01T00:00:00Z")).expect("the next");
         let (after_card, signature) = read_card(&after).expect("a card");
         assert_eq!((after_card.version().version(), moment(after_card.valid_from()).as_str()), (2, "2027-01-01T00:00:00Z"));
         assert!(signature.is_none() && after.contains("# Entries are tried in their order"));
-        assert!(next(&path, "other", "2027-01-01T00:00:00Z").expect_err("another name").message.contains("no version of other"));
+        assert!(next(&path, "other", None).expect_err("another name").message.contains("no version of other"));
     }
 }
