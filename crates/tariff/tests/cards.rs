@@ -2,6 +2,7 @@
 
 use millstream_tariff::{CardFile, History, NotSold, Percent, RateCard, Usage, differences, moment};
 use millstream_types::Amount;
+use proptest::prelude::*;
 
 const CARD: &str = r#"
 [card]
@@ -73,6 +74,29 @@ fn a_card_is_read() {
         card.entries()[1].describe(),
         "0.2 USDC / 1M input_token + 0.8 USDC / 1M output_token; output_token a month: 0.6 USDC / 1M above 1000000, 0.5 USDC / 1M above 10000000"
     );
+}
+
+#[test]
+fn a_card_that_a_program_writes_is_the_same() {
+    let file: CardFile = toml::from_str(CARD).expect("TOML");
+    let written = toml::to_string(&file).expect("TOML");
+    assert_eq!(card(&written).as_ref().map(RateCard::digest), card(CARD).as_ref().map(RateCard::digest));
+}
+
+proptest! {
+    // Whatever is in a file, it is a card or an error, and what is a card has a price for something.
+    #[test]
+    fn no_card_panics(at in 0usize..1_700, gone in 0usize..40, put in "[ -~]{0,12}") {
+        let (from, to) = (at.min(CARD.len()), at.saturating_add(gone).min(CARD.len()));
+        let text = format!("{}{put}{}", &CARD[..from], &CARD[to..]);
+        if let Ok(card) = card(&text) {
+            prop_assert!(!card.entries().is_empty());
+            let _ = (card.warnings(), card.canonical_bytes(), differences(&card, &card));
+            for entry in card.entries() {
+                let _ = (entry.describe(), entry.tariff().ceiling_up(&Usage { output_tokens: u64::MAX, ..Usage::default() }));
+            }
+        }
+    }
 }
 
 #[test]

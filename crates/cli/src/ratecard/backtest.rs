@@ -3,8 +3,8 @@
 //! The trace begins when the card does. Requests are dealt to payers in turn, each with an account of its own. The three sums (T-6) are of one
 //! payer's requests, so their parts add up over payers too.
 
-use millstream_tariff::{Account, Cost, Entry, RateCard, ThreeSums, Usage};
-use millstream_types::{Amount, Timestamp};
+use millstream_tariff::{Account, Cost, Entry, RateCard, SplitBook, Splits, ThreeSums, Usage};
+use millstream_types::{Address, Amount, Timestamp};
 use serde::Serialize;
 
 use super::args::BacktestArgs;
@@ -24,6 +24,8 @@ struct Priced {
     charged: Amount,
     /// The same in whole tokens.
     charged_tokens: String,
+    /// What of it each payee is owed; empty without a split. They sum to what is charged.
+    payees: Vec<Owed>,
     /// What is paid in credit, rounded down.
     credit_down: Amount,
     /// Requests that had a discount.
@@ -37,6 +39,14 @@ struct Priced {
     in_one_sum: Amount,
     /// Whether the three are the same. They are not if the trace is longer than the period that tiers are counted over.
     agree: bool,
+}
+
+/// A payee's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Owed {
+    payee: Address,
+    name: Option<String>,
+    amount: Amount,
 }
 
 /// `ratecard backtest`.
@@ -116,16 +126,25 @@ fn price(card: &RateCard, requests: &[Request], args: &BacktestArgs) -> CliResul
     let (mut charged, mut credit) = (Amount::ZERO, Cost::ZERO);
     let (mut discounted, mut at_minimum) = (0u64, 0u64);
     let minimum = Cost::whole(entry.tariff().minimum());
+    let mut split = card.splits().map(|splits| (splits, SplitBook::new(splits)));
     for (request, turn) in requests.iter().zip((0..accounts.len()).cycle()) {
         let Some(account) = accounts.get_mut(turn) else { break };
         let (at, used) = (moment_of(card, request), usage(request));
         account.grant(card.promo(), at);
         let charge = account.charge(entry, at, &used).map_err(too_much)?;
         sum(&mut charged, charge.amount)?;
+        if let Some((splits, book)) = &mut split {
+            book.charge(splits, charge.amount).map_err(too_much)?;
+        }
         credit = credit.checked_add(charge.credit).map_err(too_much)?;
         discounted += u64::from(charge.off.parts() > 0);
         at_minimum += u64::from(!minimum.is_zero() && charge.cost == minimum);
     }
+    let owed = |(splits, book): (&Splits, SplitBook)| -> Vec<Owed> {
+        let parts = splits.payees().iter().zip(book.given());
+        parts.map(|(payee, amount)| Owed { payee: payee.account, name: payee.name.clone(), amount: *amount }).collect()
+    };
+    let payees = split.map(owed).unwrap_or_default();
     let (mut by_line, mut by_request, mut in_one, mut lines, mut agree) = (Amount::ZERO, Amount::ZERO, Amount::ZERO, 0u64, true);
     for payer in 0..accounts.len() {
         let own: Vec<Usage> = requests.iter().skip(payer).step_by(accounts.len()).map(usage).collect();
@@ -142,6 +161,7 @@ fn price(card: &RateCard, requests: &[Request], args: &BacktestArgs) -> CliResul
         price: entry.describe(),
         charged,
         charged_tokens: card.token().show(charged),
+        payees,
         credit_down: credit.down(),
         discounted,
         at_minimum,
@@ -179,7 +199,15 @@ impl View for Backtest {
             [card, against] => format!("\n\n{} instead of {} with {}", card.charged_tokens, against.charged_tokens, against.card),
             _ => String::new(),
         };
-        format!("{of_trace}\n\n{table}{change}")
+        let owed = self.priced.iter().flat_map(|priced| {
+            let row = |owed: &Owed| {
+                vec![priced.card.clone(), owed.payee.to_string(), owed.name.clone().unwrap_or_default(), owed.amount.to_string()]
+            };
+            priced.payees.iter().map(row).collect::<Vec<_>>()
+        });
+        let owed: Vec<_> = owed.collect();
+        let owed = if owed.is_empty() { String::new() } else { format!("\n\n{}", columns(&["card", "payee", "", "owed"], &[3], owed)) };
+        format!("{of_trace}\n\n{table}{change}{owed}")
     }
 }
 
@@ -258,6 +286,11 @@ mod tests {
         // Rounded up once for each of the two, and their credit is whole.
         let two = price(&card(""), &requests, &args(2)).expect("small");
         assert_eq!(credit.charged.units() + 2_000, two.charged.units());
+        let split = "[[split]]\npayee = \"0x00000000000000000000000000000000000000a1\"\npercent = \"30\"\n[[split]]\npayee = \"0x00000000000000000000000000000000000000a2\"\nremainder = true";
+        let split = price(&card(split), &requests, &args(2)).expect("small");
+        let owed: Vec<u128> = split.payees.iter().map(|owed| owed.amount.units()).collect();
+        assert_eq!((owed.iter().sum::<u128>(), split.charged), (two.charged.units(), two.charged));
+        assert!(owed[0].abs_diff(two.charged.units() * 3 / 10) <= 2, "{owed:?}");
     }
 
     #[test]
