@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use millstream_policy::PolicyConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
@@ -30,6 +31,9 @@ pub struct GatewayConfig {
     /// Rate cards, for routes that name one.
     #[serde(default)]
     pub ratecards: RatecardsSection,
+    /// Who may spend what here: the customers' budgets, rates, breakers and approvals.
+    #[serde(default)]
+    pub policy: Option<PolicyConfig>,
     /// The routes, in the order in which they are tried.
     #[serde(default, rename = "route")]
     pub routes: Vec<RouteSection>,
@@ -367,6 +371,7 @@ impl GatewayConfig {
             server: ServerSection::default(),
             payment,
             facilitator: None,
+            policy: None,
             limits: LimitsSection::default(),
             timeouts: TimeoutsSection::default(),
             ratecards: RatecardsSection::default(),
