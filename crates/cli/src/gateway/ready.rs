@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
-use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
+use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY, PERMIT2_DEPOSIT_COLLECTOR};
 use millstream_chain::{ChainError, ChainKey, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
 use millstream_gateway::facilitator::FacilitatorSection;
@@ -218,9 +218,10 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
             }
             Err(error) => return Err(error.into()),
         }
+        check_methods(section(payment, "x402")?, "payment.x402", PERMIT2_DEPOSIT_COLLECTOR, rpc).await?;
     }
     if named.contains("exact") {
-        complete_exact(section(payment, "exact")?, rpc).await?;
+        check_methods(section(payment, "exact")?, "payment.exact", EXACT_PERMIT2_PROXY, rpc).await?;
     }
     if wants("mpp") {
         let completed = complete_sessions(section(payment, "mpp")?, rpc, terms, data_dir).await;
@@ -236,15 +237,14 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
     Ok(())
 }
 
-/// Single payments are moved by the token itself, unless they are to be moved by Permit2.
-async fn complete_exact(exact: &Table, rpc: &Rpc) -> CliResult<()> {
-    let methods = exact.get("methods").and_then(Value::as_array);
+/// Tokens are moved by themselves, unless they are to be moved by Permit2 and `contract`.
+async fn check_methods(part: &Table, name: &str, contract: Address, rpc: &Rpc) -> CliResult<()> {
+    let methods = part.get("methods").and_then(Value::as_array);
     let by_permit2 = methods.is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("permit2")));
-    for contract in [PERMIT2, EXACT_PERMIT2_PROXY] {
+    for contract in [PERMIT2, contract] {
         if by_permit2 && !rpc.is_contract(contract).await? {
-            let message =
-                format!("payment.exact.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
-            return Err(CliError::usage("contract_missing", message).hint("leave permit2 out of payment.exact.methods"));
+            let message = format!("{name}.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
+            return Err(CliError::usage("contract_missing", message).hint(format!("leave permit2 out of {name}.methods")));
         }
     }
     Ok(())

@@ -1,11 +1,13 @@
 // The npm package `openai`, as anyone uses it: a base URL and a key, a streamed completion.
 //
-// Settings: baseUrl. Commands: stream { model?, maxTokens?, takeOnly? }, whole { maxTokens? }.
+// Settings: baseUrl; and rpc, chainId, key, where it pays by itself, by `@x402/fetch` in the place of fetch.
+// Commands: stream { model?, maxTokens?, takeOnly? }, whole { maxTokens? }, respond { model?, maxTokens? } (the newer API, streamed).
 
 import OpenAI from "openai";
 import { answer, settings } from "./lines.mjs";
 
-const client = new OpenAI({ baseURL: settings.baseUrl, apiKey: "none", maxRetries: 0 });
+const paying = settings.key && (await import("./paying.mjs")).paying;
+const client = new OpenAI({ baseURL: settings.baseUrl, apiKey: "none", maxRetries: 0, ...(paying && { fetch: paying() }) });
 const request = ({ model = "test", maxTokens }) => ({
   model,
   messages: [{ role: "user", content: "Say something." }],
@@ -31,6 +33,20 @@ async function stream({ takeOnly, ...options }) {
   }
 }
 
+async function respond({ model = "test", maxTokens }) {
+  const [pieces, types] = [[], []];
+  try {
+    const events = await client.responses.create({ model, input: "Say something.", max_output_tokens: maxTokens, stream: true });
+    for await (const event of events) {
+      types.push(event.type ?? null);
+      if (event.type === "response.output_text.delta") pieces.push(event.delta);
+    }
+    return { pieces, types };
+  } catch (error) {
+    return { pieces, types, status: error.status ?? null, error: String(error.message) };
+  }
+}
+
 async function whole(options) {
   try {
     const completion = await client.chat.completions.create(request(options));
@@ -40,4 +56,4 @@ async function whole(options) {
   }
 }
 
-await answer({ stream, whole });
+await answer({ stream, whole, respond });

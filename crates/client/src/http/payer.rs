@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, TE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use millstream_chain::Rpc;
@@ -464,6 +464,10 @@ impl Inner {
         if ticket.is_told() && !streams {
             // The next request need not wait for this body.
             ticket.lane = None;
+        }
+        if streams {
+            // What is the payment's own is taken out of it.
+            response.headers_mut().remove(CONTENT_LENGTH);
         }
         let calls = (streams && ticket.record.scheme == Scheme::Session).then(|| answer_calls(self, &prepared, &ticket)).flatten();
         rebuilt(url, response.map(|body| reqwest::Body::wrap(PaidBody::new(body, streams, ticket, calls))))
