@@ -6,6 +6,7 @@ mod http402;
 use http402::script::number;
 use http402::{Chain, Gateway, Middle, PAYER, RECEIVER, Script, Trick, Upstream, Wallet, wait_for};
 use millstream_testkit::DEV_ACCOUNTS;
+use reqwest::StatusCode;
 use serde_json::json;
 
 const SETTLE: &str = "/facilitator/settle";
@@ -39,9 +40,10 @@ impl House {
     }
 }
 
-/// The deposit is made, and the server does not hear of it. It refuses the request, and knows the deposit when the client comes again.
+/// The deposit is made, and the server does not hear of it: it refuses the request. Our payer comes again with the same deposit. The unmodified
+/// client signs another one; both are in its channel, and what is not charged comes back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deposit_whose_settlement_is_lost_counts_once() {
+async fn a_deposit_whose_settlement_is_lost_is_charged_once() {
     for trick in [Trick::Lose, Trick::BadGateway, Trick::Silence] {
         let mut house = House::start(None).await;
         let fixed = house.server.url("/fixed");
@@ -50,21 +52,24 @@ async fn a_deposit_whose_settlement_is_lost_counts_once() {
         let lost = client.pay(&fixed).await;
         assert_ne!(lost.status, 200, "{trick:?}: {lost:?}");
         let paid = client.pay(&fixed).await;
-        assert_eq!((paid.status, paid.charged_total(), paid.deposited()), (200, 1_000, None), "{trick:?}: {paid:?}");
+        assert_eq!((paid.status, paid.charged_total()), (200, 1_000), "{trick:?}: {paid:?}");
+        assert_eq!(house.chain.state(paid.channel()).await, (20_000, 0), "{trick:?}");
 
         let wallet = Wallet::new(&house.chain, PAYER + 1);
         house.middle.play(SETTLE, trick);
-        let lost = wallet.pay(&fixed, &["--idempotency-key", "one"]).await;
+        let named = ["--idempotency-key", "one"];
+        let lost = wallet.pay(&fixed, &named).await;
         assert_ne!(lost.exit, 0, "{trick:?}: {lost:?}");
-        let bought = wallet.buys(&fixed, &["--idempotency-key", "one"]).await;
+        let bought = wallet.buys(&fixed, &named).await;
         assert_eq!(bought.charged(), Some(1_000), "{trick:?}: {bought:?}");
+        assert_eq!(house.chain.state(bought.channel()).await, (10_000, 0), "{trick:?}");
         assert!(house.middle.is_done());
 
-        for (account, channel) in [(PAYER, paid.channel()), (PAYER + 1, bought.channel())] {
-            assert_eq!(house.chain.state(channel).await, (10_000, 0), "{trick:?}");
-            assert_eq!(house.left(account).await, http402::chain::TOKENS - 10_000, "{trick:?}");
+        assert_eq!(number(&client.refund(&fixed, None).await["amount"]), Some(19_000));
+        assert_eq!(wallet.refund(&bought.channel().to_string()).await, 9_000);
+        for account in [PAYER, PAYER + 1] {
+            assert_eq!(house.left(account).await, http402::chain::TOKENS - 1_000, "{trick:?}");
         }
-        house.server.say(json!({ "command": "claim" })).await;
         house.server.say(json!({ "command": "settle" })).await;
         assert_eq!(house.received().await, 2_000, "{trick:?}");
         house.facilitator.stop().await;
@@ -133,9 +138,10 @@ async fn a_claim_and_a_sweep_whose_answers_are_lost_are_made_once() {
     house.facilitator.stop().await;
 }
 
-/// A transfer that was made, and of which the server does not hear: the request is refused, and the same payment gets its answer.
+/// A transfer that was made, and of which the server does not hear: it refuses the request, and asks its facilitator no more. The facilitator's
+/// record has the transfer, for whoever asks with the same payment; the payer makes no second one for the request.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_payment_whose_settlement_is_lost_is_taken_once() {
+async fn a_single_payment_whose_settlement_is_lost_is_made_once_and_on_record() {
     for trick in [Trick::Lose, Trick::BadGateway, Trick::Silence] {
         let house = House::start(Some("exact")).await;
         let fixed = house.server.url("/fixed");
@@ -143,20 +149,24 @@ async fn a_single_payment_whose_settlement_is_lost_is_taken_once() {
         house.middle.play(SETTLE, trick);
         let lost = client.pay(&fixed).await;
         assert_ne!(lost.status, 200, "{trick:?}: {lost:?}");
-        assert_eq!(house.received().await, 1_000);
+        let recorded = house.middle.again().await;
+        assert_eq!((recorded.0, recorded.1["success"].as_bool()), (StatusCode::OK, Some(true)), "{trick:?}: {recorded:?}");
+        assert!(recorded.1["transaction"].as_str().is_some_and(|hash| hash.len() == 66), "{trick:?}: {recorded:?}");
+        // The server asks whether it may deliver for the same payment, and may not: it could be shown for ever.
         let again = client.say(json!({ "command": "again", "url": fixed })).await;
-        assert_eq!(again["answers"][0]["status"], 200, "{trick:?}: {again}");
+        assert_eq!(again["answers"][0]["required"]["error"], "invalid_exact_evm_nonce_already_used", "{trick:?}: {again}");
         assert_eq!(house.received().await, 1_000, "{trick:?}");
 
         let wallet = Wallet::new(&house.chain, PAYER + 1);
         house.middle.play(SETTLE, trick);
-        let lost = wallet.pay(&fixed, &["--idempotency-key", "one"]).await;
-        assert_ne!(lost.exit, 0, "{trick:?}: {lost:?}");
-        assert_eq!(house.received().await, 2_000);
-        let bought = wallet.buys(&fixed, &["--idempotency-key", "one"]).await;
-        assert_eq!((bought.body.as_str(), bought.charged()), (r#"{"sold":"fixed"}"#, Some(1_000)), "{trick:?}: {bought:?}");
-        assert_eq!((house.received().await, house.left(PAYER + 1).await), (2_000, http402::chain::TOKENS - 1_000), "{trick:?}");
-        // And each comes twice.
+        for _ in 0..3 {
+            let lost = wallet.pay(&fixed, &["--idempotency-key", "one"]).await;
+            assert_ne!(lost.exit, 0, "{trick:?}: {lost:?}");
+            assert_eq!(house.received().await, 2_000, "{trick:?}");
+        }
+        assert_eq!(house.middle.again().await.1["success"], true, "{trick:?}");
+        assert_eq!(house.left(PAYER + 1).await, http402::chain::TOKENS - 1_000, "{trick:?}");
+        // And questions that come twice.
         house.middle.play(SETTLE, Trick::TwiceLast);
         assert_eq!(client.pay(&fixed).await.status, 200);
         house.middle.play(SETTLE, Trick::Twice);

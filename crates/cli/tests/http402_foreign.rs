@@ -3,10 +3,8 @@
 
 mod http402;
 
-use std::time::Duration;
-
 use http402::script::number;
-use http402::{Bought, Chain, Gateway, Middle, PAYER, Proxy, RECEIVER, Script, Trick, Upstream, Wallet, wait_for};
+use http402::{Chain, Gateway, PAYER, Proxy, RECEIVER, Script, Upstream, Wallet};
 use millstream_testkit::DEV_ACCOUNTS;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -131,29 +129,30 @@ async fn single_payments_to_a_server_whose_facilitator_our_node_is() {
     facilitator.stop().await;
 }
 
-/// MPP's `charge`, to a server of its reference package.
+/// MPP's `charge`, to a server of its reference package, which speaks x402 as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn charges_of_mpp_to_an_unmodified_server() {
     let chain = Chain::start().await;
     let mut server = Script::mpp_server(&chain).await;
     let (wallet, fixed) = (Wallet::new(&chain, PAYER), server.url("/fixed"));
-    let bought = wallet.buys(&fixed, &[]).await;
-    assert_eq!((bought.body.as_str(), bought.charged()), (r#"{"sold":"fixed"}"#, Some(1_000)), "{bought:?}");
-    assert_eq!(bought.receipt["scheme"], "mpp-charge");
-    assert!(bought.receipt["transaction"].as_str().is_some_and(|hash| hash.len() == 66), "{bought:?}");
-    assert_eq!(received(&chain).await, 1_000);
+    for (scheme, total) in [("x402-exact", 1_000), ("mpp-charge", 2_000)] {
+        let bought = wallet.buys(&fixed, &["--prefer", scheme]).await;
+        assert_eq!((bought.body.as_str(), bought.charged()), (r#"{"sold":"fixed"}"#, Some(1_000)), "{bought:?}");
+        assert_eq!(bought.receipt["scheme"], scheme);
+        assert!(bought.receipt["transaction"].as_str().is_some_and(|hash| hash.len() == 66), "{bought:?}");
+        assert_eq!(received(&chain).await, total);
+    }
 
     // The transfer is made, and the server does not know it: it is not made again for the same request, whatever the server says.
     server.say(json!({ "command": "fail", "times": 1 })).await;
-    let lost = wallet.pay(&fixed, &["--idempotency-key", "report-7"]).await;
-    assert_ne!(lost.exit, 0, "{lost:?}");
-    assert_eq!(received(&chain).await, 2_000);
-    for _ in 0..2 {
-        let again = wallet.pay(&fixed, &["--idempotency-key", "report-7"]).await;
-        assert_ne!(again.exit, 0, "{again:?}");
+    let named = ["--prefer", "mpp-charge", "--idempotency-key", "report-7"];
+    for _ in 0..3 {
+        let lost = wallet.pay(&fixed, &named).await;
+        assert_ne!(lost.exit, 0, "{lost:?}");
+        assert_eq!(received(&chain).await, 3_000);
     }
-    assert_eq!((received(&chain).await, left(&chain).await), (2_000, http402::chain::TOKENS - 2_000));
+    assert_eq!(left(&chain).await, http402::chain::TOKENS - 3_000);
     // A request of its own is paid by itself.
-    assert_eq!(wallet.buys(&fixed, &[]).await.charged(), Some(1_000));
-    assert_eq!(received(&chain).await, 3_000);
+    assert_eq!(wallet.buys(&fixed, &["--prefer", "mpp-charge"]).await.charged(), Some(1_000));
+    assert_eq!(received(&chain).await, 4_000);
 }

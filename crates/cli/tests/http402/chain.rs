@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use millstream_chain::x402::{BatchSettlement, place_development_x402};
 use millstream_chain::session_escrow::deploy_session_escrow;
+use millstream_chain::x402::{BatchSettlement, place_development_x402};
 use millstream_chain::{ChainKey, PERMIT2, Rpc, RpcOptions, Submitter, SubmitterOptions, mint, token_balance};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, EscrowChannelId};
@@ -73,10 +73,7 @@ impl Chain {
         let (owner, permit2) = (DEV_ACCOUNTS[account].address, PERMIT2.to_string());
         let data = format!("0x095ea7b3{:0>64}{}", permit2.trim_start_matches("0x"), "f".repeat(64));
         let hash = self.call("eth_sendTransaction", json!([{ "from": owner, "to": self.token.to_string(), "data": data }])).await;
-        wait_for("the approval", async || {
-            self.call("eth_getTransactionReceipt", json!([hash])).await["status"] == "0x1"
-        })
-        .await;
+        wait_for("the approval", async || self.call("eth_getTransactionReceipt", json!([hash])).await["status"] == "0x1").await;
     }
 
     /// Balance and claimed total of a channel, in the newest block.

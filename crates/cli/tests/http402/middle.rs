@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use reqwest::StatusCode;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -43,6 +45,8 @@ struct Shared {
     tricks: Mutex<VecDeque<(&'static str, Trick)>>,
     played: watch::Sender<usize>,
     released: Semaphore,
+    /// Path and body of the request that the last trick was played with.
+    last: Mutex<(String, Vec<u8>)>,
 }
 
 struct Request {
@@ -57,7 +61,7 @@ impl Middle {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (played, released) = (watch::Sender::new(0), Semaphore::new(0));
-        let shared = Arc::new(Shared { target, tricks: Mutex::default(), played, released });
+        let shared = Arc::new(Shared { target, tricks: Mutex::default(), played, released, last: Mutex::default() });
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -89,6 +93,15 @@ impl Middle {
         self.shared.tricks.lock().expect("no panic").is_empty()
     }
 
+    /// The request that the last trick was played with, again, without tricks: status and answer.
+    pub async fn again(&self) -> (StatusCode, Value) {
+        let (path, body) = self.shared.last.lock().expect("no panic").clone();
+        let url = format!("http://{}{path}", self.shared.target);
+        let request = reqwest::Client::new().post(url).header("content-type", "application/json").body(body);
+        let answer = request.send().await.expect("answered");
+        (answer.status(), answer.json().await.expect("JSON"))
+    }
+
     /// Lets so many held requests go on.
     pub fn release(&self, requests: usize) {
         self.shared.released.add_permits(requests);
@@ -101,6 +114,7 @@ impl Shared {
         let is_next = tricks.front().is_some_and(|(path, _)| request.path.starts_with(path) && request.counts());
         let trick = if is_next { tricks.pop_front() } else { None };
         trick.map(|(_, trick)| {
+            *self.last.lock().expect("no panic") = (request.path.clone(), request.body.clone());
             self.played.send_modify(|played| *played += 1);
             trick
         })

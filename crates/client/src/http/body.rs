@@ -17,13 +17,8 @@ use super::ticket::Ticket;
 /// What the comment begins with that a stream ends with that was paid for by x402.
 const X402_COMMENT: &str = "x402-settlement ";
 /// What the first line of an event is, or of a comment begins with, that is the payment's own.
-const OWN: [&str; 5] = [
-    ": x402-settlement ",
-    "event: payment-need-voucher",
-    "event: payment-receipt",
-    "event:payment-need-voucher",
-    "event:payment-receipt",
-];
+const OWN: [&str; 5] =
+    [": x402-settlement ", "event: payment-need-voucher", "event: payment-receipt", "event:payment-need-voucher", "event:payment-receipt"];
 /// Bytes of an event that are kept: a receipt of x402 is a header's worth. What is longer is no payment's.
 const EVENT_KEPT_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
 
@@ -306,7 +301,11 @@ mod tests {
                 assert_eq!((String::from_utf8_lossy(&passed).as_ref(), found.as_slice()), (passes, own), "{size} of {stream:?}");
             }
         };
-        check("data: {\"a\":1}\n\nevent:payment-receipt\ndata:3\n\n: x402-settlement e30=\n\n", "data: {\"a\":1}\n\n", &[event("payment-receipt", "3"), Own::Comment("e30=".to_owned())]);
+        check(
+            "data: {\"a\":1}\n\nevent:payment-receipt\ndata:3\n\n: x402-settlement e30=\n\n",
+            "data: {\"a\":1}\n\n",
+            &[event("payment-receipt", "3"), Own::Comment("e30=".to_owned())],
+        );
         check(
             "\u{feff}data: 1\n\nevent: payment-receipt\r\ndata: {\r\ndata: }\r\n\r\nevent:x\rdata:1\r\rdata: [DONE]\n\n",
             "\u{feff}data: 1\n\nevent:x\rdata:1\r\rdata: [DONE]\n\n",

@@ -441,13 +441,15 @@ impl Inner {
             (Scheme::Batch, Some(channel)) => Some(self.turn(channel).lock_owned().await),
             _ => None,
         };
-        let known = record.channel.and_then(|channel| self.book.channel(channel)).is_some_and(|channel| channel.known);
-        let before = Some(record.signed_before).filter(|_| known);
+        let channel = record.channel.and_then(|channel| self.book.channel(channel));
+        let before = Some(record.signed_before).filter(|_| channel.as_ref().is_some_and(|channel| channel.known));
         if let (Scheme::Session, Some(channel)) = (record.scheme, record.channel) {
             self.takes_off(channel, key_of(&record.id), record.price);
         }
         let mut ticket = Ticket::new(self, record, None, before);
-        ticket.lane = lane;
+        // A deposit that is still out may be in these bytes.
+        let deposits = channel.is_some_and(|channel| channel.pending.is_some());
+        (ticket.lane, ticket.resumed, ticket.deposits) = (lane, true, deposits);
         Ok(ticket)
     }
 

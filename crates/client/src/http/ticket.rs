@@ -79,6 +79,8 @@ pub(super) struct Ticket {
     pub(super) renewed: bool,
     /// Whether the payment that was sent last has a deposit in it.
     pub(super) deposits: bool,
+    /// Whether it is one that was sent before, perhaps by another process: what became of it is not known.
+    pub(super) resumed: bool,
     state: watch::Sender<PaymentState>,
     told: bool,
 }
@@ -108,6 +110,7 @@ impl Ticket {
             fundings: 0,
             renewed: false,
             deposits: false,
+            resumed: false,
             state: watch::Sender::new(state),
             told: false,
         }
