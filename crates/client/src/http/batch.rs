@@ -82,6 +82,12 @@ pub(super) fn envelope(
     Ok((PAYMENT_SIGNATURE.to_ascii_lowercase(), payment.to_header().map_err(HttpPayError::Write)?))
 }
 
+/// Whether a payment of x402 has a deposit in it.
+pub(super) fn brings_deposit(header: &str) -> bool {
+    let payload = PaymentPayload::from_header(header).and_then(|payment| BatchPayload::from_object(&payment.payload));
+    payload.is_ok_and(|payload| matches!(payload, BatchPayload::Deposit { .. }))
+}
+
 impl Inner {
     /// The n-th channel on an offer.
     fn batch_channel(&self, offer: &BatchOffer, lane: u16) -> Result<BatchChannel, Refusal> {

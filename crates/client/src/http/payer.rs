@@ -18,6 +18,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::account::PayerAccount;
 use super::asset::{Asset, AssetLimits, SpendLimits};
+use super::batch::brings_deposit;
 use super::body::{PaidBody, receipts};
 use super::book::{BookError, ChannelRecord, EscrowTerms, Outcome, PaymentBook, Scheme, Stopped, host_of, key_of};
 use super::error::{HttpPayError, Refusal};
@@ -441,14 +442,13 @@ impl Inner {
             (Scheme::Batch, Some(channel)) => Some(self.turn(channel).lock_owned().await),
             _ => None,
         };
-        let channel = record.channel.and_then(|channel| self.book.channel(channel));
-        let before = Some(record.signed_before).filter(|_| channel.as_ref().is_some_and(|channel| channel.known));
+        let known = record.channel.and_then(|channel| self.book.channel(channel)).is_some_and(|channel| channel.known);
+        let before = Some(record.signed_before).filter(|_| known);
         if let (Scheme::Session, Some(channel)) = (record.scheme, record.channel) {
             self.takes_off(channel, key_of(&record.id), record.price);
         }
+        let deposits = record.scheme == Scheme::Batch && brings_deposit(&record.header.1);
         let mut ticket = Ticket::new(self, record, None, before);
-        // A deposit that is still out may be in these bytes.
-        let deposits = channel.is_some_and(|channel| channel.pending.is_some());
         (ticket.lane, ticket.resumed, ticket.deposits) = (lane, true, deposits);
         Ok(ticket)
     }
