@@ -26,7 +26,7 @@ impl House {
             Gateway::start_with(&chain, &Upstream::start().await, "[facilitator]\nanonymous = true\nrequests_minute_max = 60000").await;
         let middle = Middle::before(facilitator.selling.listen).await;
         let authorizer = scheme.is_none().then(|| http402::chain::key(7));
-        let settings = json!({ "scheme": scheme, "authorizerKey": authorizer, "facilitatorTimeoutMs": 5_000 });
+        let settings = json!({ "scheme": scheme, "authorizerKey": authorizer, "facilitatorTimeoutMs": 10_000 });
         let server = Script::server(&chain, &middle.url("/facilitator"), settings).await;
         Self { chain, facilitator, middle, server }
     }
