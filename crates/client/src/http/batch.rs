@@ -312,7 +312,7 @@ impl Inner {
         );
         let refused_deposit = ticket.deposits
             && matches!(known, Some(Reason::BatchDepositSimulationFailed | Reason::BatchDepositTransactionFailed))
-            && (ticket.fundings > 1 || ticket.resumed);
+            && ticket.resumed;
         if refused_deposit && record.pending.is_some() {
             // It was signed before and is not taken: perhaps because it was.
             let _ = self.book.update(id, |record| {
@@ -434,7 +434,7 @@ impl Inner {
         let (record, deposits) = self.sign_batch(channel, &quote, prepared, &id, plan, ticket.before).await?;
         ticket.fundings = ticket.fundings.saturating_add(u8::from(deposits));
         ticket.raise(record.price);
-        (ticket.record, ticket.deposits, ticket.resumed, ticket.quote) = (record, deposits, false, Some(quote));
+        (ticket.record, ticket.deposits, ticket.resumed, ticket.quote) = (record, deposits, plan == Plan::Again, Some(quote));
         Ok(Verdict::Again)
     }
 

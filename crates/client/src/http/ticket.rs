@@ -79,7 +79,7 @@ pub(super) struct Ticket {
     pub(super) renewed: bool,
     /// Whether the payment that was sent last has a deposit in it.
     pub(super) deposits: bool,
-    /// Whether it is one that was sent before, perhaps by another process: what became of it is not known.
+    /// Whether that deposit was sent before, with another request or by another process: what became of it is not known.
     pub(super) resumed: bool,
     state: watch::Sender<PaymentState>,
     told: bool,
