@@ -146,7 +146,8 @@ async fn a_stream_goes_on_after_more_was_signed() {
         assert_eq!((text(&answer), &answer["error"]), (expected.clone(), &Value::Null), "{answer}");
     }
     // Cut in the middle, beyond what was held at first.
-    let answer = client.say(json!({ "command": "stream", "model": "cut-15" })).await;
+    let release = json!({ "at": 15, "url": format!("http://{}/release", upstream.address) });
+    let answer = client.say(json!({ "command": "stream", "model": "cut-15", "release": release })).await;
     assert_eq!(answer["pieces"].as_array().map(Vec::len), Some(15), "{answer}");
     assert!(answer["error"].as_str().is_some_and(|error| !error.contains("malformed")), "{answer}");
     // The newer API, whose streams end without a word.

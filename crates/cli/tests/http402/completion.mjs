@@ -1,7 +1,8 @@
 // The npm package `openai`, as anyone uses it: a base URL and a key, a streamed completion.
 //
 // Settings: baseUrl; and rpc, chainId, key, where it pays by itself, by `@x402/fetch` in the place of fetch.
-// Commands: stream { model?, maxTokens?, takeOnly? }, whole { maxTokens? }, respond { model?, maxTokens? } (the newer API, streamed).
+// Commands: stream { model?, maxTokens?, takeOnly?, release? }, whole { maxTokens? }, respond { model?, maxTokens?, release? } (the newer API,
+// streamed). release { at, url }: once so many pieces came, the address is asked, which lets the upstream go on.
 
 import OpenAI from "openai";
 import { answer, settings } from "./lines.mjs";
@@ -15,7 +16,7 @@ const request = ({ model = "test", maxTokens }) => ({
 });
 
 /** The pieces of text that came, and how it ended. `takeOnly`: leaves after so many. */
-async function stream({ takeOnly, ...options }) {
+async function stream({ takeOnly, release, ...options }) {
   const pieces = [];
   let usage = null;
   try {
@@ -23,6 +24,7 @@ async function stream({ takeOnly, ...options }) {
     for await (const chunk of chunks) {
       const piece = chunk.choices[0]?.delta?.content;
       if (piece) pieces.push(piece);
+      if (piece && pieces.length === release?.at) await fetch(release.url);
       if (chunk.usage) usage = chunk.usage;
       // Leaving the loop aborts the request.
       if (takeOnly && pieces.length >= takeOnly) break;
@@ -33,13 +35,15 @@ async function stream({ takeOnly, ...options }) {
   }
 }
 
-async function respond({ model = "test", maxTokens }) {
+async function respond({ model = "test", maxTokens, release }) {
   const [pieces, types] = [[], []];
   try {
     const events = await client.responses.create({ model, input: "Say something.", max_output_tokens: maxTokens, stream: true });
     for await (const event of events) {
       types.push(event.type ?? null);
-      if (event.type === "response.output_text.delta") pieces.push(event.delta);
+      if (event.type !== "response.output_text.delta") continue;
+      pieces.push(event.delta);
+      if (pieces.length === release?.at) await fetch(release.url);
     }
     return { pieces, types };
   } catch (error) {
