@@ -29,9 +29,9 @@ pub struct EscrowSection {
     pub full_look_secs: u64,
     /// Seconds that an answer waits for its single payment to be in a block. After that it leaves, and the payment is followed on.
     pub settle_wait_secs: u64,
-    /// Base units that may rest on deposits which are sent and not confirmed, on one channel.
+    /// Base units that may rest on deposits which are sent and not confirmed, on one channel; nothing unless both limits are above zero.
     pub optimistic_channel_max: u64,
-    /// And on all channels together.
+    /// And on all channels of an escrow together: the most that the provider loses by it.
     pub optimistic_total_max: u64,
     /// When what was charged is claimed and swept, and what that may cost.
     pub claim: ClaimSection,
@@ -48,6 +48,13 @@ impl Default for EscrowSection {
             optimistic_total_max: 0,
             claim: ClaimSection::default(),
         }
+    }
+}
+
+impl EscrowSection {
+    /// Whether anything may rest on a deposit that is not confirmed.
+    pub(crate) const fn trusts_sent(&self) -> bool {
+        self.optimistic_channel_max > 0 && self.optimistic_total_max > 0
     }
 }
 

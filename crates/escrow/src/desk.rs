@@ -19,10 +19,11 @@ use std::time::Duration;
 use millstream_chain::Rpc;
 use millstream_chain::x402::BatchOperator;
 use millstream_engine::escrow::{
-    EscrowAnswer, EscrowId, EscrowRejection, EscrowTerms, EscrowTotals, Fingerprint, Outcome, RequestId, Reserve as EngineReserve,
+    EscrowAnswer, EscrowId, EscrowRejection, EscrowTerms, EscrowTotals, Fingerprint, FrozenWhy, Outcome, RequestId,
+    Reserve as EngineReserve,
 };
 use millstream_gateway::port::{
-    Accepted, Capture, Charge, ChargePort, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId, Reserve,
+    Accepted, Capture, Charge, ChargePort, Funded, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId, Reserve,
     Reserved, SinglePort, Standing, VoidReason,
 };
 use millstream_gateway::tender::{ChannelTerms, Tender};
@@ -31,7 +32,7 @@ use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
 use millstream_voucher::evm::{ChannelConfig, EscrowScheme, VerifiedEscrowVoucher};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::deposit::Deposits;
+use self::deposit::{Deposits, Ended, Wait};
 use self::sent::{Kind, Sender, Unfinished, WHOSE};
 pub(crate) use self::session::Sessions;
 use self::signer::Codes;
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
+    /// Payments may rest on deposits that are sent and not confirmed, within the engine's limits.
+    pub(crate) trusts_sent: bool,
     /// What is held, by this process: after a crash the engine has ended all of it.
     holds: Mutex<HashMap<ReservationId, Hold>>,
     deposits: Deposits,
@@ -103,11 +106,13 @@ pub(crate) struct DeskParts {
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
+    /// The operator lets payments rest on deposits that are sent and not confirmed.
+    pub(crate) trusts_sent: bool,
 }
 
 impl Desk {
     pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
-        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait } = parts;
+        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait, trusts_sent } = parts;
         let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
         let inner = Inner {
             board,
@@ -121,6 +126,7 @@ impl Desk {
             looks,
             sessions,
             deposit_wait,
+            trusts_sent,
             holds: Mutex::default(),
             deposits: Deposits::default(),
             releasing: Mutex::default(),
@@ -154,7 +160,7 @@ impl Inner {
         let Reserve { tender, ceiling, at_least, request, logical, fingerprint, tariff, route } = reserve;
         let channel = tender.channel;
         let voucher = self.verified(&tender).await?;
-        let funded = self.fund(&tender, voucher.as_ref()).await?;
+        let mut funded = self.fund(&tender, voucher.as_ref(), Wait::Credit).await?;
         let request = name::request_id(&channel, logical.as_ref(), request.as_str());
         let fingerprint = fingerprint.first_chunk().copied().unwrap_or_default();
         let input = EngineReserve {
@@ -168,6 +174,12 @@ impl Inner {
         };
         let mut answer = self.board.payments.reserve(input.clone()).await.map_err(stopped)?;
         if is_unknown(&answer) && self.look_for(&tender).await? {
+            answer = self.board.payments.reserve(input.clone()).await.map_err(stopped)?;
+        }
+        if is_uncovered(&answer)
+            && let Some(ended) = self.deposits_end(&channel).await?
+        {
+            funded = own_end(&tender, ended, funded)?;
             answer = self.board.payments.reserve(input).await.map_err(stopped)?;
         }
         match answer {
@@ -202,13 +214,21 @@ impl Inner {
     async fn accept(self: &Arc<Self>, tender: Tender) -> Result<Accepted, PortError> {
         self.board.require_current()?;
         let voucher = self.verified(&tender).await?;
-        let funded = self.fund(&tender, voucher.as_ref()).await?;
+        // With a voucher the engine says whether it may rest on a deposit that is on its way; without one there is nothing to serve yet.
+        let wait = if voucher.is_some() { Wait::Credit } else { Wait::End };
+        let mut funded = self.fund(&tender, voucher.as_ref(), wait).await?;
         let Some(voucher) = voucher else {
             let standing = self.board.standing(tender.channel).await?.ok_or(Rejection::UnknownChannel)?;
             return Ok(Accepted { standing, funded });
         };
         let mut answer = self.board.payments.voucher(voucher.clone()).await.map_err(stopped)?;
         if is_unknown(&answer) && self.look_for(&tender).await? {
+            answer = self.board.payments.voucher(voucher.clone()).await.map_err(stopped)?;
+        }
+        if is_uncovered(&answer)
+            && let Some(ended) = self.deposits_end(&tender.channel).await?
+        {
+            funded = own_end(&tender, ended, funded)?;
             answer = self.board.payments.voucher(voucher).await.map_err(stopped)?;
         }
         match answer {
@@ -301,6 +321,8 @@ impl Inner {
 
     async fn release(self: &Arc<Self>, release: Release) -> Result<Released, PortError> {
         let Release { tender, kind } = release;
+        // What is on its way would come after the channel was paid back.
+        self.deposits_end(&tender.channel).await?;
         match (tender.escrow.scheme(), kind) {
             (EscrowScheme::X402Batch, ReleaseKind::Refund { amount }) => self.refund(tender, amount).await,
             (EscrowScheme::EvmSession, ReleaseKind::Close) => self.close(tender).await,
@@ -380,6 +402,26 @@ impl Inner {
 
 fn is_unknown(answer: &EscrowAnswer) -> bool {
     matches!(answer, EscrowAnswer::Rejected { rejection: EscrowRejection::UnknownChannel, .. })
+}
+
+/// Whether an answer would be another one with a deposit that is on its way.
+fn is_uncovered(answer: &EscrowAnswer) -> bool {
+    matches!(
+        answer,
+        EscrowAnswer::Rejected {
+            rejection: EscrowRejection::DepositExceeded { .. } | EscrowRejection::Frozen { why: FrozenWhy::Uncovered },
+            ..
+        }
+    )
+}
+
+/// What a request is told of a deposit that it waited for: how its own ended, and of another's nothing.
+fn own_end(tender: &Tender, ended: Ended, funded: Option<Funded>) -> Ended {
+    if tender.funding.is_none() {
+        return Ok(funded);
+    }
+    // One that was there already was sent by this request all the same.
+    Ok(ended?.or(funded))
 }
 
 fn unexpected(asked: &str, answer: &EscrowAnswer) -> PortError {

@@ -133,6 +133,7 @@ impl Rail {
             looks,
             sessions,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
+            trusts_sent: config.escrow.trusts_sent(),
         };
         let desk = Desk::new(desk_parts, singles.clone());
         desk.resume().await.context("what was sent before the start")?;

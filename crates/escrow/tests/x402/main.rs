@@ -5,3 +5,4 @@ mod deposits;
 mod payments;
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;
