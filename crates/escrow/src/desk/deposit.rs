@@ -536,7 +536,9 @@ pub(super) fn not_served() -> PortError {
 impl Deposits {
     /// Takes an account's one chance, if it is free.
     fn trust(&self, funder: Address) -> Option<Trusted<'_>> {
-        lock(&self.trusted).insert(funder).then_some(Trusted { deposits: self, funder })
+        let is_free = lock(&self.trusted).insert(funder);
+        // Made only then: dropped, it would free the other's.
+        is_free.then(|| Trusted { deposits: self, funder })
     }
 
     pub(super) fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
