@@ -285,6 +285,27 @@ async fn thousands_of_channels_are_followed_by_one_question_a_range() {
 }
 
 #[tokio::test]
+async fn a_payer_finds_its_channels_in_the_logs() {
+    let escrow = escrow().await;
+    let from = escrow.contract.newest_height().await.expect("read");
+    let mut expected = Vec::new();
+    for number in [1, 2] {
+        let terms = escrow.deposit(number, 1_000).await;
+        expected.push((escrow.id(&terms), terms));
+    }
+    expected.sort_by_key(|(channel, _)| *channel);
+    // A second deposit, and many blocks later: each is found once.
+    let authorization = escrow.authorization(&expected[0].1, units(500), 2);
+    escrow.operator.deposit(intent(9), &expected[0].1, units(500), &authorization).await.expect("deposited");
+    escrow.world.anvil.mine(25_000).expect("mined");
+    let found = escrow.contract.channels_of(DEV_ACCOUNTS[PAYER].address, from).await.expect("read");
+    assert_eq!(found, expected);
+    assert_eq!(escrow.contract.channels_of(DEV_ACCOUNTS[BYSTANDER].address, from).await, Ok(Vec::new()));
+    let newest = escrow.contract.newest_height().await.expect("read");
+    assert_eq!(escrow.contract.channels_of(DEV_ACCOUNTS[PAYER].address, newest).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn single_payments_are_submitted_once() {
     let escrow = escrow().await;
     let sender: Submitter = submitter(&escrow.world.rpc, OPERATOR);

@@ -16,15 +16,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream_chain::Rpc;
 use millstream_chain::x402::BatchOperator;
+use millstream_chain::{Rpc, Submitter};
 use millstream_engine::escrow::{
     EscrowAnswer, EscrowId, EscrowRejection, EscrowTerms, EscrowTotals, Fingerprint, FrozenWhy, Outcome, RequestId,
     Reserve as EngineReserve,
 };
 use millstream_gateway::port::{
-    Accepted, Capture, Charge, ChargePort, Funded, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId, Reserve,
-    Reserved, SinglePort, Standing, VoidReason,
+    Accepted, Capture, Charge, ChargePort, Funded, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId,
+    Reserve, Reserved, SinglePort, Standing, VoidReason,
 };
 use millstream_gateway::tender::{ChannelTerms, Tender};
 use millstream_tariff::Cost;
@@ -32,7 +32,7 @@ use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
 use millstream_voucher::evm::{ChannelConfig, EscrowScheme, VerifiedEscrowVoucher};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::deposit::{Deposits, Ended, Wait};
+use self::deposit::{Deposits, Ended, Wait, not_served};
 use self::sent::{Kind, Sender, Unfinished, WHOSE};
 pub(crate) use self::session::Sessions;
 use self::signer::Codes;
@@ -56,15 +56,13 @@ pub(crate) struct Inner {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Arc<EscrowMetrics>,
     pub(crate) rpc: Rpc,
-    /// Acts on x402 channels.
-    pub(crate) operator: BatchOperator,
-    /// The escrow of x402's contract and the token.
-    pub(crate) escrow: EscrowId,
+    /// The one lane of the operator's account.
+    pub(crate) submitter: Submitter,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
     /// Other people, whose vouchers are kept for them.
     pub(crate) custody: BTreeSet<Address>,
-    pub(crate) looks: mpsc::Sender<Look>,
+    pub(crate) channels: Option<Channels>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
     /// Payments may rest on deposits that are sent and not confirmed, within the engine's limits.
@@ -77,6 +75,15 @@ pub(crate) struct Inner {
     codes: Codes,
     sender: Sender,
     transactions: Arc<Semaphore>,
+}
+
+/// The escrow of x402's contract.
+pub(crate) struct Channels {
+    /// Its number in the engine.
+    pub(crate) escrow: EscrowId,
+    /// Acts as the receiver's authorizer.
+    pub(crate) operator: BatchOperator,
+    pub(crate) looks: mpsc::Sender<Look>,
 }
 
 /// A reservation under way.
@@ -97,13 +104,12 @@ pub(crate) struct DeskParts {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Arc<EscrowMetrics>,
     pub(crate) rpc: Rpc,
-    pub(crate) operator: BatchOperator,
-    pub(crate) escrow: EscrowId,
+    pub(crate) submitter: Submitter,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
     /// Other people, whose vouchers are kept for them.
     pub(crate) custody: BTreeSet<Address>,
-    pub(crate) looks: mpsc::Sender<Look>,
+    pub(crate) channels: Option<Channels>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
     /// The operator lets payments rest on deposits that are sent and not confirmed.
@@ -112,18 +118,17 @@ pub(crate) struct DeskParts {
 
 impl Desk {
     pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
-        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait, trusts_sent } = parts;
-        let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
+        let DeskParts { board, metrics, rpc, submitter, token, receiver, custody, channels, sessions, deposit_wait, trusts_sent } = parts;
+        let sender = Sender::new(board.payments.clone(), submitter.clone());
         let inner = Inner {
             board,
             metrics,
             rpc,
-            operator,
-            escrow,
+            submitter,
             token,
             receiver,
             custody,
-            looks,
+            channels,
             sessions,
             deposit_wait,
             trusts_sent,
@@ -357,6 +362,10 @@ impl Inner {
         Ok(Standing { payer, signer, ..nothing(tender.channel) })
     }
 
+    fn channels(&self) -> Result<&Channels, PortError> {
+        self.channels.as_ref().ok_or_else(not_served)
+    }
+
     /// The engine's terms for a channel of x402.
     fn terms(&self, channel: EscrowChannelId, config: &ChannelConfig) -> Result<EscrowTerms, PortError> {
         let refuse = |reason: &str| PortError::from(Rejection::DepositRefused { reason: reason.to_owned() });
@@ -367,12 +376,13 @@ impl Inner {
             return Err(refuse("invalid_batch_settlement_evm_receiver_mismatch"));
         }
         // Claims and refunds are this account's: by its own call, without another's signature.
-        if config.receiver_authorizer != self.operator.account() {
+        let channels = self.channels()?;
+        if config.receiver_authorizer != channels.operator.account() {
             return Err(refuse("invalid_batch_settlement_evm_receiver_authorizer_mismatch"));
         }
         let kept = x402_config(config).ok_or_else(|| refuse("invalid_batch_settlement_evm_withdraw_delay_out_of_range"))?;
         let (payer, signer, receiver) = (config.payer, config.voucher_signer(), config.receiver);
-        Ok(EscrowTerms { channel, escrow: self.escrow, payer, signer, receiver, config: kept })
+        Ok(EscrowTerms { channel, escrow: channels.escrow, payer, signer, receiver, config: kept })
     }
 
     /// Looks whether the chain has a channel that the engine does not know; whether the engine does now.
@@ -389,8 +399,11 @@ impl Inner {
     /// Waits until the engine knows a channel as it is at a block, or a later one.
     async fn look(&self, terms: EscrowTerms, announced: bool, block: u64) -> Result<(), PortError> {
         let (done, answered) = oneshot::channel();
-        let sessions = self.sessions.as_ref().filter(|sessions| sessions.escrow == terms.escrow);
-        let looks = sessions.map_or(&self.looks, |sessions| &sessions.looks);
+        let followed = [
+            self.channels.as_ref().map(|channels| (channels.escrow, &channels.looks)),
+            self.sessions.as_ref().map(|sessions| (sessions.escrow, &sessions.looks)),
+        ];
+        let (_, looks) = followed.into_iter().flatten().find(|(escrow, _)| *escrow == terms.escrow).ok_or_else(not_served)?;
         let look = Look { terms, announced, block, done };
         looks.send(look).await.map_err(|_| unavailable())?;
         match tokio::time::timeout(self.deposit_wait, answered).await {

@@ -27,7 +27,7 @@ pub use claimer::{
     ClaimContract, ClaimMetrics, ClaimSection, ClaimView, ClaimableView, ClaimedEscrow, Claimer, ClaimerError, ClaimerHandle, ClaimerParts,
     ClaimsDesk, ContractFuture, PAGE_ROWS_MAX, QuarantineView, Report, Row, SessionClaims, SortedRows, SweepView, X402Claims,
 };
-pub use config::{EscrowSection, RailConfig, RailConfigError, SessionsConfig};
+pub use config::{ChannelsConfig, EscrowSection, RailConfig, RailConfigError, SessionsConfig};
 pub use facilitator::{Facilitator, FacilitatorRooms, FacilitatorTerms};
 pub use metrics::EscrowMetrics;
 pub use rail::{Parts, Rail};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_proxy};
+use millstream_node::stop_signal;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -71,26 +72,13 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
     let failed = |error: std::io::Error| CliError::failed("listen", format!("cannot listen on {}: {error}", args.listen));
     let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let stop = stop_signal().map_err(|error| CliError::failed("signals", format!("{error:#}")))?;
     context.output.show(&ProxyView {
         base_url: format!("http://{address}"),
         account: payer.account().to_string(),
         book: payer.book().path().display().to_string(),
     })?;
     let options = ProxyOptions { upstreams, foreign_hosts: args.expose };
-    serve_proxy(payer, options, listener, stopped()).await;
+    serve_proxy(payer, options, listener, stop).await;
     Ok(())
-}
-
-/// Resolves when the process is told to stop.
-async fn stopped() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }

@@ -440,6 +440,12 @@ impl EscrowChannel {
         (self.state.announced > 0).then(|| Amount::from_units(self.state.announced))
     }
 
+    /// What rests on a deposit that is not confirmed, or never came: it counts against the escrow's limits.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Amount {
+        Amount::from_units(self.state.exposed())
+    }
+
     /// Reservations under way.
     #[must_use]
     pub const fn requests(&self) -> u32 {

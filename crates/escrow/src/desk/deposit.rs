@@ -159,7 +159,7 @@ impl Inner {
             return Ok(None);
         }
         let (authorization, valid_before) = authorization(deposit);
-        let call = self.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
+        let call = self.channels()?.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
         let of = Of::X402 { config: *config, authorization };
         self.see_to(Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of }, wait).await
     }
@@ -315,7 +315,7 @@ impl Inner {
 
     /// Carries a deposit to its end.
     async fn carry(&self, plan: &Plan, tell: &watch::Sender<Progress>) -> Ended {
-        if let Err(error) = self.operator.submitter().simulate(&plan.call).await {
+        if let Err(error) = self.submitter.simulate(&plan.call).await {
             return self.not_sent(plan, error).await;
         }
         // What is not deep enough yet counts in: this is what the deposit will be.
@@ -430,7 +430,7 @@ impl Inner {
     /// channel has what it brings.
     async fn is_coming(&self, plan: &Plan, total: Amount, waiting: Option<Hash256>) -> Result<bool, PortError> {
         if let Some(transaction) = waiting {
-            match self.operator.submitter().simulate(&plan.call).await {
+            match self.submitter.simulate(&plan.call).await {
                 Ok(_) => return self.rpc.has_transaction(transaction).await.map_err(|error| chain_failed(&error)),
                 // Mined meanwhile, it cannot be made again.
                 Err(ChainError::Reverted { .. }) => {}
@@ -456,7 +456,7 @@ impl Inner {
             self.look(plan.terms.clone(), false, 0).await?;
             let known = self.board.standing(plan.terms.channel).await?.map_or(Amount::ZERO, |standing| standing.deposit);
             if known < self.newest_deposit(plan).await? {
-                let newest = self.operator.contract().newest_height().await.map_err(|error| chain_failed(&error))?;
+                let newest = self.rpc.head_height().await.map_err(|error| chain_failed(&error))?;
                 self.look(plan.terms.clone(), false, newest).await?;
             }
             return Ok(None);
@@ -474,7 +474,9 @@ impl Inner {
 
     async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
         let used = match &plan.of {
-            Of::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
+            Of::X402 { config, authorization } => {
+                self.channels()?.operator.is_deposit_used(plan.terms.channel, config, authorization).await
+            }
             Of::Open(opening) => self.sessions()?.operator.is_opening_used(opening).await,
             Of::TopUp(top_up) => self.sessions()?.operator.is_top_up_used(top_up, self.token).await,
         };
@@ -485,7 +487,7 @@ impl Inner {
     async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
         let channel = plan.terms.channel;
         let deposit = match &plan.of {
-            Of::X402 { .. } => self.operator.contract().newest_state(channel).await.map(|state| state.balance),
+            Of::X402 { .. } => self.channels()?.operator.contract().newest_state(channel).await.map(|state| state.balance),
             Of::Open(_) | Of::TopUp(_) => self.sessions()?.operator.contract().newest_state(channel).await.map(|state| state.deposit),
         };
         deposit.map_err(|error| chain_failed(&error))
