@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use alloy::consensus::Transaction;
+use alloy::consensus::Transaction as _;
 use alloy::primitives::{Address as EvmAddress, B256};
 use alloy::providers::Provider;
 use alloy::rpc::types::{BlockId, Filter};

@@ -162,7 +162,7 @@ impl BatchSettlement {
             let Ok(event) = IX402BatchSettlement::ChannelCreated::decode_log_data(log.data()) else { continue };
             let terms = terms(&event.config);
             let channel = EscrowChannelId::from_bytes(event.channelId.0);
-            if terms.payer == payer && terms.channel_id(&self.domain) == Ok(channel) {
+            if terms.payer == payer && terms.channel_id(&self.domain).is_ok_and(|id| id == channel) {
                 found.insert(channel, terms);
             }
         }
