@@ -316,14 +316,6 @@ async fn channels_are_found_in_the_logs_and_left_without_their_server() {
     }
     // The server was gone before it claimed anything, so all of it comes back.
     assert_eq!((taken, chain.balance(account).await), (deposits, start));
-    house_again(&chain, provider.path(), &upstream, &payer).await;
-}
-
-/// The same server goes on with the same payer, whose channel has another deposit.
-async fn house_again(chain: &Chain, provider: &Path, upstream: &Upstream, payer: &HttpPayer) {
-    let house = House::start(chain, provider, upstream, &Plan::sessions("0.001 USDC / call")).await;
-    assert_eq!(buy(payer, get(&house)).await, 1_000);
-    house.stop().await;
 }
 
 fn directory() -> tempfile::TempDir {
