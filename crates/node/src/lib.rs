@@ -20,6 +20,9 @@ mod core_tests;
 mod errands;
 mod follower;
 mod gas;
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 mod metrics;
 mod moves;
 mod native;
@@ -62,7 +65,7 @@ pub use config::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, SECTIONS, ServerSection, SettlementSection,
     lay_over,
 };
-pub use core::Stopped;
+pub use core::{Guarded, Stopped};
 pub use gas::GasTerms;
 pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
@@ -113,7 +116,8 @@ impl Node {
         let (reader, database) = (store.reader(), store.rocks_reader());
         let metrics = Arc::new(Metrics::new());
         let (errand, errands_queue) = mpsc::unbounded_channel();
-        let (core, core_thread) = Core::start(engine_config(config, served), store, Arc::clone(&metrics), errand)?;
+        let (core, core_thread) =
+            Core::start_guarded(engine_config(config, served), config.policy.clone(), store, Arc::clone(&metrics), errand)?;
         let (stop, stopping) = watch::channel(false);
         let submitter = Submitter::new(rpc, key, submitter_options(config));
         let base = Base { core, submitter, reader, database, metrics, clock: ChainClock::default(), stopping };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_proxy};
+use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_orders, serve_proxy};
 use millstream_node::stop_signal;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -79,6 +79,8 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
         book: payer.book().path().display().to_string(),
     })?;
     let options = ProxyOptions { upstreams, foreign_hosts: args.expose };
-    serve_proxy(payer, options, listener, stop).await;
-    Ok(())
+    tokio::select! {
+        () = serve_proxy(payer.clone(), options, listener, stop) => Ok(()),
+        taken = serve_orders(payer) => Ok(taken?),
+    }
 }

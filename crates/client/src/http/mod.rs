@@ -31,8 +31,10 @@ mod asset;
 mod batch;
 mod body;
 mod book;
+mod control;
 mod error;
 mod leave;
+mod limits;
 mod offer;
 mod payer;
 mod problem;
@@ -41,6 +43,7 @@ mod service;
 mod session;
 mod single;
 mod ticket;
+mod webhook;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,8 +52,13 @@ use millstream_types::Timestamp;
 pub use account::PayerAccount;
 pub use asset::{Asset, AssetId, AssetLimits, SpendLimits};
 pub use book::{BookError, ChannelStatus, EscrowTerms, HttpChannel, PaymentBook, Scheme, Spent};
+pub use control::{ControlError, send_order, serve_orders, socket_of};
 pub use error::{HttpPayError, Limit, Refusal, Signed};
 pub use leave::{Recovered, Withdrawal};
+pub use millstream_policy::{
+    ApprovalView, CheckView, CounterView, DecisionView, GrantView, OrderError, PauseView, PolicyConfig, PolicyOrder, PolicyReply,
+    PolicyView, ReasonView,
+};
 pub use payer::{HttpPayer, HttpPayerOptions, OfferView, PayeePolicy};
 pub use proxy::{ProxyError, ProxyOptions, ProxyUpstreams, serve_proxy};
 pub use ticket::{Payment, PaymentState};

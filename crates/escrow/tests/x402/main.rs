@@ -3,6 +3,7 @@
 mod chain;
 mod deposits;
 mod payments;
+mod policy;
 #[path = "../support/mod.rs"]
 mod support;
 mod trust;
