@@ -145,7 +145,8 @@ impl SpendArgs {
     /// The key cannot be read.
     pub fn submitter(&self, context: &Context, rpc: Rpc) -> CliResult<Submitter> {
         let profile = self.profile(context)?;
-        let key = ChainKey::from_bytes(&profile::read_secret(&self.key_path(&profile)?)?)?;
+        let secret = profile::read_secret(&self.key_path(&profile)?)?;
+        let key = ChainKey::from_bytes(&secret)?;
         let options = SubmitterOptions::on(rpc.chain());
         Ok(Submitter::new(rpc, key, options))
     }
