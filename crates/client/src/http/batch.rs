@@ -18,6 +18,7 @@ use super::account::Validity;
 use super::asset::{Asset, AssetLimits};
 use super::book::{ChannelRecord, ChannelStatus, Draft, EscrowTerms, Outcome, PendingDeposit, RequestRecord};
 use super::error::{HttpPayError, Limit, Refusal, Unsigned};
+use super::leave::of_the_chain;
 use super::now;
 use super::offer::{Offers, Quote, Way};
 use super::payer::{Inner, Prepared, Verdict, no_offer, payment_id, secs_on, stopped};
@@ -131,7 +132,11 @@ impl Inner {
 
     /// Puts a channel into the book that is not there. Where the chain can be asked, what is on it is not deposited again.
     async fn know(&self, channel: &BatchChannel, prepared: &Prepared) -> Result<(), HttpPayError> {
-        if self.book.channel(channel.channel).is_some() {
+        if let Some(known) = self.book.channel(channel.channel) {
+            if known.origin.is_empty() {
+                let (origin, url, method) = (prepared.origin(), prepared.url.as_str(), prepared.method.as_str());
+                self.book.meet(channel.channel, &origin, url, method).wait().await?;
+            }
             return Ok(());
         }
         let terms = EscrowTerms::X402(channel.config);
@@ -141,8 +146,7 @@ impl Inner {
             let failed = |error| HttpPayError::Chain(Arc::new(error));
             let contract = BatchSettlement::attach(rpc.clone()).await.map_err(failed)?;
             let state = contract.newest_state(channel.channel).await.map_err(failed)?;
-            (record.funded, record.deposited) = (state.balance, state.balance);
-            (record.charged, record.signed) = (state.claimed, state.claimed);
+            record = of_the_chain(record, state.balance, state.claimed);
         }
         Ok(self.book.add(channel.channel, record).wait().await?)
     }

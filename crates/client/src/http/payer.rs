@@ -219,6 +219,7 @@ impl HttpPayer {
             let reason = "expected an https address, or an http address of this machine".to_owned();
             return Err(ConfigError::Setting { key: "webhook".to_owned(), reason }.into());
         }
+        book.sweep(&policy, now());
         let key = account.address().to_string();
         let inner = Inner {
             client,
@@ -302,9 +303,12 @@ impl HttpPayer {
     /// what it gives back. What is given back arrives at the account, by the chain.
     ///
     /// # Errors
-    /// [`HttpPayError`]. A server that does not answer is left by the chain: see the operating page.
+    /// [`HttpPayError`]. A server that does not answer is left by the chain: [`HttpPayer::withdraw`].
     pub async fn refund(&self, channel: EscrowChannelId, amount: Option<Amount>) -> Result<Amount, HttpPayError> {
         let record = self.inner.book.channel(channel).ok_or(HttpPayError::UnknownChannel { channel })?;
+        if record.url.is_empty() {
+            return Err(HttpPayError::NoServer { channel });
+        }
         match record.terms {
             EscrowTerms::X402(config) => self.inner.refund(channel, &record, config, amount).await,
             EscrowTerms::Session(_) => self.inner.close(channel, &record).await,

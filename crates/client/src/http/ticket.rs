@@ -237,7 +237,7 @@ impl Ticket {
             }
         };
         let Some(record) = self.payer.book.channel(channel) else { return };
-        if session.channel_id != channel || session.spent > record.signed {
+        if session.channel_id != channel || session.spent > self.payer.spendable(&record) {
             let reason = format!("its receipt says that {} was spent of {} signed", session.spent, record.signed);
             self.suspend(channel, &reason);
             self.tell(None, None, Some(reason));

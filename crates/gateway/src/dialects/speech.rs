@@ -103,7 +103,7 @@ impl Speech {
             channel_id: *channel,
             required_cumulative: standing.accepted.checked_add(still).ok()?,
             accepted_cumulative: standing.accepted,
-            deposit: standing.deposit,
+            deposit: standing.announced,
         };
         self.logged(SessionEvent::NeedVoucher(need).to_stream()).map(Bytes::from)
     }

@@ -191,7 +191,7 @@ pub(super) fn code(reason: Reason) -> String {
 pub(crate) fn channel_state(standing: &Standing) -> ChannelState {
     ChannelState {
         channel_id: standing.channel,
-        balance: standing.deposit,
+        balance: standing.announced,
         total_claimed: standing.settled,
         withdraw_requested_at: standing.withdraw_requested_at_secs.unwrap_or(0),
         refund_nonce: Uint256::from(standing.refund_nonce),
