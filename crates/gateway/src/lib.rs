@@ -33,7 +33,7 @@ mod upstream;
 
 pub use body::{Body, BoxError};
 pub use config::{
-    ChargeOn, CredentialSection, ExactMethod, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MppSection, PaymentSection,
+    ChargeOn, CredentialSection, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MoveMethod, MppSection, PaymentSection,
     RatecardsSection, RouteSection, ServerSection, TimeoutsSection, WithoutUsage, X402Section,
 };
 pub use error::{ConfigError, ServeError};

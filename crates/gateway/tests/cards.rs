@@ -211,7 +211,7 @@ async fn a_card_is_changed_while_a_stream_keeps_its_own() {
     while let Some(chunk) = stream.chunk().await.expect("whole") {
         rest.push_str(std::str::from_utf8(&chunk).expect("text"));
     }
-    let receipt = rest.split("event: x402-settlement\ndata: ").nth(1).expect("a receipt");
+    let receipt = rest.split(": x402-settlement ").nth(1).expect("a receipt");
     let receipt: Value = serde_json::from_slice(&unbase64(receipt.trim())).expect("JSON");
     assert_eq!((receipt["extra"]["chargedAmount"].as_str(), receipt["extra"]["tariff"].as_str()), (Some("18"), Some("chat@1")));
     assert_eq!(shop.pay(&payer, &chat("small", false), &completion(10, 2)).await, (10 + 80, "chat@2".to_owned()));
