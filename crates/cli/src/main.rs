@@ -48,6 +48,7 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Channel(_)
         | Command::Pay(_)
         | Command::Payments(_)
+        | Command::Policy(_)
         | Command::Replay(_)
         | Command::Proof(_)
         | Command::Settle(_)
@@ -80,6 +81,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Pay(args) => pay::run(context, args).await,
         Command::Proxy(args) => spend::proxy::run(context, args).await,
         Command::Payments(command) => spend::payments::run(context, command).await,
+        Command::Policy(command) => spend::policy::run(context, command).await,
         Command::Replay(args) => replay::command(context, args).await,
         Command::Proof(command) => proof::run(context, command).await,
         Command::Settle(command) => settle::run(context, command).await,

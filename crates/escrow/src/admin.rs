@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use millstream_engine::Engine;
 use millstream_engine::escrow::{EscrowChannel, EscrowId, EscrowStatus};
 use millstream_node::{AdminPart, Endpoint, Payments, Problem};
+use millstream_policy::{PolicyOrder, PolicyReply};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,8 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint::new("GET", "/escrow/claim", "What there is to claim now"),
     Endpoint::new("POST", "/escrow/claim", "Claim whatever there is, and pay it out"),
     Endpoint::new("POST", "/escrow/release/{channel}", "Take a channel out of quarantine"),
+    Endpoint::new("GET", "/policy", "What the policy of customers holds: budgets, breakers, approvals"),
+    Endpoint::new("POST", "/policy", "Give an order to the policy, such as to pause or to approve"),
 ];
 
 /// `GET /escrow/status`.
@@ -139,7 +142,26 @@ fn routes(rooms: Rooms) -> Router {
         .route("/escrow/channels", get(channels))
         .route("/escrow/claim", get(claimable).post(claim))
         .route("/escrow/release/{channel}", post(release))
+        .route("/policy", get(policy).post(policy_order))
         .with_state(rooms)
+}
+
+/// The policy as it stands.
+async fn policy(State(rooms): Shared) -> Result<Json<PolicyReply>, Problem> {
+    carry_out(&rooms, PolicyOrder::Show).await
+}
+
+/// An order to the policy; what is answered is durable.
+async fn policy_order(State(rooms): Shared, Json(order): Json<PolicyOrder>) -> Result<Json<PolicyReply>, Problem> {
+    carry_out(&rooms, order).await
+}
+
+async fn carry_out(rooms: &Rooms, order: PolicyOrder) -> Result<Json<PolicyReply>, Problem> {
+    match rooms.payments.policy(order).await? {
+        Some(Ok(reply)) => Ok(Json(reply)),
+        Some(Err(error)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "policy_order", error.to_string())),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, "no_policy", "the configuration has no [policy]".to_owned())),
+    }
 }
 
 async fn status(State(rooms): Shared) -> Result<Json<StatusView>, Problem> {

@@ -22,6 +22,9 @@ mod core_tests;
 mod errands;
 mod follower;
 mod gas;
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 mod live;
 mod metrics;
 mod moves;
@@ -67,7 +70,7 @@ pub use config::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, SECTIONS, ServerSection, SettlementSection,
     lay_over,
 };
-pub use core::Stopped;
+pub use core::{Guarded, Stopped};
 pub use gas::GasTerms;
 pub use live::{Reloaded, Reloads};
 pub use millstream_engine::escrow::EscrowConfig;
@@ -122,7 +125,8 @@ impl Node {
         let (reader, database) = (store.reader(), store.rocks_reader());
         let metrics = Arc::new(Metrics::new());
         let (errand, errands_queue) = mpsc::unbounded_channel();
-        let (core, core_thread) = Core::start(engine_config(config, served), store, Arc::clone(&metrics), errand)?;
+        let (core, core_thread) =
+            Core::start_guarded(engine_config(config, served), config.policy.clone(), store, Arc::clone(&metrics), errand)?;
         let (stop, stopping) = watch::channel(false);
         let submitter = Submitter::new(rpc, key, submitter_options(config));
         let base = Base { core, submitter, reader, database, metrics, clock: ChainClock::default(), stopping };

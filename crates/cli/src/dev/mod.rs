@@ -262,6 +262,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
             ..RelaySection::default()
         },
         escrows: millstream_node::EscrowConfig::default(),
+        policy: None,
     })
 }
 
