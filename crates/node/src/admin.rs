@@ -129,7 +129,7 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .fallback(elsewhere)
         .with_state(Arc::clone(&admin));
     if let Some(rooms) = admin.native.clone() {
-        router = router.merge(of_a_ledger(LedgerAdmin { admin, rooms }));
+        router = router.merge(of_a_ledger(LedgerAdmin { admin: Arc::clone(&admin), rooms }));
     }
     let router = router
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), ask_for_token))
