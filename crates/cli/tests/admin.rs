@@ -51,11 +51,12 @@ async fn a_changed_file_is_taken_whole_or_not_at_all() {
     assert!(!relays(&net).await);
 
     // What is wrong, or cannot change, changes nothing of what could.
-    for (change, word) in [
-        (&(|table: &mut toml::Table| table["limits"]["connections_max"] = 7.into()) as &dyn Fn(&mut toml::Table), "limits.connections_max"),
-        (&|table: &mut toml::Table| table["settlement"]["gas_percent_max"] = 0.into(), "settlement.gas_percent_max"),
-        (&|table: &mut toml::Table| drop(table.insert("retries".to_owned(), 3.into())), "retries"),
-    ] {
+    let changes: [(&dyn Fn(&mut toml::Table), &str); 3] = [
+        (&|table| table["limits"]["connections_max"] = 7.into(), "limits.connections_max"),
+        (&|table| table["settlement"]["gas_percent_max"] = 0.into(), "settlement.gas_percent_max"),
+        (&|table| drop(table.insert("retries".to_owned(), 3.into())), "retries"),
+    ];
+    for (change, word) in changes {
         write(change);
         let (status, answer) = reload(&net);
         assert!(status != 0 && answer["error"]["message"].as_str().expect("a message").contains(word), "{answer}");
@@ -95,15 +96,17 @@ async fn a_token_allows_what_its_scope_does_and_the_description_says_so() {
     net.dev.node.stop().expect("it stops");
     net.dev.node.restart().expect("it starts again");
 
-    for (arguments, token, code) in [
-        (&["status"][..], None, Some("token_missing")),
+    let (reader, operator) = (Some(reader.as_str()), Some(operator.as_str()));
+    let asked: [(&[&str], Option<&str>, Option<&str>); 7] = [
+        (&["status"], None, Some("token_missing")),
         (&["status"], Some("nobody"), Some("token_missing")),
-        (&["status"], Some(reader.as_str()), None),
-        (&["top"], Some(reader.as_str()), None),
-        (&["settle", "plan"], Some(reader.as_str()), None),
-        (&["config", "reload"], Some(reader.as_str()), Some("token_scope")),
-        (&["config", "reload"], Some(operator.as_str()), None),
-    ] {
+        (&["status"], reader, None),
+        (&["top"], reader, None),
+        (&["settle", "plan"], reader, None),
+        (&["config", "reload"], reader, Some("token_scope")),
+        (&["config", "reload"], operator, None),
+    ];
+    for (arguments, token, code) in asked {
         let (status, answer) = run(&net, arguments, token);
         match code {
             Some(code) => assert_eq!((status, &answer["error"]["code"]), (3, &code.into()), "{arguments:?}: {answer}"),

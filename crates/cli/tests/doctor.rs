@@ -52,7 +52,7 @@ impl Desk {
         desk.key("operator.key", &KEY);
         let config = format!(
             "[chain]\nrpc_url = {:?}\nchain_id = {PUBLIC}\noperator_key_file = {:?}\n[node]\ndata_dir = {:?}\nadmin_listen = \"127.0.0.1:0\"\n\
-             [server]\nlisten = \"127.0.0.1:0\"\n[payment]\nasset = \"{TOKEN}\"\n[payment.x402]\nwithdraw_delay_secs = 86400\n\
+             [server]\nlisten = \"127.0.0.1:0\"\nconnections_max = 1000\n[payment]\nasset = \"{TOKEN}\"\n[payment.x402]\nwithdraw_delay_secs = 86400\n\
              [[route]]\npath = \"/*\"\nupstream = \"http://127.0.0.1:1\"\nprice = \"1 USDC / call\"\n",
             desk.chain.url(),
             desk.path("operator.key"),
