@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_orders, serve_proxy};
+use millstream_node::stop_signal;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::SpendArgs;
 use crate::context::Context;
-use crate::error::{CliError, CliResult};
+use crate::error::{CliError, CliResult, chain_of};
 use crate::output::{View, pairs};
 
 /// `proxy`.
@@ -71,28 +72,23 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
     let failed = |error: std::io::Error| CliError::failed("listen", format!("cannot listen on {}: {error}", args.listen));
     let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let stop = stop_signal().map_err(|error| CliError::failed("signals", format!("{error:#}")))?;
     context.output.show(&ProxyView {
         base_url: format!("http://{address}"),
         account: payer.account().to_string(),
         book: payer.book().path().display().to_string(),
     })?;
     let options = ProxyOptions { upstreams, foreign_hosts: args.expose };
-    tokio::select! {
-        () = serve_proxy(payer.clone(), options, listener, stopped()) => Ok(()),
-        taken = serve_orders(payer) => Ok(taken?),
-    }
-}
-
-/// Resolves when the process is told to stop.
-async fn stopped() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+    let orders = async {
+        // As where the book's path is longer than a socket's may be: payments do not need it.
+        if let Err(error) = serve_orders(payer.clone()).await {
+            tracing::warn!(error = %chain_of(&error), "`millstream policy` cannot reach this proxy: stop it to give orders");
         }
+        std::future::pending::<()>().await;
     };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        () = serve_proxy(payer.clone(), options, listener, stop) => {}
+        () = orders => {}
     }
+    Ok(())
 }
