@@ -128,7 +128,7 @@ mod tests {
         assert!(reloads.reload().expect_err("no source").to_string().contains("not started from a file"));
         let source = std::sync::Arc::clone(&next);
         reloads.read_from(move || Ok(source.lock().expect("ours").clone()));
-        let mut reload = |more: &str| {
+        let reload = |more: &str| {
             *next.lock().expect("ours") = config(more);
             reloads.reload().map(|reloaded| reloaded.changed).map_err(|refusal| refusal.to_string())
         };
