@@ -27,6 +27,7 @@ use crate::settle::SettleCommand;
 use crate::spend::payments::PaymentsCommand;
 use crate::spend::policy::PolicyCommand;
 use crate::spend::proxy::ProxyArgs;
+use crate::token::TokenCommand;
 use crate::top::TopArgs;
 
 /// Payments for AI agents: stream them, prove them, settle them.
@@ -109,6 +110,9 @@ pub enum Command {
     /// Make, keep and move keys, encrypted at rest
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make and revoke tokens for the admin listener
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Print the manual page of a command, or write the pages of all

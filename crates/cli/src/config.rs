@@ -12,6 +12,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use crate::context::Context;
+use crate::database::running;
 use crate::error::{CliError, CliResult};
 use crate::gateway::{RunArgs, Settings};
 use crate::output::{View, columns};
@@ -21,6 +22,16 @@ use crate::output::{View, columns};
 pub enum ConfigCommand {
     /// Show every value of a node's or a gateway's configuration, and with --origin where it is from
     Show(Box<ShowArgs>),
+    /// Have a running node or gateway read its file again; a file that is wrong, or changes what cannot change, changes nothing
+    Reload(ReloadArgs),
+}
+
+/// `config reload`.
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArgs {
+    /// The admin listener of the node or gateway; the profile's without this
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
 }
 
 /// `config show`.
@@ -97,12 +108,29 @@ impl View for Rows {
     }
 }
 
+/// The keys that are others now.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Changed(crate::admin::ReloadedConfig);
+
+impl View for Changed {
+    fn table(&self) -> String {
+        if self.0.changed.is_empty() { "nothing changed".to_owned() } else { format!("changed: {}", self.0.changed.join(", ")) }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// The configuration cannot be read, or is wrong.
-pub fn run(context: &Context, command: &ConfigCommand) -> CliResult<()> {
-    let ConfigCommand::Show(args) = command;
+pub async fn run(context: &Context, command: &ConfigCommand) -> CliResult<()> {
+    match command {
+        ConfigCommand::Show(args) => show(context, args),
+        ConfigCommand::Reload(args) => context.output.show(&Changed(running(context, args.admin.as_deref())?.reload().await?)),
+    }
+}
+
+fn show(context: &Context, args: &ShowArgs) -> CliResult<()> {
     let (effective, layers) = match &args.run.config {
         Some(path) if !is_gateways(path)? => of_node(path)?,
         _ => {

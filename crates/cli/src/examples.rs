@@ -50,6 +50,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("channel withdraw", &["millstream channel withdraw"]),
     ("completions", &["millstream completions bash > ~/.local/share/bash-completion/completions/millstream"]),
     ("config", &["millstream config show --config gateway.toml --origin"]),
+    ("config reload", &["millstream config reload --admin http://127.0.0.1:9100"]),
     ("config show", &["millstream config show --config node.toml", "millstream config show --config gateway.toml --origin"]),
     ("db", &["millstream db check /var/lib/millstream"]),
     ("db check", &["millstream db check /mnt/backups/2026-11-28"]),
@@ -161,6 +162,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("settle plan", &["millstream settle plan"]),
     ("settle run", &["millstream settle run"]),
     ("status", &["millstream status", "millstream status --json | jq .channels"]),
+    ("token", &["millstream token list --file admin-tokens.toml"]),
+    ("token list", &["millstream token list --file admin-tokens.toml"]),
+    ("token new", &["millstream token new prometheus --scope read --file admin-tokens.toml"]),
+    ("token revoke", &["millstream token revoke prometheus --file admin-tokens.toml"]),
     ("top", &["millstream top", "millstream top --admin http://127.0.0.1:4403 --interval 5"]),
 ];
 

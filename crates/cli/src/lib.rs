@@ -32,6 +32,7 @@ pub mod replay;
 pub mod settle;
 pub mod spend;
 pub mod status;
+pub mod token;
 pub mod top;
 pub mod values;
 pub mod wallet;

@@ -8,7 +8,7 @@ use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
 use millstream_cli::{
     bench, ceremony, channel, config, database, demo, deploy, dev, doctor, examples, gateway, init, keys, ledger, logging, manual, node,
-    pay, proof, ratecard, replay, settle, spend, status, top,
+    pay, proof, ratecard, replay, settle, spend, status, token, top,
 };
 
 fn main() -> ExitCode {
@@ -64,6 +64,7 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Restore(_)
         | Command::Db(_)
         | Command::Key(_)
+        | Command::Token(_)
         | Command::Completions(_)
         | Command::Man(_) => "error",
     }
@@ -92,11 +93,12 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Top(args) => top::run(context, args).await,
         Command::Init(command) => init::run(context, command),
         Command::Doctor(args) => doctor::run(context, args).await,
-        Command::Config(command) => config::run(context, command),
+        Command::Config(command) => config::run(context, command).await,
         Command::Backup(args) => database::backup(context, args).await,
         Command::Restore(args) => database::restore(context, args),
         Command::Db(command) => database::db(context, command),
         Command::Key(command) => keys::run(context, command),
+        Command::Token(command) => token::run(context, command),
         Command::Completions(args) => manual::completions(args),
         Command::Man(args) => manual::man(context, args),
     }

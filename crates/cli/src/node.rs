@@ -1,10 +1,13 @@
 //! `millstream node`: a settlement node until it is told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use millstream_node::{Node, NodeConfig, stop_signal};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::error::{CliError, CliResult};
 
@@ -52,6 +55,26 @@ pub async fn run(args: &NodeArgs) -> CliResult<()> {
     };
     let listening =
         Listening { listen, admin_listen: node.admin_listen(), certificate_sha256: certificate_sha256.to_owned(), pid: std::process::id() };
+    let path = args.config.clone();
+    node.reloads().read_from(move || NodeConfig::load(&path));
+    let hangups = reload_on_hangup(&node).map_err(failed)?;
     println!("{}", serde_json::to_string(&listening).map_err(|error| failed(error.into()))?);
-    node.run_until(stop).await.map_err(failed)
+    let ended = node.run_until(stop).await.map_err(failed);
+    hangups.abort();
+    ended
+}
+
+/// At each SIGHUP the configuration is read again, as `millstream config reload` has it read.
+///
+/// # Errors
+/// The system does not deliver signals.
+pub fn reload_on_hangup(node: &Node) -> anyhow::Result<JoinHandle<()>> {
+    let (mut hangup, reloads) = (signal(SignalKind::hangup())?, Arc::clone(node.reloads()));
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // What came of it is logged; a task that panicked has said so.
+            let reloads = Arc::clone(&reloads);
+            let _ = tokio::task::spawn_blocking(move || reloads.reload()).await;
+        }
+    }))
 }

@@ -79,13 +79,18 @@ impl From<ScopeArg> for Scope {
 struct Made {
     name: String,
     scope: Scope,
-    token: Zeroizing<String>,
+    token: String,
 }
 
 impl View for Made {
     fn table(&self) -> String {
         let how = "in MILLSTREAM_ADMIN_TOKEN, or as `Authorization: Bearer`; it is shown this once";
-        pairs([("name", self.name.clone()), ("scope", self.scope.name().to_owned()), ("token", (*self.token).clone()), ("use", how.to_owned())])
+        pairs([
+            ("name", self.name.clone()),
+            ("scope", self.scope.name().to_owned()),
+            ("token", self.token.clone()),
+            ("use", how.to_owned()),
+        ])
     }
 }
 
@@ -110,9 +115,9 @@ pub fn run(context: &Context, command: &TokenCommand) -> CliResult<()> {
             if tokens.tokens.iter().any(|token| token.name == args.name) {
                 return Err(CliError::usage("token_exists", format!("there is a token {:?} already", args.name)).hint("revoke it first"));
             }
-            let mut secret = Zeroizing::new([0; 32]);
+            let mut secret = Zeroizing::new([0u8; 32]);
             getrandom::fill(secret.as_mut()).map_err(|error| CliError::failed("randomness", format!("the system gives none: {error}")))?;
-            let token = Zeroizing::new(format!("msa_{}", hex::encode(*secret)));
+            let token = format!("msa_{}", hex::encode(*secret));
             let scope = args.scope.into();
             tokens.tokens.push(TokenEntry { name: args.name.clone(), scope, sha256: token_hash(&token) });
             write(&args.file, &tokens)?;

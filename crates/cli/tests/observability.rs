@@ -77,6 +77,13 @@ async fn dashboards_alerts_and_top_ask_for_what_there_is() {
     let places: BTreeSet<_> = dashboard["panels"].as_array().expect("panels").iter().map(|panel| panel["gridPos"].to_string()).collect();
     assert_eq!(places.len(), dashboard["panels"].as_array().expect("panels").len(), "panels lie over each other");
 
+    // What a gateway adds to the admin listener is described there, too.
+    let described = reqwest::get(format!("{gateways}/openapi.json")).await.expect("it answers").text().await.expect("text");
+    let described: Value = serde_json::from_str(&described).expect("JSON");
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../escrow/src/admin.rs")).expect("the source");
+    let routes: Vec<_> = source.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")?.split('"').next()).collect();
+    assert!(routes.len() > 4 && routes.iter().all(|route| described["paths"][route].is_object()), "{routes:?}: {described}");
+
     for admin in [&net.dev.info().admin_url, &gateways] {
         let output = Command::new(env!("CARGO_BIN_EXE_millstream")).args(["top", "--admin", admin]).output().expect("it runs");
         let screen: Value = serde_json::from_slice(&output.stdout).expect("JSON");

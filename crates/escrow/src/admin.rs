@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use millstream_engine::Engine;
 use millstream_engine::escrow::{EscrowChannel, EscrowId, EscrowStatus};
-use millstream_node::{AdminPart, Payments, Problem};
+use millstream_node::{AdminPart, Endpoint, Payments, Problem};
 use millstream_policy::{PolicyOrder, PolicyReply};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,20 @@ pub(crate) struct ServedEscrow {
     pub(crate) token: Address,
     pub(crate) receiver: Address,
 }
+
+/// What there is, described.
+const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::new("GET", "/escrow/status", "What the channels of the escrows come to, claims under way, quarantine"),
+    Endpoint {
+        query: &[("from", "a position: the page begins there"), ("limit", "channels")],
+        ..Endpoint::new("GET", "/escrow/channels", "A page of channels, in the order in which they came")
+    },
+    Endpoint::new("GET", "/escrow/claim", "What there is to claim now"),
+    Endpoint::new("POST", "/escrow/claim", "Claim whatever there is, and pay it out"),
+    Endpoint::new("POST", "/escrow/release/{channel}", "Take a channel out of quarantine"),
+    Endpoint::new("GET", "/policy", "What the policy of customers holds: budgets, breakers, approvals"),
+    Endpoint::new("POST", "/policy", "Give an order to the policy, such as to pause or to approve"),
+];
 
 /// `GET /escrow/status`.
 #[derive(Serialize)]
@@ -119,7 +133,7 @@ type Shared = State<Rooms>;
 /// The endpoints, and why no payments are taken, if none are.
 pub(crate) fn part(rooms: Rooms, board: Arc<Board>) -> AdminPart {
     let waits_for = move || board.require_current().err().map(|_| "the escrow's channels have not been read, or not for too long");
-    AdminPart { routes: routes(rooms), waits_for: Box::new(waits_for) }
+    AdminPart { routes: routes(rooms), endpoints: ENDPOINTS, waits_for: Box::new(waits_for) }
 }
 
 fn routes(rooms: Rooms) -> Router {

@@ -133,11 +133,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("tokens.toml");
         let entry = |name: &str| format!("[[token]]\nname = {name:?}\nscope = \"read\"\nsha256 = \"{}\"\n", token_hash(name));
-        for (text, word) in [
-            (String::new(), "have none"),
-            (entry("a") + &entry("a"), "twice"),
-            (entry("a") + "secret = 1\n", "unknown field"),
-        ] {
+        for (text, word) in
+            [(String::new(), "have none"), (entry("a") + &entry("a"), "twice"), (entry("a") + "secret = 1\n", "unknown field")]
+        {
             std::fs::write(&path, &text).expect("written");
             let error = format!("{:#}", TokenFile::load(&path).expect_err(word));
             assert!(error.contains(word), "{error}");

@@ -21,11 +21,15 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
+use tracing::info;
 
+use crate::access::{Denied, Scope, TokenFile};
+use crate::api::{self, Endpoint};
 use crate::backup::{self, BackupManifest};
 use crate::base::Base;
 use crate::config::NodeConfig;
 use crate::core::{Core, Stopped, stopped, store_table};
+use crate::live::{Reloaded, Reloads};
 use crate::metrics::Metrics;
 use crate::native::LedgerRooms;
 use crate::plan::Floor;
@@ -48,6 +52,9 @@ pub(crate) struct Admin {
     stopping: watch::Receiver<bool>,
     database: RocksReader,
     data_dir: PathBuf,
+    reloads: Arc<Reloads>,
+    /// Who may ask; everybody on this machine without it.
+    access: Option<TokenFile>,
     /// One backup at a time: each reads the whole database.
     backing_up: tokio::sync::Mutex<()>,
 }
@@ -56,12 +63,22 @@ pub(crate) struct Admin {
 pub struct AdminPart {
     /// Its endpoints, beside those of the node, which come first.
     pub routes: Router,
+    /// The same, described.
+    pub endpoints: &'static [Endpoint],
     /// Why it takes no payments now; nothing when it does. Part of `/readyz`.
     pub waits_for: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
 impl Admin {
-    pub(crate) fn new(base: &Base, chain: ChainId, native: Option<Arc<LedgerRooms>>, config: &NodeConfig, started: Instant) -> Self {
+    pub(crate) fn new(
+        base: &Base,
+        chain: ChainId,
+        native: Option<Arc<LedgerRooms>>,
+        config: &NodeConfig,
+        access: Option<TokenFile>,
+        reloads: &Arc<Reloads>,
+        started: Instant,
+    ) -> Self {
         Self {
             core: base.core.clone(),
             chain,
@@ -74,6 +91,8 @@ impl Admin {
             stopping: base.stopping.clone(),
             database: base.database.clone(),
             data_dir: config.server.data_dir.clone(),
+            reloads: Arc::clone(reloads),
+            access,
             backing_up: tokio::sync::Mutex::default(),
         }
     }
@@ -104,13 +123,17 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/openapi.json", get(openapi))
         .route("/backup", post(backup))
+        .route("/reload", post(reload))
         .fallback(elsewhere)
         .with_state(Arc::clone(&admin));
     if let Some(rooms) = admin.native.clone() {
-        router = router.merge(of_a_ledger(LedgerAdmin { admin, rooms }));
+        router = router.merge(of_a_ledger(LedgerAdmin { admin: Arc::clone(&admin), rooms }));
     }
-    let router = router.layer(axum::middleware::from_fn(refuse_browsers));
+    let router = router
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), ask_for_token))
+        .layer(axum::middleware::from_fn(refuse_browsers));
     Ok(axum::serve(listener, router).with_graceful_shutdown(async move { stopped(&mut stopping).await }).await?)
 }
 
@@ -245,6 +268,40 @@ async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
         status.extend(ledger.into_iter().chain(state));
     }
     Ok(Json(status))
+}
+
+/// Whoever may not is told so, and logged when it tried to do something.
+async fn ask_for_token(State(admin): Shared, request: Request, next: Next) -> Response {
+    let Some(access) = &admin.access else { return next.run(request).await };
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match access.judge(request.uri().path(), request.method(), authorization) {
+        Ok(name) => {
+            if Scope::of(request.method()) == Scope::Operate {
+                info!(token = name, method = %request.method(), path = request.uri().path(), "asked by the operator");
+            }
+            next.run(request).await
+        }
+        Err(Denied::Unknown) => {
+            let message = "the admin listener asks for a token: `Authorization: Bearer`".to_owned();
+            Problem::new(StatusCode::UNAUTHORIZED, "token_missing", message).into_response()
+        }
+        Err(Denied::Scope) => {
+            Problem::new(StatusCode::FORBIDDEN, "token_scope", "this token allows to look, and not to do this".to_owned()).into_response()
+        }
+    }
+}
+
+async fn openapi(State(admin): Shared) -> Json<Value> {
+    let of_ledger = if admin.native.is_some() { api::LEDGER_ENDPOINTS } else { &[] };
+    let of_part = admin.part.get().map_or(&[][..], |part| part.endpoints);
+    Json(api::document(api::ENDPOINTS.iter().chain(of_ledger).chain(of_part), admin.access.is_some()))
+}
+
+/// Takes the configuration as the file has it now, or leaves everything as it was.
+async fn reload(State(admin): Shared) -> Result<Json<Reloaded>, Problem> {
+    let reloads = Arc::clone(&admin.reloads);
+    let taken = tokio::task::spawn_blocking(move || reloads.reload()).await.map_err(anyhow::Error::from)?;
+    Ok(Json(taken.map_err(|refusal| Problem::new(StatusCode::CONFLICT, "reload_refused", format!("{refusal:#}")))?))
 }
 
 #[derive(Deserialize)]

@@ -94,7 +94,10 @@ fn operation(endpoint: &Endpoint, needs_token: bool) -> Value {
     let text = |what: &str| json!({ "type": "string", "description": what });
     let places = endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let places = places.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
-    let query = endpoint.query.iter().map(|(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": text(what) }));
+    let query = endpoint
+        .query
+        .iter()
+        .map(|(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": text(what) }));
     let parameters: Vec<Value> = places.chain(query).collect();
     let failed = json!({
         "description": "A problem",

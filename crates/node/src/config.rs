@@ -51,6 +51,9 @@ pub struct ServerSection {
     pub listen: Option<SocketAddr>,
     /// TCP address of the admin listener: loopback only.
     pub admin_listen: SocketAddr,
+    /// File with the hashes of the tokens that the admin listener asks for; without it, it answers every program on this machine.
+    #[serde(default)]
+    pub admin_tokens_file: Option<PathBuf>,
     /// PEM certificate chain; without it the node makes a self-signed one, to be pinned by payers.
     #[serde(default)]
     pub certificate: Option<PathBuf>,
@@ -152,7 +155,7 @@ pub struct LimitsSection {
 }
 
 /// `[relay]`. Gas is in gwei of the chain's coin; hours and days are the last 60 minutes and 24 hours.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RelaySection {
     /// Whether deposits are relayed at all.

@@ -6,7 +6,9 @@
 //! What serves a ledger is `native` and may be absent: such a node keeps payments of HTTP 402 and nothing else. Core, store, admin listener
 //! and the operator's lane to the chain are always there.
 
+mod access;
 mod admin;
+mod api;
 mod backup;
 mod base;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod gas;
 mod guard;
 #[cfg(test)]
 mod guard_tests;
+mod live;
 mod metrics;
 mod moves;
 mod native;
@@ -57,7 +60,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+pub use access::{Scope, TokenEntry, TokenFile, token_hash};
 pub use admin::{AdminPart, Problem};
+pub use api::Endpoint;
 pub use backup::{BackupManifest, backup_stopped, restore};
 pub use check::{CheckReport, DatabaseState, check_database, look};
 pub use clock::ChainClock;
@@ -67,6 +72,7 @@ pub use config::{
 };
 pub use core::{Guarded, Stopped};
 pub use gas::GasTerms;
+pub use live::{Reloaded, Reloads};
 pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
 pub use seed::{compact, seed_channels};
@@ -87,6 +93,7 @@ pub struct Node {
     /// What serves a ledger, where there is one.
     native: Option<Native>,
     admin: Arc<Admin>,
+    reloads: Arc<Reloads>,
     admin_listen: SocketAddr,
     admin_task: JoinHandle<anyhow::Result<()>>,
     errands: JoinHandle<()>,
@@ -101,6 +108,8 @@ impl Node {
     pub async fn start(config: &NodeConfig) -> anyhow::Result<Self> {
         let started = Instant::now();
         config.check()?;
+        // Better known before anything is opened.
+        let access = config.server.admin_tokens_file.as_deref().map(TokenFile::load).transpose()?;
         let chain = ChainId::new(config.chain.chain_id);
         let rpc = Rpc::connect_to(&config.chain.rpc_url, chain, RpcOptions::default()).await?;
         let key = operator_key(&config.chain).await?;
@@ -122,21 +131,24 @@ impl Node {
         let submitter = Submitter::new(rpc, key, submitter_options(config));
         let base = Base { core, submitter, reader, database, metrics, clock: ChainClock::default(), stopping };
 
+        let reloads = Arc::new(Reloads::new(config));
         let native = match ledger {
-            Some((ledger, listen)) => Some(Native::start(&base, ledger, listen, config).await?),
+            Some((ledger, listen)) => Some(Native::start(&base, ledger, listen, config, &reloads).await?),
             None => None,
         };
         let admin_listener = TcpListener::bind(config.server.admin_listen)
             .await
             .with_context(|| format!("cannot listen on {} (server.admin_listen)", config.server.admin_listen))?;
         let admin_listen = admin_listener.local_addr()?;
-        let admin = Arc::new(Admin::new(&base, chain, native.as_ref().map(|native| Arc::clone(native.rooms())), config, started));
+        let admin =
+            Arc::new(Admin::new(&base, chain, native.as_ref().map(|native| Arc::clone(native.rooms())), config, access, &reloads, started));
         let errands = errands::run(base.core.clone(), Arc::clone(&base.reader), served.ledger(), base.clock.clone(), errands_queue);
         info!(%admin_listen, %served, "node started");
         Ok(Self {
             native,
             admin_task: tokio::spawn(admin::run(Arc::clone(&admin), admin_listener)),
             admin,
+            reloads,
             admin_listen,
             errands: tokio::spawn(errands),
             base,
@@ -161,6 +173,12 @@ impl Node {
     #[must_use]
     pub const fn admin_listen(&self) -> SocketAddr {
         self.admin_listen
+    }
+
+    /// Takes changes of the configuration while the node runs.
+    #[must_use]
+    pub const fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
     }
 
     /// A handle for payments of HTTP 402.

@@ -14,8 +14,8 @@ use crate::config::{NodeConfig, RelaySection, SettlementSection};
 
 /// The keys that can change, or sections when they end with a dot.
 const LIVE: [&str; 2] = ["settlement.", "relay."];
-/// Keys of those sections that cannot: what plans moves is made once.
-const FIXED: [&str; 1] = ["settlement.compact_within_settlements"];
+/// Keys of those sections that cannot: what plans moves, and what sends, is made once.
+const FIXED: [&str; 2] = ["settlement.compact_within_settlements", "relay.in_flight_max"];
 
 /// Where the configuration is read from again.
 type Source = Box<dyn Fn() -> anyhow::Result<NodeConfig> + Send + Sync>;
@@ -29,7 +29,7 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn of(config: &NodeConfig) -> Self {
-        Self { settlement: config.settlement.clone(), relay: config.relay.clone() }
+        Self { settlement: config.settlement.clone(), relay: config.relay }
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         assert!(reloads.reload().expect_err("no source").to_string().contains("not started from a file"));
         let source = std::sync::Arc::clone(&next);
         reloads.read_from(move || Ok(source.lock().expect("ours").clone()));
-        let mut reload = |more: &str| {
+        let reload = |more: &str| {
             *next.lock().expect("ours") = config(more);
             reloads.reload().map(|reloaded| reloaded.changed).map_err(|refusal| refusal.to_string())
         };

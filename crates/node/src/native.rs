@@ -17,6 +17,7 @@ use crate::config::{NodeConfig, ProverSection, SettlementSection};
 use crate::core::{Core, now, stopped};
 use crate::follower::{ChainView, Follower};
 use crate::gas::GasTerms;
+use crate::live::{Live, Reloads};
 use crate::plan::Floor;
 use crate::prove::{self, Proofs};
 use crate::relay::{Relays, Rooms};
@@ -73,7 +74,13 @@ impl Native {
     ///
     /// # Errors
     /// What is wrong and with what; nothing is left running.
-    pub(crate) async fn start(base: &Base, ledger: Ledger, listen: SocketAddr, config: &NodeConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        base: &Base,
+        ledger: Ledger,
+        listen: SocketAddr,
+        config: &NodeConfig,
+        reloads: &Reloads,
+    ) -> anyhow::Result<Self> {
         let Base { core, submitter, reader, metrics, clock, stopping, .. } = base;
         let keys_dir = match &config.chain.keys_dir {
             Some(directory) => directory.clone(),
@@ -96,7 +103,7 @@ impl Native {
             metrics: Arc::clone(metrics),
             coin_nanos: config.chain.coin_nanos,
         };
-        let relays = Relays::restore(rooms, config.relay.clone(), Arc::clone(reader)).await?;
+        let relays = Relays::restore(rooms, reloads.watch(), Arc::clone(reader)).await?;
 
         let identity = match (&config.server.certificate, &config.server.private_key) {
             (Some(chain), Some(key)) => ServerIdentity::from_pem_files(chain, key)?,
@@ -135,7 +142,7 @@ impl Native {
             Arc::clone(&view),
             core.clone(),
             ledger.clone(),
-            config.settlement.clone(),
+            reloads.watch(),
             config.chain.coin_nanos,
             stopping.clone(),
         );
@@ -187,15 +194,16 @@ async fn settle_when_due(
     view: Arc<ChainView>,
     core: Core,
     ledger: Ledger,
-    config: SettlementSection,
+    live: watch::Receiver<Live>,
     coin_nanos: u64,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
-    // Often enough that the shortest window is not missed.
-    let pause = Duration::from_millis((serve_after / 4).clamp(100, 10_000));
     let mut settled_at = Instant::now();
     loop {
+        let config = live.borrow().settlement.clone();
+        let serve_after = ledger.config().response_window_secs.saturating_mul(1_000) / 100 * u64::from(config.serve_at_percent);
+        // Often enough that the shortest window is not missed.
+        let pause = Duration::from_millis((serve_after / 4).clamp(100, 10_000));
         tokio::select! {
             biased;
             () = stopped(&mut stopping) => return,

@@ -7,12 +7,13 @@ use millstream_billing::LineProof;
 use millstream_node::BackupManifest;
 use millstream_policy::{PolicyOrder, PolicyReply};
 use millstream_types::{ChannelId, EscrowChannelId};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{AdminChannel, AdminRelay, AnyStatus, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
+use super::{AdminChannel, AdminRelay, AnyStatus, CancelledJob, CutEpoch, NodeStatus, ReloadedConfig, SettleJob, SettlePlan, SettleRun};
 use crate::error::{CliError, CliResult, Exit, chain_of};
 use crate::gateway::{Claimable, Claimed, EscrowStatus};
 use crate::ratecard::{CardView, PublishedCard};
@@ -39,6 +40,21 @@ pub struct Admin {
     base: String,
 }
 
+/// The variable that holds the token which an admin listener asks for.
+pub const ADMIN_TOKEN_ENV: &str = "MILLSTREAM_ADMIN_TOKEN";
+
+/// The token, where the environment has one.
+fn headers() -> CliResult<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Some(token) = std::env::var(ADMIN_TOKEN_ENV).ok().filter(|token| !token.is_empty()) {
+        let wrong = |_| CliError::usage("admin_token", format!("{ADMIN_TOKEN_ENV} holds what no header can"));
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(wrong)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
 /// A problem document; other members are ignored.
 #[derive(Deserialize)]
 struct Problem {
@@ -53,7 +69,7 @@ impl Admin {
     /// The HTTP client cannot be built.
     pub fn new(url: &str) -> CliResult<Self> {
         // Neither a proxy nor a redirect may lead away from loopback.
-        let http = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).build();
+        let http = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).default_headers(headers()?).build();
         let http = http.map_err(|error| CliError::failed("http_client", chain_of(&error)))?;
         Ok(Self { http, base: url.trim_end_matches('/').to_owned() })
     }
@@ -239,6 +255,14 @@ impl Admin {
     pub async fn backup(&self, target: &Path) -> CliResult<BackupManifest> {
         let request = self.http.request(Method::POST, format!("{}/backup", self.base)).json(&serde_json::json!({ "target": target }));
         self.answer(request, "/backup", BACKUP_DEADLINE).await
+    }
+
+    /// Has the node read its configuration again.
+    ///
+    /// # Errors
+    /// The file is wrong or changes what cannot change: everything is as it was; or the node does not answer.
+    pub async fn reload(&self) -> CliResult<ReloadedConfig> {
+        self.ask(Method::POST, "/reload", ASK_DEADLINE).await
     }
 
     /// The node's metrics, in the text form that Prometheus reads.

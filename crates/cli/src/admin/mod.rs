@@ -6,6 +6,6 @@ mod types;
 pub use client::{Admin, SETTLE_DEADLINE};
 pub use types::{
     AdminChannel, AdminRelay, AnyStatus, BareStatus, CancelledJob, ChainHead, ChannelMove, ChannelTotals, CutEpoch, NodeStatus, OpenEpoch,
-    PlannedEpoch, PlannedRegister, PlannedSettle, QueueState, RelayState, SettleJob, SettlePlan, SettleRun, SettleTransaction,
-    SettlementState, UnanchoredEpoch, WaitingChannel,
+    PlannedEpoch, PlannedRegister, PlannedSettle, QueueState, RelayState, ReloadedConfig, SettleJob, SettlePlan, SettleRun,
+    SettleTransaction, SettlementState, UnanchoredEpoch, WaitingChannel,
 };

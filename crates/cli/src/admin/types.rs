@@ -345,6 +345,13 @@ pub struct CancelledJob {
     pub cancelled: u64,
 }
 
+/// `POST /reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadedConfig {
+    /// The keys whose values are others now.
+    pub changed: Vec<String>,
+}
+
 /// `POST /epochs/cut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutEpoch {

@@ -233,6 +233,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
             // Ports that stay the same when the node starts again.
             listen: Some(UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?),
             admin_listen: TcpListener::bind(("127.0.0.1", 0))?.local_addr()?,
+            admin_tokens_file: None,
             certificate: None,
             private_key: None,
         },

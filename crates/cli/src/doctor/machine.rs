@@ -113,7 +113,7 @@ pub(super) async fn database(subject: &Subject) -> (bool, Finding) {
             let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             let admin = format!("http://{}", subject.admin_listen);
             let answers = match Admin::new(&admin) {
-                Ok(admin) => admin.any_status().await.is_ok(),
+                Ok(admin) => admin.is_ready().await.is_ok(),
                 Err(_) => false,
             };
             if answers {

@@ -42,6 +42,8 @@ pub(super) struct Ready {
     pub(super) rail: RailConfig,
     pub(super) token: TokenFacts,
     pub(super) terms: Terms,
+    /// The gateway's own sections as they were written.
+    pub(super) sold: Table,
     /// What works, but perhaps not as it is meant.
     pub(super) warnings: Vec<String>,
 }
@@ -66,6 +68,7 @@ impl Ready {
         settings.data_dir()?;
         let rpc = connect(&settings).await?;
         let mut node = settings.node_config(rpc.chain())?;
+        let sold = settings.gateway.clone();
         let (mut table, data_dir) = (settings.gateway, node.server.data_dir.clone());
         let payment = section(&mut table, "payment")?;
         let token = complete_token(payment, &rpc, &mut warnings).await?;
@@ -89,7 +92,7 @@ impl Ready {
         check_gas(&rpc, &terms, &mut warnings).await?;
         check_clock(&rpc, &mut warnings).await?;
         check_upstreams(&gateway, &mut warnings).await;
-        Ok(Self { gateway, node, rail, token, terms, warnings })
+        Ok(Self { gateway, node, rail, token, terms, sold, warnings })
     }
 }
 

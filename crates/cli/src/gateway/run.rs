@@ -1,6 +1,7 @@
 //! Node, rail and gateway in one process: started from the inside out, stopped from the outside in.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_escrow::{self as escrow, Facilitator, FacilitatorRooms, FacilitatorTerms, Rail};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use toml::Table;
 use tracing::{info, warn};
 
 use super::args::RunArgs;
@@ -20,6 +22,7 @@ use super::ready::{Ready, config_error};
 use super::settings::Settings;
 use crate::context::Context;
 use crate::error::{CliError, CliResult, chain_of};
+use crate::node::reload_on_hangup;
 use crate::output::{Format, View, pairs};
 
 /// What `millstream gateway` says on its standard output once it listens: one line of JSON.
@@ -102,6 +105,10 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
         admin.routes = admin.routes.merge(cards::routes(Arc::clone(cards)));
     }
     node.mount(admin).map_err(failed)?;
+    if let Some(path) = &args.config {
+        reload_from(&node, path, ready.sold.clone());
+    }
+    let hangups = reload_on_hangup(&node).map_err(failed)?;
     let parts = Parts::start(node, rail, server, listener);
     let selling = Selling::of(&ready, listen, parts.node.admin_listen());
     info!(%listen, admin_listen = %selling.admin_listen, network = selling.network, "selling");
@@ -109,7 +116,19 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
         parts.stop().await.map_err(failed)?;
         return Err(error);
     }
-    parts.run_until(stop, &ready).await
+    let ended = parts.run_until(stop, &ready).await;
+    hangups.abort();
+    ended
+}
+
+/// The node's part of the file is read again; what is sold, and for what, is made once.
+fn reload_from(node: &Node, path: &Path, sold: Table) {
+    let (path, chain) = (path.to_owned(), node.rpc().chain());
+    node.reloads().read_from(move || {
+        let settings = Settings::of_file(&path)?;
+        anyhow::ensure!(settings.gateway == sold, "what is sold cannot change while the gateway runs: restart it");
+        Ok(settings.node_config(chain)?)
+    });
 }
 
 /// What is between the node and the listener. The facilitator comes first: what an earlier process sent for others is followed on before anything

@@ -81,6 +81,8 @@ pub struct NodePart {
     data_dir: Option<PathBuf>,
     /// TCP address of the admin listener: loopback only.
     admin_listen: Option<SocketAddr>,
+    /// File with the hashes of the tokens that the admin listener asks for.
+    admin_tokens_file: Option<PathBuf>,
     /// UDP address of the QUIC listener of a ledger.
     pub listen: Option<SocketAddr>,
     /// PEM certificate chain of that listener.
@@ -325,6 +327,7 @@ impl Settings {
                 data_dir: self.data_dir()?.to_owned(),
                 listen: node.listen,
                 admin_listen,
+                admin_tokens_file: node.admin_tokens_file,
                 certificate: node.certificate,
                 private_key: node.private_key,
             },

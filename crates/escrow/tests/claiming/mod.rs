@@ -380,7 +380,14 @@ fn node_config(directory: &Path, url: &str) -> NodeConfig {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("ours");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     NodeConfig {
-        server: ServerSection { data_dir: directory.join("data"), listen: None, admin_listen: any, certificate: None, private_key: None },
+        server: ServerSection {
+            data_dir: directory.join("data"),
+            listen: None,
+            admin_listen: any,
+            admin_tokens_file: None,
+            certificate: None,
+            private_key: None,
+        },
         chain: ChainSection {
             rpc_url: url.to_owned(),
             chain_id: 31_337,

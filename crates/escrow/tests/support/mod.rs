@@ -289,6 +289,7 @@ pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
             data_dir: directory.join("data"),
             listen: None,
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin_tokens_file: None,
             certificate: None,
             private_key: None,
         },

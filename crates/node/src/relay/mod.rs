@@ -35,6 +35,7 @@ use crate::config::RelaySection;
 use crate::core::{Core, OwnRecord, Stopped, now};
 use crate::follower::ChainView;
 use crate::gas::GasTerms;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::settle::Settler;
 
@@ -83,7 +84,7 @@ pub(crate) struct Relays {
     settler: Arc<Settler>,
     view: Arc<ChainView>,
     metrics: Arc<Metrics>,
-    section: RelaySection,
+    live: watch::Receiver<Live>,
     coin_nanos: u64,
     desk: Mutex<Desk>,
     judging: Semaphore,
@@ -136,10 +137,11 @@ pub(crate) struct Rooms {
 
 impl Relays {
     /// Reads what an earlier process left, and follows on what it had sent, before anything else is sent on the lane.
-    pub(crate) async fn restore(rooms: Rooms, section: RelaySection, reader: Arc<dyn Read>) -> anyhow::Result<Arc<Self>> {
+    pub(crate) async fn restore(rooms: Rooms, live: watch::Receiver<Live>, reader: Arc<dyn Read>) -> anyhow::Result<Arc<Self>> {
         let Rooms { core, ledger, submitter, settler, view, metrics, coin_nanos } = rooms;
         let records = tokio::task::spawn_blocking(move || read_records(&*reader)).await??;
         let (queue, queued) = mpsc::unbounded_channel();
+        let in_flight_max = live.borrow().relay.in_flight_max;
         let relays = Arc::new(Self {
             core,
             ledger,
@@ -148,8 +150,8 @@ impl Relays {
             view,
             metrics,
             judging: Semaphore::new(JUDGED_AT_ONCE),
-            sending: Arc::new(Semaphore::new(section.in_flight_max.into())),
-            section,
+            sending: Arc::new(Semaphore::new(in_flight_max.into())),
+            live,
             coin_nanos,
             desk: Mutex::default(),
             domain: OnceCell::new(),
@@ -217,7 +219,7 @@ impl Relays {
     }
 
     async fn judge(self: Arc<Self>, id: RelayId, relay: Relay, peer: Peer) -> Result<watch::Receiver<Told>, Refused> {
-        if !self.section.enabled {
+        if !self.section().enabled {
             return Err(Refused::new(ErrorCode::RelayDisabled));
         }
         let overloaded = || Refused { retry_after_secs: RETRY_SECS, ..Refused::new(ErrorCode::Overloaded) };
@@ -230,7 +232,7 @@ impl Relays {
         {
             let mut desk = self.desk();
             self.judge_place(&desk, relay.funder)?;
-            desk.spending.judge(&self.section, now(), relay.funder, peer, 0)?;
+            desk.spending.judge(&self.section(), now(), relay.funder, peer, 0)?;
             desk.spending.may_ask(now(), peer)?;
         }
         let _place = self.judging.try_acquire().map_err(|_| overloaded())?;
@@ -244,7 +246,7 @@ impl Relays {
                 return Ok(entry.told.subscribe());
             }
             self.judge_place(&desk, relay.funder)?;
-            desk.spending.judge(&self.section, now(), relay.funder, peer, wei)?;
+            desk.spending.judge(&self.section(), now(), relay.funder, peer, wei)?;
             let record = Record { accepted_at: now(), peer, wei, state: State::Promised, relay };
             let (told, heard) = watch::channel(Told::Nothing);
             let Record { accepted_at: at, relay: Relay { funder, .. }, .. } = record;
@@ -268,18 +270,18 @@ impl Relays {
     fn judge_validity(&self, deposit: &RelayedDeposit) -> Result<(), Refused> {
         let now = now().max(self.view.head_time()).as_secs_down();
         let (from, to) = deposit.validity_secs();
-        let enough = now.saturating_add(self.section.validity_secs_min);
+        let enough = now.saturating_add(self.section().validity_secs_min);
         if from <= now && enough <= to {
             return Ok(());
         }
-        Err(Refused { bound: self.section.validity_secs_min, ..Refused::new(ErrorCode::RelayExpiring) })
+        Err(Refused { bound: self.section().validity_secs_min, ..Refused::new(ErrorCode::RelayExpiring) })
     }
 
     /// Whether the deposit is worth `wei` of gas. One that is no whole number of nanos is for the ledger to refuse.
     fn judge_amount(&self, relay: &Relay, wei: u128) -> Result<(), Refused> {
         let Ok(nanos) = self.ledger.config().unit.nanos(relay.base_units.units()) else { return Ok(()) };
-        let least = GasTerms::new(self.coin_nanos, self.section.gas_percent_max).least_up(wei);
-        let least = least.max(Amount::from_nanos(self.section.deposit_nanos_min));
+        let least = GasTerms::new(self.coin_nanos, self.section().gas_percent_max).least_up(wei);
+        let least = least.max(Amount::from_nanos(self.section().deposit_nanos_min));
         if nanos >= least {
             return Ok(());
         }
@@ -292,7 +294,7 @@ impl Relays {
         let pending = || desk.relays.values().filter(|entry| !entry.record.state.is_final());
         let code = if pending().any(|entry| entry.record.relay.funder == funder) {
             ErrorCode::RelayBusy
-        } else if pending().count() >= usize::from(self.section.pending_max) {
+        } else if pending().count() >= usize::from(self.section().pending_max) {
             ErrorCode::Overloaded
         } else {
             return Ok(());
@@ -311,8 +313,8 @@ impl Relays {
             }
         }
         let quote = self.submitter.quote(&deposit.call(self.ledger.address())).await.map_err(|error| self.refusal(&error))?;
-        if quote.gas_limit > self.section.gas_max {
-            return Err(Refused { bound: self.section.gas_max, ..Refused::new(ErrorCode::RelayTooCostly) });
+        if quote.gas_limit > self.section().gas_max {
+            return Err(Refused { bound: self.section().gas_max, ..Refused::new(ErrorCode::RelayTooCostly) });
         }
         if quote.max_fee_per_gas > self.fee_per_gas_max() {
             return Err(self.too_expensive());
@@ -329,7 +331,7 @@ impl Relays {
             let promised = desk.relays.values().filter(|entry| !entry.record.state.is_final()).map(|entry| entry.record.wei);
             promised.fold(wei, u128::saturating_add)
         };
-        let needed = pending(&self.desk()).saturating_add(u128::from(self.section.reserve_gwei_min) * GWEI);
+        let needed = pending(&self.desk()).saturating_add(u128::from(self.section().reserve_gwei_min) * GWEI);
         if coins < needed {
             warn!(
                 coins_gwei = coins / GWEI,
@@ -360,16 +362,16 @@ impl Relays {
     }
 
     fn fee_per_gas_max(&self) -> u128 {
-        u128::from(self.section.fee_gwei_max) * GWEI
+        u128::from(self.section().fee_gwei_max) * GWEI
     }
 
     fn bounds(&self) -> GasBounds {
-        GasBounds { gas_max: self.section.gas_max, fee_per_gas_max: self.fee_per_gas_max(), pace: Pace::AtLeisure }
+        GasBounds { gas_max: self.section().gas_max, fee_per_gas_max: self.fee_per_gas_max(), pace: Pace::AtLeisure }
     }
 
     fn too_expensive(&self) -> Refused {
         let refused = Refused::new(ErrorCode::RelayGasPrice);
-        Refused { bound: self.section.fee_gwei_max, retry_after_secs: PRICE_RETRY_SECS, ..refused }
+        Refused { bound: self.section().fee_gwei_max, retry_after_secs: PRICE_RETRY_SECS, ..refused }
     }
 
     /// What an error of the chain means to a payer, when nothing was sent.
@@ -377,7 +379,7 @@ impl Relays {
         match error {
             ChainError::Reverted { revert, .. } if is_of_signature(revert) => Refused::new(ErrorCode::BadSignature),
             ChainError::Reverted { revert, .. } => Refused { revert: revert_bytes(revert), ..Refused::new(ErrorCode::RelayReverts) },
-            ChainError::GasLimit { .. } => Refused { bound: self.section.gas_max, ..Refused::new(ErrorCode::RelayTooCostly) },
+            ChainError::GasLimit { .. } => Refused { bound: self.section().gas_max, ..Refused::new(ErrorCode::RelayTooCostly) },
             ChainError::FeeLimit { .. } => self.too_expensive(),
             error => {
                 warn!(%error, "a deposit cannot be judged now");
@@ -441,20 +443,25 @@ impl Relays {
         self.metrics.relay_budget_left.set(gauge(status.hour_left().min(status.day_left())));
     }
 
+    /// The limits as they are now.
+    fn section(&self) -> RelaySection {
+        self.live.borrow().relay
+    }
+
     /// What was spent, and what is left.
     pub(crate) fn status(&self) -> RelayStatus {
         let (desk, now) = (self.desk(), now());
         let (hour, day) = desk.spending.totals(now);
         let (day_relays, day_reverted) = desk.spending.counts(now);
         RelayStatus {
-            enabled: self.section.enabled,
+            enabled: self.section().enabled,
             pending: desk.relays.values().filter(|entry| !entry.record.state.is_final()).count(),
             day_relays,
             day_reverted,
             hour_gwei: gwei_up(hour),
-            hour_gwei_max: self.section.hour_gwei_max,
+            hour_gwei_max: self.section().hour_gwei_max,
             day_gwei: gwei_up(day),
-            day_gwei_max: self.section.day_gwei_max,
+            day_gwei_max: self.section().day_gwei_max,
         }
     }
 
