@@ -9,7 +9,7 @@ use millstream_cli::args::{Cli, Command};
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
 use millstream_cli::{
-    bench, ceremony, channel, demo, deploy, dev, gateway, ledger, logging, node, pay, proof, replay, settle, spend, status,
+    bench, books, ceremony, channel, demo, deploy, dev, gateway, ledger, logging, node, pay, proof, replay, settle, spend, status,
 };
 
 fn main() -> ExitCode {
@@ -51,6 +51,8 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Payments(_)
         | Command::Replay(_)
         | Command::Proof(_)
+        | Command::Receipt(_)
+        | Command::Statement(_)
         | Command::Settle(_)
         | Command::Ledger(_)
         | Command::Ceremony(_)
@@ -72,6 +74,8 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Payments(command) => spend::payments::run(context, command).await,
         Command::Replay(args) => replay::command(context, args).await,
         Command::Proof(command) => proof::run(context, command).await,
+        Command::Receipt(command) => books::receipt::run(context, command).await,
+        Command::Statement(command) => books::statement::run(context, command).await,
         Command::Settle(command) => settle::run(context, command).await,
         Command::Ledger(command) => ledger::run(context, command).await,
         Command::Ceremony(command) => ceremony::run(context, command).await,

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::base::Base;
+use crate::books::{self, Books};
 use crate::core::{Core, Stopped, stopped, store_table};
 use crate::metrics::Metrics;
 use crate::native::LedgerRooms;
@@ -43,6 +44,7 @@ pub(crate) struct Admin {
     part: OnceLock<AdminPart>,
     started: Instant,
     stopping: watch::Receiver<bool>,
+    pub(crate) books: Arc<Books>,
 }
 
 /// What another part of the process shows on the admin listener, and does for the operator.
@@ -65,6 +67,7 @@ impl Admin {
             part: OnceLock::new(),
             started,
             stopping: base.stopping.clone(),
+            books: Arc::clone(&base.books),
         }
     }
 
@@ -94,6 +97,7 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .merge(books::routes())
         .fallback(elsewhere)
         .with_state(Arc::clone(&admin));
     if let Some(rooms) = admin.native.clone() {

@@ -10,6 +10,9 @@ mod admin;
 mod base;
 #[cfg(test)]
 mod bill_tests;
+mod books;
+#[cfg(test)]
+mod books_tests;
 mod clock;
 mod config;
 mod core;
@@ -43,7 +46,7 @@ use anyhow::Context;
 use millstream_chain::{ChainKey, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
 use millstream_store::{Backend, RocksStore, StoreOptions};
-use millstream_types::ChainId;
+use millstream_types::{Address, ChainId};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,6 +67,7 @@ pub use seed::{compact, seed_channels};
 
 use crate::admin::Admin;
 use crate::base::Base;
+use crate::books::Books;
 use crate::core::{Core, CoreThread, SCHEMA, Served};
 use crate::metrics::Metrics;
 use crate::native::Native;
@@ -110,7 +114,8 @@ impl Node {
         let (core, core_thread) = Core::start(engine_config(config, served), store, Arc::clone(&metrics), errand)?;
         let (stop, stopping) = watch::channel(false);
         let submitter = Submitter::new(rpc, key, submitter_options(config));
-        let base = Base { core, submitter, reader, metrics, clock: ChainClock::default(), stopping };
+        let books = Books::open(core.clone(), Arc::clone(&reader), served.ledger(), &config.server.data_dir)?;
+        let base = Base { core, submitter, reader, metrics, clock: ChainClock::default(), books: Arc::new(books), stopping };
 
         let native = match ledger {
             Some((ledger, listen)) => Some(Native::start(&base, ledger, listen, config).await?),
@@ -156,7 +161,13 @@ impl Node {
     /// A handle for payments of HTTP 402.
     #[must_use]
     pub fn payments(&self) -> Payments {
-        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader))
+        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader), self.base.books.domains().clone())
+    }
+
+    /// The account of the key that signs receipts and statements: what whoever checks them has to know.
+    #[must_use]
+    pub fn journal_key(&self) -> Address {
+        self.base.books.key()
     }
 
     /// The chain's endpoint.
