@@ -118,9 +118,15 @@ pub(super) fn frame_batches(reader: &dyn Read, epoch: EpochId, positions: Range<
     Ok(batches)
 }
 
-/// When the first frame of an epoch was booked.
+/// When the first frame of an epoch was booked: the first that was, where a journal began in the middle of it.
 pub(super) fn epoch_began_at(reader: &dyn Read, epoch: EpochId) -> Result<Option<u64>, BooksError> {
-    Ok(frame_batches(reader, epoch, 0..1)?.pop().map(|batch| batch.batch.at_millis))
+    let mut began = None;
+    let range = (frame_batches_key(epoch, 0), frame_batches_key(epoch, u32::MAX));
+    each(reader, Table::Batches, range, FrameBatch::decode, |batch| {
+        began = Some(batch.batch.at_millis);
+        ControlFlow::Break(())
+    })?;
+    Ok(began)
 }
 
 /// The leaves of a batch of frames.
