@@ -22,6 +22,7 @@ mod ledger;
 mod operator;
 mod payer;
 mod relay;
+mod remote;
 mod revert;
 mod rpc;
 pub mod session_escrow;

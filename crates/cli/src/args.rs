@@ -7,13 +7,19 @@ use crate::books::receipt::ReceiptCommand;
 use crate::books::statement::StatementCommand;
 use crate::ceremony::CeremonyCommand;
 use crate::channel::ChannelCommand;
+use crate::config::ConfigCommand;
 use crate::context::GlobalArgs;
+use crate::database::{BackupArgs, DbCommand, RestoreArgs};
 use crate::demo::DemoArgs;
 use crate::deploy::DeployArgs;
 use crate::dev::DevArgs;
+use crate::doctor::DoctorArgs;
 use crate::error::EXIT_STATUS_HELP;
 use crate::gateway::GatewayArgs;
+use crate::init::InitCommand;
+use crate::keys::KeyCommand;
 use crate::ledger::LedgerCommand;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::node::NodeArgs;
 use crate::pay::PayArgs;
 use crate::proof::ProofCommand;
@@ -21,6 +27,7 @@ use crate::replay::ReplayArgs;
 use crate::settle::SettleCommand;
 use crate::spend::payments::PaymentsCommand;
 use crate::spend::proxy::ProxyArgs;
+use crate::top::TopArgs;
 
 /// Payments for AI agents: stream them, prove them, settle them.
 #[derive(Parser, Clone, Debug)]
@@ -82,6 +89,30 @@ pub enum Command {
     Ceremony(CeremonyCommand),
     /// Show what the provider's node is and does
     Status,
+    /// Watch what a node or a gateway does
+    Top(TopArgs),
+    /// Write a commented configuration, with a key encrypted at rest
+    #[command(subcommand)]
+    Init(InitCommand),
+    /// Find what is wrong with a configuration, its machine and its chain, and what to do about it
+    Doctor(DoctorArgs),
+    /// Show what a configuration comes to
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write a backup of a node's or gateway's database, while it runs or stands
+    Backup(BackupArgs),
+    /// Put a backup into a data directory that has no database
+    Restore(RestoreArgs),
+    /// Look after the database of a node that does not run
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// Make, keep and move keys, encrypted at rest
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page of a command, or write the pages of all
+    Man(ManArgs),
 }
 
 #[cfg(test)]

@@ -3,17 +3,16 @@
 use std::io::{IsTerminal, stderr, stdout};
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
-use millstream_cli::args::{Cli, Command};
+use millstream_cli::args::Command;
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
 use millstream_cli::{
-    bench, books, ceremony, channel, demo, deploy, dev, gateway, ledger, logging, node, pay, proof, replay, settle, spend, status,
+    bench, books, ceremony, channel, config, database, demo, deploy, dev, doctor, examples, gateway, init, keys, ledger, logging, manual,
+    node, pay, proof, replay, settle, spend, status, top,
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match examples::parse() {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
     };
@@ -56,7 +55,17 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Settle(_)
         | Command::Ledger(_)
         | Command::Ceremony(_)
-        | Command::Status => "error",
+        | Command::Status
+        | Command::Top(_)
+        | Command::Init(_)
+        | Command::Doctor(_)
+        | Command::Config(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Db(_)
+        | Command::Key(_)
+        | Command::Completions(_)
+        | Command::Man(_) => "error",
     }
 }
 
@@ -80,12 +89,22 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Ledger(command) => ledger::run(context, command).await,
         Command::Ceremony(command) => ceremony::run(context, command).await,
         Command::Status => status::run(context).await,
+        Command::Top(args) => top::run(context, args).await,
+        Command::Init(command) => init::run(context, command),
+        Command::Doctor(args) => doctor::run(context, args).await,
+        Command::Config(command) => config::run(context, command),
+        Command::Backup(args) => database::backup(context, args).await,
+        Command::Restore(args) => database::restore(context, args),
+        Command::Db(command) => database::db(context, command),
+        Command::Key(command) => keys::run(context, command),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::man(context, args),
     }
 }
 
 /// Help and version are answers; the rest is wrong usage, in JSON for those who asked for it or are no terminal.
 fn wrong_usage(error: &clap::Error) -> ExitCode {
-    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let is_answer = examples::is_answer(error);
     let json = std::env::args_os().any(|argument| argument == "--json") || !stdout().is_terminal();
     if is_answer || !json {
         // Nobody reads it: the exit status still tells.

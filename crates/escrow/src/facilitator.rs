@@ -379,9 +379,9 @@ impl Shared {
         if is_command {
             let command = BatchCommand::from_object(object).map_err(|error| misshapen(object, &error))?;
             return match command {
-                BatchCommand::Claim { claims, claim_authorizer_signature } => self.read_claim(&claims, claim_authorizer_signature),
+                BatchCommand::Claim { claims, claim_authorizer_signature } => self.read_claim(&claims, claim_authorizer_signature).await,
                 BatchCommand::Settle { receiver, token } => self.read_sweep(receiver, token).await,
-                BatchCommand::Refund(refund) => self.read_refund(&refund, &ask.caller),
+                BatchCommand::Refund(refund) => self.read_refund(&refund, &ask.caller).await,
             };
         }
         let payload = BatchPayload::from_object(object).map_err(|error| misshapen(object, &error))?;
@@ -399,11 +399,11 @@ impl Shared {
         Ok(Asked { kind: Kind::Deposit, id, subject, what: What::Deposit { payload: Box::new(payload), offer: Box::new(offer) } })
     }
 
-    fn read_claim(&self, claims: &[Claim], signature: Option<EvmSignature>) -> Result<Asked, Refusal> {
+    async fn read_claim(&self, claims: &[Claim], signature: Option<EvmSignature>) -> Result<Asked, Refusal> {
         let rows = self.rows(claims, Reason::BatchClaimPayload)?;
         let signature = match signature {
             Some(signature) => signature,
-            None => self.sign_rows(&rows)?,
+            None => self.sign_rows(&rows).await?,
         };
         let call = self
             .operator
@@ -418,7 +418,7 @@ impl Shared {
     }
 
     /// As the authorizer that all rows name: this facilitator.
-    fn sign_rows(&self, rows: &[ClaimRow]) -> Result<EvmSignature, Refusal> {
+    async fn sign_rows(&self, rows: &[ClaimRow]) -> Result<EvmSignature, Refusal> {
         let account = self.operator.account();
         if rows.iter().any(|row| row.config.receiver_authorizer != account) {
             let message = format!("unsigned claims are of channels whose receiverAuthorizer is {account}");
@@ -426,7 +426,10 @@ impl Shared {
         }
         let entry = |row: &ClaimRow| ClaimEntry { channel: row.channel, max_claimable: row.ceiling, total_claimed: row.total };
         let batch = ClaimBatch { claims: rows.iter().map(entry).collect() };
-        self.operator.sign_claims(&batch).map_err(|error| Refusal::new(Reason::BatchAuthorizerNotConfigured, error.to_string()))
+        self.operator
+            .sign_claims(&batch)
+            .await
+            .map_err(|error| Refusal::new(Reason::BatchAuthorizerNotConfigured, error.to_string()))
     }
 
     /// A sweep is the same one as long as nothing more was claimed.
@@ -439,7 +442,7 @@ impl Shared {
         Ok(Asked { kind: Kind::Sweep, id, subject, what: What::Sweep(self.operator.sweep_call(receiver, token)) })
     }
 
-    fn read_refund(&self, settlement: &RefundSettlement, caller: &Caller) -> Result<Asked, Refusal> {
+    async fn read_refund(&self, settlement: &RefundSettlement, caller: &Caller) -> Result<Asked, Refusal> {
         let terms = ChannelConfig::from(settlement.channel_config);
         let domain = self.operator.contract().domain();
         let channel = terms.channel_id(domain).map_err(|_| Reason::BatchWithdrawDelayOutOfRange)?;
@@ -461,13 +464,14 @@ impl Shared {
                 self.may_refund(&terms, caller)?;
                 self.operator
                     .sign_refund(&refund)
+                    .await
                     .map_err(|error| Refusal::new(Reason::BatchAuthorizerNotConfigured, error.to_string()))?
             }
         };
         let claims = match (&rows[..], &settlement.claim_authorizer_signature) {
             ([], _) => None,
             (_, Some(signature)) => Some(signature.clone()),
-            (rows, None) => Some(self.sign_rows(rows)?),
+            (rows, None) => Some(self.sign_rows(rows).await?),
         };
         let claims = claims.as_ref().map(|signature| (&rows[..], signature));
         let call = self

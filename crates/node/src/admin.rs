@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use millstream_engine::{Channel, ChannelStatus, Engine, Input, Record, Table};
 use millstream_prover::{Job, JobState, ProofStep};
-use millstream_store::{KeyRange, Read};
+use millstream_store::{KeyRange, Read, RocksReader};
 use millstream_types::{Address, Amount, ChainId, ChannelId, CumulativeAmount};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,8 +22,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::backup::{self, BackupManifest};
 use crate::base::Base;
 use crate::books::{self, Books};
+use crate::config::NodeConfig;
 use crate::core::{Core, Stopped, stopped, store_table};
 use crate::metrics::Metrics;
 use crate::native::LedgerRooms;
@@ -45,6 +48,10 @@ pub(crate) struct Admin {
     started: Instant,
     stopping: watch::Receiver<bool>,
     pub(crate) books: Arc<Books>,
+    database: RocksReader,
+    data_dir: PathBuf,
+    /// One backup at a time: each reads the whole database.
+    backing_up: tokio::sync::Mutex<()>,
 }
 
 /// What another part of the process shows on the admin listener, and does for the operator.
@@ -56,7 +63,7 @@ pub struct AdminPart {
 }
 
 impl Admin {
-    pub(crate) fn new(base: &Base, chain: ChainId, native: Option<Arc<LedgerRooms>>, started: Instant) -> Self {
+    pub(crate) fn new(base: &Base, chain: ChainId, native: Option<Arc<LedgerRooms>>, config: &NodeConfig, started: Instant) -> Self {
         Self {
             core: base.core.clone(),
             chain,
@@ -68,6 +75,9 @@ impl Admin {
             started,
             stopping: base.stopping.clone(),
             books: Arc::clone(&base.books),
+            database: base.database.clone(),
+            data_dir: config.server.data_dir.clone(),
+            backing_up: tokio::sync::Mutex::default(),
         }
     }
 
@@ -98,6 +108,7 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .merge(books::routes())
+        .route("/backup", post(backup))
         .fallback(elsewhere)
         .with_state(Arc::clone(&admin));
     if let Some(rooms) = admin.native.clone() {
@@ -238,6 +249,24 @@ async fn status(State(admin): Shared) -> Result<Json<Value>, Problem> {
         status.extend(ledger.into_iter().chain(state));
     }
     Ok(Json(status))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupRequest {
+    /// An absolute path that is not there yet.
+    target: PathBuf,
+}
+
+/// While it is written, payments go on. A client that goes away does not stop it.
+async fn backup(State(admin): Shared, Json(request): Json<BackupRequest>) -> Result<Json<BackupManifest>, Problem> {
+    let Ok(_alone) = admin.backing_up.try_lock() else {
+        return Err(Problem::new(StatusCode::CONFLICT, "backup_running", "another backup is being written".to_owned()));
+    };
+    let (database, data_dir) = (admin.database.clone(), admin.data_dir.clone());
+    let written = tokio::task::spawn_blocking(move || backup::write(&database, &data_dir, &request.target)).await;
+    let written = written.map_err(anyhow::Error::from)?;
+    Ok(Json(written.map_err(|error| Problem::new(StatusCode::CONFLICT, "backup_failed", format!("{error:#}")))?))
 }
 
 fn ledger_status(rooms: &LedgerRooms) -> Value {

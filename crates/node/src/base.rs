@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millstream_chain::Submitter;
-use millstream_store::Read;
+use millstream_store::{Read, RocksReader};
 use tokio::sync::watch;
 
 use crate::books::Books;
@@ -17,6 +17,8 @@ pub(crate) struct Base {
     /// The one lane of the operator's key in this process.
     pub(crate) submitter: Submitter,
     pub(crate) reader: Arc<dyn Read>,
+    /// The same, for backups.
+    pub(crate) database: RocksReader,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: ChainClock,
     pub(crate) books: Arc<Books>,

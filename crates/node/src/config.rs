@@ -80,8 +80,11 @@ pub struct ChainSection {
     /// it.
     #[serde(default)]
     pub coin_nanos: u64,
-    /// File with the operator's private key, hexadecimal, readable by its owner only.
+    /// Key file of the operator, readable by its owner only: hexadecimal, a keystore, or a note of a remote signer.
     pub operator_key_file: PathBuf,
+    /// File whose first line is the password of an encrypted key file; without it, the environment or the terminal gives it.
+    #[serde(default)]
+    pub operator_password_file: Option<PathBuf>,
     /// Directory of the proving keys; the default is under the user's cache directory.
     #[serde(default)]
     pub keys_dir: Option<PathBuf>,
@@ -242,7 +245,7 @@ impl Default for RelaySection {
 }
 
 /// The sections, as overrides name them.
-const SECTIONS: [&str; 7] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "PROVER", "LIMITS", "RELAY"];
+pub const SECTIONS: [&str; 7] = ["SERVER", "CHAIN", "BILLING", "SETTLEMENT", "PROVER", "LIMITS", "RELAY"];
 
 impl NodeConfig {
     /// Reads a file, lays `MILLSTREAM_SECTION__KEY` variables over it, and checks the result.

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 pub(crate) const SCHEMA: SchemaVersion = SchemaVersion(2);
 
 /// Key in the `meta` table of what a data directory belongs to: chain id (8) ‖ contract (20), or without a ledger chain id (8).
-const SERVED_KEY: &[u8] = b"ledger";
+pub(crate) const SERVED_KEY: &[u8] = b"ledger";
 
 /// The core's nice value, where the system allows it: after a sync the thread would otherwise wait for a worker to use up its time slice, and
 /// with it everybody who waits for an answer.
@@ -333,7 +333,7 @@ impl Served {
         }
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (chain, contract) = bytes.split_first_chunk()?;
         let chain = ChainId::new(u64::from_be_bytes(*chain));
         match contract.try_into() {

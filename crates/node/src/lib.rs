@@ -7,12 +7,14 @@
 //! and the operator's lane to the chain are always there.
 
 mod admin;
+mod backup;
 mod base;
 #[cfg(test)]
 mod bill_tests;
 mod books;
 #[cfg(test)]
 mod books_tests;
+mod check;
 mod clock;
 mod config;
 mod core;
@@ -38,13 +40,14 @@ mod settle;
 mod verify;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millstream_chain::{ChainKey, Rpc, RpcOptions, Submitter, SubmitterOptions};
+use millstream_chain::{ChainKey, Ledger, Rpc, RpcOptions, Submitter, SubmitterOptions};
 use millstream_engine::EngineConfig;
+use millstream_keystore::{self as keystore, KeyFile, KeyUse, Passwords};
 use millstream_store::{Backend, RocksStore, StoreOptions};
 use millstream_types::{Address, ChainId};
 use prometheus_client::registry::Registry;
@@ -55,9 +58,12 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 pub use admin::{AdminPart, Problem};
+pub use backup::{BackupManifest, backup_stopped, restore};
+pub use check::{CheckReport, DatabaseState, check_database, look};
 pub use clock::ChainClock;
 pub use config::{
-    BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection, lay_over,
+    BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, SECTIONS, ServerSection, SettlementSection,
+    lay_over,
 };
 pub use core::Stopped;
 pub use gas::GasTerms;
@@ -98,7 +104,7 @@ impl Node {
         config.check()?;
         let chain = ChainId::new(config.chain.chain_id);
         let rpc = Rpc::connect_to(&config.chain.rpc_url, chain, RpcOptions::default()).await?;
-        let key = read_key(&config.chain.operator_key_file)?;
+        let key = operator_key(&config.chain).await?;
         let ledger = match (config.chain.ledger, config.server.listen) {
             (Some(contract), Some(listen)) => Some((Native::attach(rpc.clone(), contract, &key, config).await?, listen)),
             _ => None,
@@ -108,14 +114,15 @@ impl Node {
         std::fs::create_dir_all(&config.server.data_dir).with_context(|| format!("cannot create {}", config.server.data_dir.display()))?;
         let mut store = RocksStore::open(&database(config), &StoreOptions::new(SCHEMA))?;
         core::bind(&mut store, served)?;
-        let reader = store.reader();
+        let (reader, database) = (store.reader(), store.rocks_reader());
         let metrics = Arc::new(Metrics::new());
         let (errand, errands_queue) = mpsc::unbounded_channel();
         let (core, core_thread) = Core::start(engine_config(config, served), store, Arc::clone(&metrics), errand)?;
         let (stop, stopping) = watch::channel(false);
         let submitter = Submitter::new(rpc, key, submitter_options(config));
         let books = Books::open(core.clone(), Arc::clone(&reader), served.ledger(), &config.server.data_dir)?;
-        let base = Base { core, submitter, reader, metrics, clock: ChainClock::default(), books: Arc::new(books), stopping };
+        let (clock, books) = (ChainClock::default(), Arc::new(books));
+        let base = Base { core, submitter, reader, database, metrics, clock, books, stopping };
 
         let native = match ledger {
             Some((ledger, listen)) => Some(Native::start(&base, ledger, listen, config).await?),
@@ -125,7 +132,7 @@ impl Node {
             .await
             .with_context(|| format!("cannot listen on {} (server.admin_listen)", config.server.admin_listen))?;
         let admin_listen = admin_listener.local_addr()?;
-        let admin = Arc::new(Admin::new(&base, chain, native.as_ref().map(|native| Arc::clone(native.rooms())), started));
+        let admin = Arc::new(Admin::new(&base, chain, native.as_ref().map(|native| Arc::clone(native.rooms())), config, started));
         let errands = errands::run(base.core.clone(), Arc::clone(&base.reader), served.ledger(), base.clock.clone(), errands_queue);
         info!(%admin_listen, %served, "node started");
         Ok(Self {
@@ -260,6 +267,14 @@ impl Node {
     }
 }
 
+/// Whether a node may settle on a ledger: on a public chain the keys of all its circuits must be pinned in this build.
+///
+/// # Errors
+/// The first circuit whose key is not pinned, or is another.
+pub fn require_keys(ledger: &Ledger) -> anyhow::Result<()> {
+    prove::require_keys(ledger.id().chain, &ledger.config().tiers)
+}
+
 /// Declares a node's database to be all there is, where the acknowledged head says that more was acknowledged. Returns the number of its
 /// last batch; what came after it counts as lost. The node must not run.
 ///
@@ -307,14 +322,15 @@ fn submitter_options(config: &NodeConfig) -> SubmitterOptions {
     SubmitterOptions { confirmations: config.chain.confirmations, ..SubmitterOptions::on(ChainId::new(config.chain.chain_id)) }
 }
 
-/// Reads a private key file: 32 bytes of hexadecimal, readable by its owner only.
-fn read_key(path: &Path) -> anyhow::Result<ChainKey> {
-    use std::os::unix::fs::PermissionsExt;
-    let context = || format!("the operator's key file {}", path.display());
-    let mode = std::fs::metadata(path).with_context(context)?.permissions().mode();
-    anyhow::ensure!(mode & 0o077 == 0, "{} can be read by others: chmod 600 it", context());
-    let text = std::fs::read_to_string(path).with_context(context)?;
-    let secret: millstream_types::Hash256 =
-        text.trim().parse().map_err(|_| anyhow::anyhow!("{} does not hold 32 bytes of hexadecimal", context()))?;
-    Ok(ChainKey::from_bytes(secret.as_bytes())?)
+/// The operator's key, from a key file of any kind.
+///
+/// # Errors
+/// The file cannot be read or opened, others may read it, or a remote signer does not have the key.
+pub async fn operator_key(chain: &ChainSection) -> anyhow::Result<ChainKey> {
+    let (file, passwords) = (&chain.operator_key_file, Passwords::new(chain.operator_password_file.as_deref()));
+    if let KeyFile::Remote(remote) = keystore::read(file)? {
+        let found = ChainKey::remote(&remote.signer, remote.account).await;
+        return found.with_context(|| format!("the remote signer that {} names", file.display()));
+    }
+    Ok(ChainKey::from_bytes(keystore::read_secret(file, KeyUse::Account, &passwords)?.bytes())?)
 }

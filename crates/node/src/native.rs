@@ -74,7 +74,7 @@ impl Native {
     /// # Errors
     /// What is wrong and with what; nothing is left running.
     pub(crate) async fn start(base: &Base, ledger: Ledger, listen: SocketAddr, config: &NodeConfig) -> anyhow::Result<Self> {
-        let Base { core, submitter, reader, metrics, clock, stopping, books: _ } = base;
+        let Base { core, submitter, reader, metrics, clock, stopping, .. } = base;
         let keys_dir = match &config.chain.keys_dir {
             Some(directory) => directory.clone(),
             None => millstream_prover::default_keys_dir()?,

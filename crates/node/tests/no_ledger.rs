@@ -37,6 +37,7 @@ fn config(directory: &Path, anvil: &Anvil) -> NodeConfig {
             poll_millis: 50,
             coin_nanos: 0,
             operator_key_file: key,
+            operator_password_file: None,
             keys_dir: None,
         },
         billing: Default::default(),

@@ -33,6 +33,7 @@ mod open;
 mod options;
 mod rocks;
 mod table;
+mod view;
 
 pub use backend::{Backend, Durability, KeyRange, Read, Record, Visit};
 pub use batch::{BATCH_BYTES_MAX, Batch, KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -45,3 +46,4 @@ pub use open::accept_database_head;
 pub use options::StoreOptions;
 pub use rocks::{RocksReader, RocksStore};
 pub use table::Table;
+pub use view::StoreView;

@@ -3,15 +3,29 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ring::hmac;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::{Fingerprint, IdentityError};
 
 /// The file of a self-signed identity in its directory: certificate and key, PEM, mode 600.
 pub const IDENTITY_FILE: &str = "identity.pem";
+
+/// Why a certificate and its key are of no use at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYet,
+    /// The key is not the one that it was issued for.
+    OtherKey,
+    /// It cannot be read.
+    Malformed,
+}
 
 /// The names in a self-signed certificate; payers pin its fingerprint and do not look at them.
 const SELF_SIGNED_NAMES: [&str; 2] = ["millstream", "localhost"];
@@ -66,6 +80,37 @@ impl ServerIdentity {
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Whether the leaf is good at a moment, and the key is its own. Who issued it is for payers to judge.
+    ///
+    /// # Errors
+    /// [`CertificateFault`].
+    pub fn check(&self, at: SystemTime) -> Result<(), CertificateFault> {
+        use rustls::{CertificateError, Error, InconsistentKeys};
+        let provider = crate::tls::provider();
+        let key = provider.key_provider.load_private_key(self.key.clone_key()).map_err(|_| CertificateFault::Malformed)?;
+        match rustls::sign::CertifiedKey::new(self.chain.clone(), key).keys_match() {
+            // A key whose public half cannot be told is compared by nobody.
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(Error::InconsistentKeys(_)) => return Err(CertificateFault::OtherKey),
+            Err(_) => return Err(CertificateFault::Malformed),
+        }
+        let leaf = self.chain.first().ok_or(CertificateFault::Malformed)?;
+        let leaf = rustls::server::ParsedCertificate::try_from(leaf).map_err(|_| CertificateFault::Malformed)?;
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (nobody, now) = (rustls::RootCertStore::empty(), UnixTime::since_unix_epoch(since));
+        let algorithms = provider.signature_verification_algorithms.all;
+        // Nobody is trusted here, so it ends with an unknown issuer at the latest; the time is looked at before.
+        match rustls::client::verify_server_cert_signed_by_trust_anchor(&leaf, &nobody, &[], now, algorithms) {
+            Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
+                Err(CertificateFault::Expired)
+            }
+            Err(Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })) => {
+                Err(CertificateFault::NotYet)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Secrets that a server has again after a restart, so that it can tell payers at once that their connections are gone: the key of

@@ -22,7 +22,7 @@ pub use connection::{ChannelStream, Connection};
 pub use endpoint::{ClientEndpoint, Incoming, ServerEndpoint};
 pub use error::{CloseCode, ConnectError, ConnectionLost, EndpointError, IdentityError, StreamError, TrustError};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
-pub use identity::{IDENTITY_FILE, ServerIdentity};
+pub use identity::{CertificateFault, IDENTITY_FILE, ServerIdentity};
 pub use options::{
     CHANNELS_AT_FIRST, CHANNELS_PER_CONNECTION, CONNECT_TIMEOUT, IDLE_TIMEOUT, INITIAL_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, LOOPBACK_MTU,
     RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, TransportOptions,

@@ -14,7 +14,7 @@ const OURS: &str = "millstream-";
 /// No async, no I/O, no clock.
 const PURE: &[&str] = &["types", "lanes", "voucher", "billing", "policy", "tariff", "engine", "circuit", "wire", "dialect"];
 /// Each knows one outside thing, and none of the others.
-const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover"];
+const ADAPTERS: &[&str] = &["store", "transport", "chain", "prover", "keystore"];
 const APPLICATIONS: &[&str] = &["node", "gateway", "escrow", "client", "load", "recovery", "ceremony", "cli"];
 /// Nobody builds upon these.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask", "benches", "proptests"];

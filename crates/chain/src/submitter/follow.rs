@@ -179,7 +179,7 @@ impl Follower {
         let estimate = self.core.estimate_fees().await?;
         let raised = self.flight.fees.raised(estimate, &self.core.options);
         if let Some(fees) = raised.filter(|_| self.versions.len() < VERSIONS_MAX) {
-            let transaction = self.core.sign(&self.flight.call, self.flight.tx_nonce, self.flight.gas_limit, fees)?;
+            let transaction = self.core.sign(&self.flight.call, self.flight.tx_nonce, self.flight.gas_limit, fees).await?;
             let (fees_before, before) = (self.flight.fees, self.flight.transaction.clone());
             (self.flight.fees, self.flight.transaction) = (fees, transaction);
             if let Err(error) = self.flight.keep().await {

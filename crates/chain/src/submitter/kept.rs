@@ -180,7 +180,7 @@ impl Submitter {
         let (last, earlier) = versions.split_last().ok_or_else(|| ChainError::invalid("versions", "none"))?;
         let (tx_nonce, gas_limit) = (last.tx_nonce, last.gas_limit);
         let fees = Fees { max: last.max_fee_per_gas, priority: last.priority_fee_per_gas };
-        let transaction = self.core.sign(&call, tx_nonce, gas_limit, fees)?;
+        let transaction = self.core.sign(&call, tx_nonce, gas_limit, fees).await?;
         if transaction.hash != last.transaction {
             return Err(ChainError::inconsistent("a kept transaction is of another account or call"));
         }

@@ -126,7 +126,7 @@ impl Core {
         let mut last = ChainError::Internal { detail: "no attempt was made".to_owned() };
         for _ in 0..NONCE_ATTEMPTS {
             let tx_nonce = self.next_nonce(lane).await?;
-            let transaction = self.sign(&call, tx_nonce, gas_limit, fees)?;
+            let transaction = self.sign(&call, tx_nonce, gas_limit, fees).await?;
             let call = call.clone();
             let mut launched = Launched { call, tx_nonce, gas_limit, fees, transaction, accepted: false, journal: journal.clone() };
             launched.keep().await?;
@@ -173,8 +173,8 @@ impl Core {
         Ok(Fees::from_estimate(estimate, &self.options))
     }
 
-    pub(super) fn sign(&self, call: &Call, tx_nonce: u64, gas_limit: u64, fees: Fees) -> Result<SignedTransaction, ChainError> {
-        self.key.sign_transaction(TxEip1559 {
+    pub(super) async fn sign(&self, call: &Call, tx_nonce: u64, gas_limit: u64, fees: Fees) -> Result<SignedTransaction, ChainError> {
+        let transaction = TxEip1559 {
             chain_id: self.rpc.chain().get(),
             nonce: tx_nonce,
             gas_limit,
@@ -184,7 +184,8 @@ impl Core {
             value: U256::ZERO,
             access_list: Default::default(),
             input: call.data.clone(),
-        })
+        };
+        self.key.sign_transaction(transaction).await
     }
 
     /// Transactions of this account that are mined.

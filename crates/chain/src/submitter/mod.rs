@@ -164,7 +164,7 @@ impl Submitter {
         let mut fees = self.core.estimate_fees().await?;
         for _ in 0..CANCEL_ATTEMPTS {
             fees = fees.doubled(&self.core.options);
-            let transaction = self.core.sign(&call, tx_nonce, TRANSFER_GAS, fees)?;
+            let transaction = self.core.sign(&call, tx_nonce, TRANSFER_GAS, fees).await?;
             match broadcast(&self.core.rpc, operation, &transaction).await {
                 Broadcast::Underpriced => {}
                 Broadcast::Refused(error) => return Err(error),

@@ -1,16 +1,35 @@
 //! Calls for others: what a facilitator sends for servers and payers, by signatures of theirs or of the receiver authorizer's. Each call is built
 //! first, so that it can be judged, kept and sent under one nonce; what came of it is read from its receipt.
 
-use alloy::primitives::{Bytes, U256};
-use alloy::sol_types::SolCall;
+use alloy::primitives::{Bytes, U256, keccak256};
+use alloy::sol_types::{SolCall, SolStruct};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
-use millstream_voucher::evm::{ChannelConfig, ClaimBatch, EvmSignature, Refund, Statement};
+use millstream_voucher::evm::{ChannelConfig, ClaimBatch, ClaimEntry, EscrowDomain, EvmError, EvmSignature, Refund, Statement};
 
 use super::EXACT_PERMIT2_PROXY;
 use super::bindings::{IX402BatchSettlement, IX402ExactPermit2Proxy};
 use super::claims::{BatchOperator, ClaimRow, voucher_claims};
 use super::contract::config;
 use crate::{Call, ChainError, TxReceipt, convert};
+
+/// The statements of the receiver's authorizer, with the names that are part of what is signed.
+mod typed {
+    alloy::sol! {
+        struct ClaimEntry {
+            bytes32 channelId;
+            uint128 maxClaimableAmount;
+            uint128 totalClaimed;
+        }
+        struct ClaimBatch {
+            ClaimEntry[] claims;
+        }
+        struct Refund {
+            bytes32 channelId;
+            uint256 nonce;
+            uint128 amount;
+        }
+    }
+}
 
 alloy::sol! {
     /// What a token says when it moves.
@@ -73,24 +92,43 @@ impl BatchOperator {
     /// This account's signature over claims of channels whose receiver authorizer it is.
     ///
     /// # Errors
-    /// [`ChainError::Internal`].
-    pub fn sign_claims(&self, batch: &ClaimBatch) -> Result<EvmSignature, ChainError> {
-        self.sign(batch)
+    /// [`ChainError::Internal`]; or a remote signer refuses or is unavailable.
+    pub async fn sign_claims(&self, batch: &ClaimBatch) -> Result<EvmSignature, ChainError> {
+        let row = |claim: &ClaimEntry| typed::ClaimEntry {
+            channelId: claim.channel.as_bytes().into(),
+            maxClaimableAmount: claim.max_claimable.units(),
+            totalClaimed: claim.total_claimed.units(),
+        };
+        self.sign(batch, &typed::ClaimBatch { claims: batch.claims.iter().map(row).collect() }).await
     }
 
     /// This account's signature over a refund of a channel whose receiver authorizer it is.
     ///
     /// # Errors
-    /// [`ChainError::Internal`].
-    pub fn sign_refund(&self, refund: &Refund) -> Result<EvmSignature, ChainError> {
-        self.sign(refund)
+    /// As [`BatchOperator::sign_claims`].
+    pub async fn sign_refund(&self, refund: &Refund) -> Result<EvmSignature, ChainError> {
+        let message = typed::Refund {
+            channelId: refund.channel.as_bytes().into(),
+            nonce: U256::from_be_bytes(refund.nonce.to_be_bytes()),
+            amount: refund.amount.units(),
+        };
+        self.sign(refund, &message).await
     }
 
-    fn sign<T: Statement<Domain = millstream_voucher::evm::EscrowDomain>>(&self, statement: &T) -> Result<EvmSignature, ChainError> {
-        let internal = |error: millstream_voucher::evm::EvmError| ChainError::Internal { detail: error.to_string() };
-        let digest = statement.digest(self.contract().domain()).map_err(internal)?;
-        let signature = self.submitter().key().sign_digest(convert::evm_hash(digest))?;
-        EvmSignature::new(signature).map_err(internal)
+    /// `message` is the statement in the form that can be shown to whoever signs; that both are the same is checked first.
+    async fn sign<T: Statement<Domain = EscrowDomain>>(&self, statement: &T, message: &impl SolStruct) -> Result<EvmSignature, ChainError> {
+        let internal = |error: EvmError| ChainError::Internal { detail: error.to_string() };
+        let domain = self.contract().domain();
+        let digest = statement.digest(domain).map_err(internal)?;
+        let mut bytes = [0; 66];
+        bytes[..2].copy_from_slice(&[0x19, 0x01]);
+        bytes[2..34].copy_from_slice(domain.separator().as_bytes());
+        bytes[34..].copy_from_slice(message.eip712_hash_struct().as_slice());
+        if keccak256(bytes) != convert::evm_hash(digest) {
+            return Err(ChainError::Internal { detail: "a statement and what is signed of it differ".to_owned() });
+        }
+        let signature = self.submitter().key().sign_message(&bytes).await?;
+        EvmSignature::new(signature.as_bytes()).map_err(internal)
     }
 
     /// What a transaction put into a channel: nothing when it did not.

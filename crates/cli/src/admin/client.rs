@@ -1,8 +1,10 @@
 //! The HTTP client of the admin listener.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millstream_billing::{LineProof, Receipt, Statement};
+use millstream_node::BackupManifest;
 use millstream_types::{Address, ChannelId, EscrowChannelId};
 use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
@@ -28,6 +30,9 @@ const CHANNELS_PAGE: usize = 1_000;
 
 /// How often it is asked whether an epoch's root is known.
 const SEAL_POLL: Duration = Duration::from_millis(50);
+
+/// How long a backup may take: the whole database is read, and written where it cannot be linked.
+const BACKUP_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long a settlement may take: proofs over all books, and their transactions.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(3_600);
@@ -264,6 +269,15 @@ impl Admin {
         self.ask(Method::POST, &format!("/escrow/release/{channel}"), ASK_DEADLINE).await
     }
 
+    /// Has a backup written to a directory of the node's machine, which must not exist.
+    ///
+    /// # Errors
+    /// The directory exists or cannot be written, another backup is being written, or the node does not answer.
+    pub async fn backup(&self, target: &Path) -> CliResult<BackupManifest> {
+        let request = self.http.request(Method::POST, format!("{}/backup", self.base)).json(&serde_json::json!({ "target": target }));
+        self.answer(request, "/backup", BACKUP_DEADLINE).await
+    }
+
     /// The node's metrics, in the text form that Prometheus reads.
     ///
     /// # Errors
@@ -285,8 +299,11 @@ impl Admin {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, deadline: Duration) -> CliResult<T> {
-        let request = self.http.request(method, format!("{}{path}", self.base)).timeout(deadline);
-        let response = request.send().await.map_err(|error| self.silent(&error))?;
+        self.answer(self.http.request(method, format!("{}{path}", self.base)), path, deadline).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, path: &str, deadline: Duration) -> CliResult<T> {
+        let response = request.timeout(deadline).send().await.map_err(|error| self.silent(&error))?;
         let status = response.status();
         if !status.is_success() {
             return Err(problem(status, response).await);

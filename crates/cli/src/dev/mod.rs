@@ -245,6 +245,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
             poll_millis: 50,
             coin_nanos: 0,
             operator_key_file: directory.join("operator.key"),
+            operator_password_file: None,
             keys_dir: Some(keys_dir),
         },
         billing: BillingSection::default(),

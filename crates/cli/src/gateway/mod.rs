@@ -12,7 +12,7 @@ mod settings;
 pub use args::{AskArgs, ClaimArgs, GatewayArgs, GatewayCommand, ReleaseArgs, RoutePrice, RunArgs};
 pub use operate::{ClaimUnderWay, Claimable, ClaimableChannel, Claimed, EscrowStatus, EscrowSums, Quarantined, SweepState};
 pub use run::{Selling, Sold};
-pub(crate) use settings::ADMIN_LISTEN;
+pub(crate) use settings::{ADMIN_LISTEN, Settings};
 
 use crate::context::Context;
 use crate::error::CliResult;

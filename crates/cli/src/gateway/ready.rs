@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
 use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
-use millstream_chain::{ChainError, ChainKey, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
+use millstream_chain::{ChainError, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
@@ -20,7 +20,7 @@ use toml::{Table, Value};
 
 use super::settings::{Settings, wrong};
 use crate::error::{CliError, CliResult, Exit, chain_of};
-use crate::profile::{self, write_secret};
+use crate::profile::write_secret;
 
 /// How far the chain may be ahead of this machine. Offers, vouchers and withdrawals are judged by both clocks.
 const AHEAD_SECS_MAX: u64 = 60;
@@ -60,8 +60,7 @@ impl Ready {
     /// The first thing that would not work.
     pub(super) async fn check(settings: Settings) -> CliResult<Self> {
         let mut warnings = Vec::new();
-        let secret = profile::read_secret(settings.key_file()?)?;
-        let operator = ChainKey::from_bytes(&secret)?.address();
+        let operator = settings.operator()?;
         settings.data_dir()?;
         let rpc = connect(&settings).await?;
         let mut node = settings.node_config(rpc.chain())?;

@@ -8,14 +8,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use millstream_escrow::EscrowSection;
+use millstream_keystore::{self as keystore, KeyUse, Passwords};
 use millstream_node::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, ServerSection, SettlementSection, lay_over,
 };
-use millstream_types::{Address, ChainId};
-use serde::Deserialize;
+use millstream_types::{Address, ChainId, Network};
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::args::{RoutePrice, RunArgs};
+use crate::config::{Layer, Origin, environment};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::profile::Profile;
@@ -46,7 +48,7 @@ pub struct Settings {
 }
 
 /// `[chain]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChainPart {
     /// JSON-RPC endpoint of an EVM node.
@@ -54,7 +56,7 @@ pub struct ChainPart {
     /// The chain id that the endpoint must report; whatever it reports without this.
     pub chain_id: Option<u64>,
     /// A ledger that is served beside HTTP 402; goes with `node.listen`.
-    ledger: Option<Address>,
+    pub ledger: Option<Address>,
     /// Block from which logs are read; the newest at the first start without this.
     pub start_block: Option<u64>,
     /// Depth at which a block counts: 1 is the newest.
@@ -63,14 +65,16 @@ pub struct ChainPart {
     poll_millis: Option<u64>,
     /// Nanos of the token that a whole coin of the chain is worth; gas is not weighed without this.
     coin_nanos: Option<u64>,
-    /// File with the operator's key.
+    /// Key file of the operator.
     operator_key_file: Option<PathBuf>,
+    /// File with the password of an encrypted key file.
+    pub operator_password_file: Option<PathBuf>,
     /// Directory of the proving keys of a ledger.
     keys_dir: Option<PathBuf>,
 }
 
 /// `[node]`, and below it what is only for a ledger.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodePart {
     /// Directory of the database.
@@ -78,9 +82,11 @@ pub struct NodePart {
     /// TCP address of the admin listener: loopback only.
     admin_listen: Option<SocketAddr>,
     /// UDP address of the QUIC listener of a ledger.
-    listen: Option<SocketAddr>,
-    certificate: Option<PathBuf>,
-    private_key: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    /// PEM certificate chain of that listener.
+    pub certificate: Option<PathBuf>,
+    /// PEM private key of the certificate.
+    pub private_key: Option<PathBuf>,
     billing: BillingSection,
     settlement: SettlementSection,
     prover: ProverSection,
@@ -95,14 +101,139 @@ impl Settings {
     /// A file cannot be read, a key is unknown, or a value is of the wrong kind.
     pub fn read(context: &Context, args: &RunArgs) -> CliResult<Self> {
         if let Some(path) = &args.config {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display())))?;
-            return Self::parse(&text, std::env::vars())
-                .map_err(|error| CliError { message: format!("in the configuration {}: {}", path.display(), error.message), ..error });
+            return Self::of_file(path);
         }
         // With an endpoint of its own, the profile is another chain's.
         let profile = if args.rpc.is_none() || context.names_profile() { context.profile_if_any()? } else { None };
         Self::of(args, profile.as_ref(), std::env::vars())
+    }
+
+    /// From a file, with the environment over it.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn of_file(path: &Path) -> CliResult<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display())))?;
+        Self::parse(&text, std::env::vars())
+            .map_err(|error| CliError { message: format!("in the configuration {}: {}", path.display(), error.message), ..error })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> CliResult<Self> {
+        Self::parse(text, std::iter::empty())
+    }
+
+    /// The layers that [`Settings::read`] lays over each other, without the defaults.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn layers(context: &Context, args: &RunArgs) -> CliResult<Vec<Layer>> {
+        let (first, table) = match &args.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| wrong(format!("cannot read the configuration {}: {error}", path.display())))?;
+                (Origin::File, text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?)
+            }
+            None => {
+                let profile = if args.rpc.is_none() || context.names_profile() { context.profile_if_any()? } else { None };
+                (Origin::Profile, profile.as_ref().map(of_profile).transpose()?.unwrap_or_default())
+            }
+        };
+        let mut layers = vec![Layer { origin: first, table }];
+        let variables = std::env::vars().filter(|(name, _)| !OF_THE_PROFILE.contains(&name.as_str()));
+        layers.extend(environment(&SECTIONS, variables)?);
+        if let Some(upstream) = args.upstream.as_deref() {
+            let mut flags = Table::new();
+            flags.insert("route".to_owned(), Value::Array(routes_of(args, upstream)));
+            lay_flags(&mut flags, args);
+            flags.retain(|_, section| section.as_table().is_none_or(|section| !section.is_empty()));
+            layers.push(Layer { origin: Origin::Flag, table: flags });
+        }
+        Ok(layers)
+    }
+
+    /// Everything with its defaults, but for what only the chain knows.
+    ///
+    /// # Errors
+    /// A section cannot be read.
+    pub fn effective(&self) -> CliResult<Table> {
+        let mut table = self.gateway.clone();
+        let filled = |table: &mut Table, name: &str, section: Result<Table, toml::ser::Error>| {
+            let section = section.map_err(|error| wrong(format!("[{name}]: {error}")))?;
+            table.insert(name.to_owned(), Value::Table(section));
+            CliResult::Ok(())
+        };
+        let server: millstream_gateway::ServerSection = part(&mut table, "server")?;
+        let limits: millstream_gateway::LimitsSection = part(&mut table, "limits")?;
+        let timeouts: millstream_gateway::TimeoutsSection = part(&mut table, "timeouts")?;
+        filled(&mut table, "server", Table::try_from(server))?;
+        filled(&mut table, "limits", Table::try_from(limits))?;
+        filled(&mut table, "timeouts", Table::try_from(timeouts))?;
+        filled(&mut table, "chain", Table::try_from(&self.chain))?;
+        filled(&mut table, "node", Table::try_from(&self.node))?;
+        filled(&mut table, "escrow", Table::try_from(&self.escrow))?;
+        Ok(table)
+    }
+
+    /// Whether what can be known without the chain is good for a start.
+    ///
+    /// # Errors
+    /// The first key that is unknown, missing or of the wrong kind.
+    pub fn check(&self) -> CliResult<()> {
+        let mut table = self.gateway.clone();
+        // What only the chain knows, so that the rest can be read.
+        if let Some(payment) = table.get_mut("payment").and_then(Value::as_table_mut) {
+            let nobody = Address::ZERO.to_string();
+            for (key, value) in [("network", "eip155:1"), ("symbol", "USDC"), ("asset_name", ""), ("asset_version", "")] {
+                payment.entry(key).or_insert_with(|| Value::String(value.to_owned()));
+            }
+            payment.entry("pay_to").or_insert_with(|| Value::String(nobody.clone()));
+            payment.entry("decimals").or_insert(Value::Integer(6));
+            if let Some(x402) = payment.get_mut("x402").and_then(Value::as_table_mut) {
+                x402.entry("receiver_authorizer").or_insert(Value::String(nobody));
+            }
+            if let Some(mpp) = payment.get_mut("mpp").and_then(Value::as_table_mut) {
+                mpp.entry("secret_file").or_insert_with(|| Value::String("offers.secret".to_owned()));
+            }
+        }
+        let read: Result<millstream_gateway::GatewayConfig, _> = table.try_into();
+        read.map_err(|error| wrong(error.to_string().trim().to_owned()))?;
+        let chain = ChainId::new(self.named_chain()?.unwrap_or(1));
+        self.node_config(chain).map(drop)
+    }
+
+    /// The chain that `chain.chain_id` or `payment.network` names.
+    ///
+    /// # Errors
+    /// `payment.network` is none.
+    pub fn named_chain(&self) -> CliResult<Option<u64>> {
+        let Some(network) = self.text("payment", "network") else { return Ok(self.chain.chain_id) };
+        let chain = network.parse::<Network>().ok().and_then(|network| network.evm_chain());
+        let chain = chain.ok_or_else(|| wrong(format!("payment.network is {network}: expected an EVM chain such as eip155:8453")))?;
+        Ok(Some(chain.get()))
+    }
+
+    /// Where the admin listener will be.
+    ///
+    /// # Errors
+    /// None that can be met: the default is an address.
+    pub fn admin_listen(&self) -> CliResult<SocketAddr> {
+        self.node.admin_listen.map_or_else(|| ADMIN_LISTEN.parse().map_err(|_| wrong(ADMIN_LISTEN.to_owned())), Ok)
+    }
+
+    /// Where the public listener is when nothing says so.
+    #[must_use]
+    pub fn public_listen() -> SocketAddr {
+        millstream_gateway::ServerSection::default().listen
+    }
+
+    /// Open connections of the public listener.
+    #[must_use]
+    pub fn connections_max(&self) -> u64 {
+        let written = self.gateway.get("server").and_then(|server| server.get("connections_max")).and_then(Value::as_integer);
+        let default = || u64::try_from(millstream_gateway::ServerSection::default().connections_max).unwrap_or(u64::MAX);
+        written.and_then(|written| u64::try_from(written).ok()).unwrap_or_else(default)
     }
 
     pub(super) fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
@@ -114,8 +245,7 @@ impl Settings {
         let upstream = args.upstream.as_deref().ok_or_else(|| {
             wrong("nothing says what is sold".to_owned()).hint("name the service with --upstream URL, or everything with --config FILE")
         })?;
-        let catch_all = args.price.as_ref().map(|price| RoutePrice { method: None, path: "/*".to_owned(), price: Some(price.clone()) });
-        let routes: Vec<Value> = args.routes.iter().chain(&catch_all).map(|route| route_table(route, upstream)).collect();
+        let routes = routes_of(args, upstream);
         if routes.is_empty() {
             let hint = "say it with --price '0.40 USDC / 1M output_token', or for each route with --route 'POST /path=PRICE'";
             return Err(wrong("nothing says what it costs".to_owned()).hint(hint));
@@ -152,6 +282,21 @@ impl Settings {
         self.chain.operator_key_file.as_deref().ok_or_else(|| missing("chain.operator_key_file", what, "--key-file FILE"))
     }
 
+    /// The account of the operator's key. A password is asked for only where the file does not name the account.
+    ///
+    /// # Errors
+    /// Nothing names the file, or it is no key file of an account.
+    pub fn operator(&self) -> CliResult<Address> {
+        let file = self.key_file()?;
+        match keystore::read(file)?.address() {
+            Some(account) => Ok(account),
+            None => {
+                let passwords = Passwords::new(self.chain.operator_password_file.as_deref());
+                Ok(keystore::read_secret(file, KeyUse::Account, &passwords)?.address())
+            }
+        }
+    }
+
     /// Directory of the database.
     ///
     /// # Errors
@@ -174,7 +319,7 @@ impl Settings {
     pub fn node_config(&self, chain: ChainId) -> CliResult<NodeConfig> {
         let (own, node) = (&self.chain, self.node.clone());
         let (confirmations, poll_millis) = if chain.is_development() { (1, 50) } else { (CONFIRMATIONS, 1_000) };
-        let admin_listen = node.admin_listen.map_or_else(|| ADMIN_LISTEN.parse().map_err(|_| wrong(ADMIN_LISTEN.to_owned())), Ok)?;
+        let admin_listen = self.admin_listen()?;
         let config = NodeConfig {
             server: ServerSection {
                 data_dir: self.data_dir()?.to_owned(),
@@ -192,6 +337,7 @@ impl Settings {
                 poll_millis: own.poll_millis.unwrap_or(poll_millis),
                 coin_nanos: own.coin_nanos.unwrap_or_default(),
                 operator_key_file: self.key_file()?.to_owned(),
+                operator_password_file: own.operator_password_file.clone(),
                 keys_dir: own.keys_dir.clone(),
             },
             billing: node.billing,
@@ -263,6 +409,11 @@ fn of_profile(profile: &Profile) -> CliResult<Table> {
     set(&mut table, "payment", "asset", gateway.asset);
     set(&mut table, "payment", "pay_to", gateway.pay_to);
     Ok(table)
+}
+
+fn routes_of(args: &RunArgs, upstream: &str) -> Vec<Value> {
+    let catch_all = args.price.as_ref().map(|price| RoutePrice { method: None, path: "/*".to_owned(), price: Some(price.clone()) });
+    args.routes.iter().chain(&catch_all).map(|route| route_table(route, upstream)).collect()
 }
 
 fn route_table(route: &RoutePrice, upstream: &str) -> Value {

@@ -1,10 +1,11 @@
-//! Files with one 32-byte secret: hexadecimal, readable by their owner only.
+//! Key files of accounts, and files with one 32-byte secret: readable by their owner only.
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use millstream_keystore::{self as keystore, KeyUse, Passwords};
 use zeroize::Zeroizing;
 
 use crate::error::{CliError, CliResult};
@@ -15,23 +16,12 @@ pub type SecretBytes = Zeroizing<[u8; 32]>;
 /// Owner may read and write, nobody else anything.
 const OWNER_ONLY: u32 = 0o600;
 
-/// Reads a secret. The content never appears in a message.
+/// Reads the key of an account from a key file: plain or encrypted. The content never appears in a message.
 ///
 /// # Errors
-/// The file cannot be read, others may read it, or it does not hold 32 bytes of hexadecimal.
+/// The file cannot be read, others may read it, it holds no key of an account, or its password is not given or does not open it.
 pub fn read_secret(path: &Path) -> CliResult<SecretBytes> {
-    let wrong = |what: String| CliError::usage("key_file", format!("the key file {} {what}", path.display()));
-    let mode = std::fs::metadata(path).map_err(|error| wrong(format!("cannot be read: {error}")))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(wrong(format!("can be read by others (mode {:o})", mode & 0o777)).hint(format!("chmod 600 {}", path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let text = Zeroizing::new(text);
-    let digits = text.trim();
-    let mut secret = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(digits.strip_prefix("0x").unwrap_or(digits), secret.as_mut())
-        .map_err(|_| wrong("does not hold 32 bytes of hexadecimal".to_owned()))?;
-    Ok(secret)
+    Ok(Zeroizing::new(*keystore::read_secret(path, KeyUse::Account, &Passwords::default())?.bytes()))
 }
 
 /// Writes a secret to a new file that only its owner can read.
@@ -50,6 +40,8 @@ pub fn write_secret(path: &Path, secret: &[u8; 32]) -> CliResult<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

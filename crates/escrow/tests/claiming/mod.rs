@@ -390,6 +390,7 @@ fn node_config(directory: &Path, url: &str) -> NodeConfig {
             poll_millis: 20,
             coin_nanos: 0,
             operator_key_file: key,
+            operator_password_file: None,
             keys_dir: None,
         },
         billing: Default::default(),

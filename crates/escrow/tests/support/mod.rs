@@ -287,6 +287,7 @@ pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
             poll_millis: 20,
             coin_nanos: 0,
             operator_key_file: key,
+            operator_password_file: None,
             keys_dir: None,
         },
         billing: Default::default(),

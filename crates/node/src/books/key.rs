@@ -10,7 +10,7 @@ use millstream_voucher::evm::EvmSecretKey;
 use zeroize::Zeroizing;
 
 /// Its file in the data directory: 32 bytes of hexadecimal, readable by its owner only.
-const FILE: &str = "journal.key";
+pub(crate) const FILE: &str = "journal.key";
 
 /// The key of a data directory, made if there is none.
 pub(super) fn open(data_dir: &Path) -> anyhow::Result<EvmSecretKey> {

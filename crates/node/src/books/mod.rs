@@ -2,6 +2,7 @@
 //! when somebody asks: a batch has the same signature however often it is.
 
 mod admin;
+mod check;
 mod find;
 mod key;
 mod receipts;
@@ -19,6 +20,8 @@ use millstream_types::{Address, ChannelId, EpochId, Hash256, LedgerId, Timestamp
 use millstream_voucher::evm::{EscrowDomain, EvmSecretKey};
 
 pub(crate) use self::admin::routes;
+pub(crate) use self::check::check;
+pub(crate) use self::key::FILE as KEY_FILE;
 use crate::core::{Core, Stopped};
 
 /// Which contracts the escrows are that are served.
