@@ -64,11 +64,11 @@ fn paid(statement: &Value) -> u128 {
 }
 
 /// One value changed in a copy of a statement; what the check finds.
-async fn altered(directory: &Path, key: &str, statement: &Value, at: &str, value: &str) -> Vec<String> {
+async fn altered(directory: &Path, key: &str, statement: &Value, at: &str, value: Value) -> Vec<String> {
     let mut changed = statement.clone();
     let place = changed.pointer_mut(at).unwrap_or_else(|| panic!("no {at}"));
-    assert_ne!(place.as_str(), Some(value), "{at} is changed");
-    *place = value.into();
+    assert_ne!(*place, value, "{at} is changed");
+    *place = value;
     std::fs::write(directory.join("altered.json"), changed.to_string()).expect("written");
     finds(directory, &["statement", "verify", "altered.json", "--key", key]).await
 }
@@ -143,12 +143,14 @@ async fn what_a_gateway_charged_is_what_statements_vouchers_and_the_chain_say() 
     // One altered row, voucher, proof or line is found, and named.
     let statement = &statements[0];
     let named = async |at: &str, value: &str, name: &str| {
-        let findings = altered(directory, &key, statement, at, value).await;
+        let findings = altered(directory, &key, statement, at, value.into()).await;
         assert!(findings.iter().any(|finding| finding.contains(name)), "{at}: {findings:?}");
     };
     let first = statement["accounts"][0]["rows"][0]["entry"]["charge"]["sequence"].as_u64().expect("a number");
     named("/accounts/0/rows/0/entry/charge/amount", "999", &format!("row 1 (charge {first})")).await;
-    named("/accounts/0/rows/1/path/0", &format!("0x{}", "11".repeat(32)), "row 2").await;
+    let path = Value::from(vec![format!("0x{}", "11".repeat(32))]);
+    let findings = altered(directory, &key, statement, "/accounts/0/rows/1/path", path).await;
+    assert!(findings.iter().any(|finding| finding.contains("row 2")), "{findings:?}");
     named("/accounts/1/voucher/escrow/cumulative", "1", "the voucher is over 1").await;
     named("/accounts/1/voucher/escrow/signer", &Address::ZERO.to_string(), "the voucher does not hold").await;
     named("/accounts/1/closing", "7", "the closing total is 7").await;
@@ -213,7 +215,7 @@ async fn what_a_ledger_billed_is_what_statements_vouchers_and_the_chain_say() {
     }
 
     let named = async |at: &str, value: &str, name: &str| {
-        let findings = altered(directory, &key, &statement, at, value).await;
+        let findings = altered(directory, &key, &statement, at, value.into()).await;
         assert!(findings.iter().any(|finding| finding.contains(name)), "{at}: {findings:?}");
     };
     named("/accounts/0/rows/1/entry/frame/cumulative_after", "101", "row 2 (lines 3 to 3)").await;
