@@ -26,6 +26,7 @@ use crate::proof::ProofCommand;
 use crate::replay::ReplayArgs;
 use crate::settle::SettleCommand;
 use crate::spend::payments::PaymentsCommand;
+use crate::spend::policy::PolicyCommand;
 use crate::spend::proxy::ProxyArgs;
 use crate::top::TopArgs;
 
@@ -67,6 +68,9 @@ pub enum Command {
     /// List what was paid for HTTP 402, and get back what is left
     #[command(subcommand)]
     Payments(Box<PaymentsCommand>),
+    /// Show limits and decisions, pause and resume, approve and deny
+    #[command(subcommand)]
+    Policy(Box<PolicyCommand>),
     /// Replay inference traffic as payments, one for each context and each generated token
     Replay(ReplayArgs),
     /// Make and check proofs of single payments
@@ -147,6 +151,9 @@ mod tests {
         assert!(!parse("millstream proxy --upstream https://a --allow b"));
         assert!(!parse("millstream proxy --upstream https://a --prefer gold"));
         assert!(parse("millstream payments refund 0x00ab --amount 1"));
+        assert!(parse("millstream policy pause agent=research --reason runaway"));
+        assert!(parse("millstream policy grant --from a --to b --up-to 5USDC --route api.*"));
+        assert!(!parse("millstream policy approve x"));
         assert!(parse("millstream replay --channels 96 --payments 1000000 --seed 7 --settle"));
         assert!(parse("millstream proof verify p.json --root 0x0000000000000000000000000000000000000000000000000000000000000001"));
         assert!(parse("millstream receipt show rcp_000000000000002a --admin http://127.0.0.1:4403"));

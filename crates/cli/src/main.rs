@@ -48,6 +48,7 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Channel(_)
         | Command::Pay(_)
         | Command::Payments(_)
+        | Command::Policy(_)
         | Command::Replay(_)
         | Command::Proof(_)
         | Command::Receipt(_)
@@ -81,6 +82,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Pay(args) => pay::run(context, args).await,
         Command::Proxy(args) => spend::proxy::run(context, args).await,
         Command::Payments(command) => spend::payments::run(context, command).await,
+        Command::Policy(command) => spend::policy::run(context, command).await,
         Command::Replay(args) => replay::command(context, args).await,
         Command::Proof(command) => proof::run(context, command).await,
         Command::Receipt(command) => books::receipt::run(context, command).await,

@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use millstream_engine::Engine;
 use millstream_engine::escrow::{EscrowChannel, EscrowId, EscrowStatus};
 use millstream_node::{AdminPart, Payments, Problem};
+use millstream_policy::{PolicyOrder, PolicyReply};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +128,26 @@ fn routes(rooms: Rooms) -> Router {
         .route("/escrow/channels", get(channels))
         .route("/escrow/claim", get(claimable).post(claim))
         .route("/escrow/release/{channel}", post(release))
+        .route("/policy", get(policy).post(policy_order))
         .with_state(rooms)
+}
+
+/// The policy as it stands.
+async fn policy(State(rooms): Shared) -> Result<Json<PolicyReply>, Problem> {
+    carry_out(&rooms, PolicyOrder::Show).await
+}
+
+/// An order to the policy; what is answered is durable.
+async fn policy_order(State(rooms): Shared, Json(order): Json<PolicyOrder>) -> Result<Json<PolicyReply>, Problem> {
+    carry_out(&rooms, order).await
+}
+
+async fn carry_out(rooms: &Rooms, order: PolicyOrder) -> Result<Json<PolicyReply>, Problem> {
+    match rooms.payments.policy(order).await? {
+        Some(Ok(reply)) => Ok(Json(reply)),
+        Some(Err(error)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "policy_order", error.to_string())),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, "no_policy", "the configuration has no [policy]".to_owned())),
+    }
 }
 
 async fn status(State(rooms): Shared) -> Result<Json<StatusView>, Problem> {

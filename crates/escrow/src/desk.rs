@@ -26,9 +26,11 @@ use millstream_gateway::port::{
     Reserved, SinglePort, Standing, VoidReason,
 };
 use millstream_gateway::tender::{ChannelTerms, Tender};
+use millstream_node::Guarded;
+use millstream_policy::{Ask, AssetKey};
 use millstream_tariff::Cost;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
-use millstream_voucher::evm::{ChannelConfig, EscrowScheme, VerifiedEscrowVoucher};
+use millstream_voucher::evm::{ChannelConfig, EscrowScheme, Signer, VerifiedEscrowVoucher};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::deposit::Deposits;
@@ -39,6 +41,7 @@ use crate::board::{Board, fault, nothing, stopped, unavailable};
 use crate::follower::Look;
 use crate::lock::lock;
 use crate::metrics::EscrowMetrics;
+use crate::policy::{self, Paying};
 use crate::single::Singles;
 use crate::terms::x402_config;
 
@@ -156,6 +159,16 @@ impl Inner {
         let voucher = self.verified(&tender).await?;
         let funded = self.fund(&tender, voucher.as_ref()).await?;
         let request = name::request_id(&channel, logical.as_ref(), request.as_str());
+        let ask = match self.board.payments.is_guarded() {
+            false => None,
+            true => {
+                let Standing { payer, signer: Signer::Key(signer) | Signer::Contract(signer), .. } =
+                    self.base(&tender, voucher.as_ref()).await?;
+                let (receiver, asset) = (self.receiver, AssetKey { chain: self.rpc.chain(), token: self.token });
+                let (request, fingerprint, route) = (&request, &fingerprint, route.as_ref());
+                Some(policy::ask(&Paying { request, payer, signer, receiver, route, asset, ceiling, fingerprint }))
+            }
+        };
         let fingerprint = fingerprint.first_chunk().copied().unwrap_or_default();
         let input = EngineReserve {
             channel,
@@ -166,9 +179,9 @@ impl Inner {
             voucher: voucher.clone(),
             stored: None,
         };
-        let mut answer = self.board.payments.reserve(input.clone()).await.map_err(stopped)?;
+        let mut answer = self.reserve_guarded(input.clone(), ask.as_ref()).await?;
         if is_unknown(&answer) && self.look_for(&tender).await? {
-            answer = self.board.payments.reserve(input).await.map_err(stopped)?;
+            answer = self.reserve_guarded(input, ask.as_ref()).await?;
         }
         match answer {
             EscrowAnswer::Reserved { ceiling: amount, totals: Some(totals) } => {
@@ -191,6 +204,14 @@ impl Inner {
             EscrowAnswer::Charged { outcome, .. } => Ok(Reserved::AlreadyCharged(self.charged_before(channel, &outcome).await?)),
             EscrowAnswer::Rejected { rejection, channel: snapshot } => Err(self.refuse(rejection, snapshot)),
             other => Err(unexpected("a reservation", &other)),
+        }
+    }
+
+    async fn reserve_guarded(&self, reserve: EngineReserve, ask: Option<&Ask>) -> Result<EscrowAnswer, PortError> {
+        let Some(ask) = ask else { return self.board.payments.reserve(reserve).await.map_err(stopped) };
+        match self.board.payments.reserve_guarded(reserve, ask.clone()).await.map_err(stopped)? {
+            Guarded::Answered(answer) => Ok(answer),
+            Guarded::Refused(decision) => Err(policy::refused(&decision)),
         }
     }
 
@@ -224,7 +245,12 @@ impl Inner {
 
     async fn extend(&self, reservation: ReservationId, at_most: Amount) -> Result<Amount, PortError> {
         let hold = self.hold(reservation)?;
-        match self.board.payments.extend(hold.request, at_most, Amount::ZERO, None).await.map_err(stopped)? {
+        let answer = match self.board.payments.extend_guarded(hold.request, at_most).await.map_err(stopped)? {
+            Guarded::Answered(answer) => answer,
+            // What is held is delivered, and no more.
+            Guarded::Refused(_) => return Ok(hold.amount),
+        };
+        match answer {
             EscrowAnswer::Reserved { ceiling, totals } => {
                 if let Some(held) = lock(&self.holds).get_mut(&reservation) {
                     held.amount = held.amount.max(ceiling);

@@ -18,6 +18,7 @@ mod facilitator;
 mod follower;
 mod lock;
 mod metrics;
+mod policy;
 mod rail;
 mod report;
 mod single;
@@ -30,5 +31,6 @@ pub use claimer::{
 pub use config::{EscrowSection, RailConfig, RailConfigError, SessionsConfig};
 pub use facilitator::{Facilitator, FacilitatorRooms, FacilitatorTerms};
 pub use metrics::EscrowMetrics;
+pub use policy::policy_of;
 pub use rail::{Parts, Rail};
 pub use terms::{ForeignTerms, escrow_id, read_session_config, read_x402_config, session_config, x402_config};

@@ -117,6 +117,7 @@ impl Rail {
             payments: payments.clone(),
             submitter: submitter.clone(),
             escrow,
+            token: config.token,
             confirmations: config.confirmations,
             settle_wait: Duration::from_secs(config.escrow.settle_wait_secs.max(1)),
         });

@@ -25,7 +25,8 @@ use millstream_gateway::port::{
     Capture, Collected, HeldOnce, HoldOnce, LogicalId, PortError, PortFuture, Rejection, ReservationId, SinglePort, Uncollectable,
     VoidReason,
 };
-use millstream_node::Payments;
+use millstream_node::{Guarded, Payments};
+use millstream_policy::AssetKey;
 use millstream_types::{Address, Hash256, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,6 +37,7 @@ use self::record::{KeptTransfer, Sent, Transfer};
 use crate::board::{fault, stopped, unavailable};
 use crate::desk::name;
 use crate::lock::lock;
+use crate::policy::{self, Paying};
 
 /// Payments that are held at a time, at most: each takes a place on the one lane to the chain.
 const HELD_MAX: usize = 1_024;
@@ -50,6 +52,7 @@ pub(crate) struct SingleParts {
     pub(crate) submitter: Submitter,
     /// The escrow that names the token.
     pub(crate) escrow: EscrowId,
+    pub(crate) token: Address,
     /// Depth at which a block counts.
     pub(crate) confirmations: u64,
     /// How long an answer waits for its payment.
@@ -181,7 +184,19 @@ impl Inner {
         };
         let reservation = name::reservation_id(&request);
         let held = |stage| Hold { authorization, kept, is_verified: payment.is_verified, stage, _place: Arc::new(place) };
-        match self.parts.payments.reserve_once(reserve).await.map_err(stopped)? {
+        let answer = if self.parts.payments.is_guarded() {
+            let (payer, receiver, ceiling) = (payment.payer, payment.receiver, payment.amount);
+            let asset = AssetKey { chain: self.rpc().chain(), token: self.parts.token };
+            let (request, route, fingerprint) = (&request, route.as_ref(), &fingerprint);
+            let ask = policy::ask(&Paying { request, payer, signer: payer, receiver, route, asset, ceiling, fingerprint });
+            match self.parts.payments.reserve_once_guarded(reserve, ask).await.map_err(stopped)? {
+                Guarded::Answered(answer) => answer,
+                Guarded::Refused(decision) => return Err(policy::refused(&decision)),
+            }
+        } else {
+            self.parts.payments.reserve_once(reserve).await.map_err(stopped)?
+        };
+        match answer {
             EscrowAnswer::Reserved { .. } => {
                 let Some(call) = call else {
                     // It was known a moment ago, and was let go of since: nobody looked at the chain.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use millstream_policy::PolicyConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
@@ -27,6 +28,9 @@ pub struct GatewayConfig {
     /// Timeouts of all routes that have none of their own.
     #[serde(default)]
     pub timeouts: TimeoutsSection,
+    /// Who may spend what here: the customers' budgets, rates, breakers and approvals.
+    #[serde(default)]
+    pub policy: Option<PolicyConfig>,
     /// The routes, in the order in which they are tried.
     #[serde(default, rename = "route")]
     pub routes: Vec<RouteSection>,
@@ -351,6 +355,7 @@ impl GatewayConfig {
             server: ServerSection::default(),
             payment,
             facilitator: None,
+            policy: None,
             limits: LimitsSection::default(),
             timeouts: TimeoutsSection::default(),
             routes: vec![RouteSection { upstream: Some(upstream.to_owned()), price: Some(price.to_owned()), ..RouteSection::at("/*") }],

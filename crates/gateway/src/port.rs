@@ -469,6 +469,12 @@ pub enum Rejection {
     /// An earlier single payment of this payer was delivered for and could not be collected.
     #[error("an earlier payment of this payer could not be collected")]
     PayerInDefault,
+    /// It costs so much that the provider's operator has to approve it. The same payment, sent again, goes on once that is done.
+    #[error("approval {approval} of the provider is waited for")]
+    NeedsApproval {
+        /// The approval's number.
+        approval: u64,
+    },
     /// A budget, a list or a breaker says no.
     #[error("refused by policy: {rule}")]
     Policy {

@@ -12,6 +12,9 @@ use crate::port::RequestId;
 /// Our own types of problems; `docs/operating/gateway.md` describes them.
 const TYPES: &str = "urn:millstream:problem:";
 
+/// When a client that waits for an approval asks again.
+const APPROVAL_MILLIS: u64 = 2_000;
+
 /// What went wrong, for the client.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -105,6 +108,11 @@ impl Problem {
     pub(crate) fn by_policy(mut self, rule: &str) -> Self {
         self.policy = Some(rule.to_owned());
         self
+    }
+
+    /// The payment is good, and waits for the provider: sent again as it is, it goes on.
+    pub(crate) fn needs_approval(detail: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "approval-needed", detail).retryable(APPROVAL_MILLIS)
     }
 
     pub(crate) fn by_transaction(mut self, transaction: Option<&str>) -> Self {

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use millstream_billing::{AccountOf, Line, frame_root, genesis_head, next_head};
 use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{ChainFact, EngineConfig, FrameInput, Input, ReplyId, Table};
+use millstream_policy::Policy;
 use millstream_store::{CrashDisk, Fault, KeyRange, Read, RocksStore, StoreOptions};
 use millstream_types::{Address, Amount, BillHead, ChainId, ChannelId, CumulativeAmount, EpochId, LedgerId, Reference, Timestamp};
 use millstream_voucher::{SecretKey, VoucherBody};
@@ -86,11 +87,15 @@ impl House {
     }
 
     pub(crate) fn start_with(config: EngineConfig, disk: &CrashDisk) -> Self {
+        Self::start_guarded(config, None, disk)
+    }
+
+    pub(crate) fn start_guarded(config: EngineConfig, policy: Option<Policy>, disk: &CrashDisk) -> Self {
         use millstream_store::Backend;
         let store = disk.open().expect("nothing acknowledged is missing");
         let reader = store.reader();
         let (sender, errands) = mpsc::unbounded_channel();
-        let (core, thread) = Core::start(config, store, Arc::new(Metrics::new()), sender).expect("starts");
+        let (core, thread) = Core::start_guarded(config, policy, store, Arc::new(Metrics::new()), sender).expect("starts");
         Self { core, thread, reader, disk: disk.clone(), errands, fault: None }
     }
 

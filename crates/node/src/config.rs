@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use millstream_engine::escrow::EscrowConfig;
+use millstream_policy::Policy;
 use millstream_types::Address;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct NodeConfig {
     /// What the engine is told about escrows: whoever serves them derives it from what they are served by.
     #[serde(skip)]
     pub escrows: EscrowConfig,
+    /// Who may spend what of HTTP 402: whoever serves it derives it from its own configuration. Without it nothing is decided.
+    #[serde(skip)]
+    pub policy: Option<Policy>,
 }
 
 /// `[server]`.

@@ -12,13 +12,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use millstream_engine::escrow::{ARCHIVED_KEYS, EscrowAnswer, EscrowInput, Outcome};
+use millstream_engine::escrow::{ARCHIVED_KEYS, EscrowAnswer, EscrowInput, Outcome, RequestId};
 use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Span, Table};
+use millstream_policy::{Ask, Decision, OrderError, Policy, PolicyOrder, PolicyReply, Verdict};
 use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
 use millstream_types::{Address, ChainId, ChannelId, EpochId, LedgerId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info};
 
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 
 /// Version of the record encodings.
@@ -84,9 +86,20 @@ enum Command {
     Frames(FrameGroup),
     Inputs(Vec<Input>, oneshot::Sender<()>),
     Escrow(Box<EscrowInput>, oneshot::Sender<EscrowAnswer>),
+    Guarded(Box<EscrowInput>, Option<Box<Ask>>, oneshot::Sender<Guarded>),
+    Policy(PolicyOrder, oneshot::Sender<Option<Result<PolicyReply, OrderError>>>),
     Own(Vec<OwnRecord>, oneshot::Sender<()>),
     Query(Query),
     Stop,
+}
+
+/// What became of an input that the policy decides, too.
+#[derive(Clone, Debug)]
+pub enum Guarded {
+    /// The engine's answer.
+    Answered(EscrowAnswer),
+    /// The policy refused it, or it waits for an approval. Of the input nothing was changed, but for a voucher that came with it.
+    Refused(Box<Decision>),
 }
 
 /// Frames of one session.
@@ -101,6 +114,8 @@ struct FrameGroup {
 enum Waiting {
     Attach(oneshot::Sender<Answer>, Option<Answer>),
     Escrow(oneshot::Sender<EscrowAnswer>, Option<EscrowAnswer>),
+    Guarded(oneshot::Sender<Guarded>, Option<Guarded>),
+    Policy(oneshot::Sender<Option<Result<PolicyReply, OrderError>>>, Option<Result<PolicyReply, OrderError>>),
     Frames { reply: mpsc::UnboundedSender<Box<Release>>, frames: u16, answers: Vec<Answer>, _place: OwnedSemaphorePermit },
 }
 
@@ -108,7 +123,7 @@ impl Waiting {
     fn take(&mut self, answer: Answer) {
         match self {
             Self::Attach(_, slot) => *slot = Some(answer),
-            Self::Escrow(..) => {}
+            Self::Escrow(..) | Self::Guarded(..) | Self::Policy(..) => {}
             Self::Frames { answers, .. } => match (answers.last_mut(), answer) {
                 (Some(Answer::Ack(last)), Answer::Ack(ack)) if last.epoch == ack.epoch => *last = ack,
                 (_, answer) => answers.push(answer),
@@ -121,7 +136,9 @@ impl Waiting {
         match self {
             Self::Attach(reply, Some(answer)) => drop(reply.send(answer)),
             Self::Escrow(reply, Some(answer)) => drop(reply.send(answer)),
-            Self::Attach(_, None) | Self::Escrow(_, None) => {}
+            Self::Guarded(reply, Some(answer)) => drop(reply.send(answer)),
+            Self::Policy(reply, answer) => drop(reply.send(answer)),
+            Self::Attach(_, None) | Self::Escrow(_, None) | Self::Guarded(_, None) => {}
             Self::Frames { reply, frames, answers, .. } => drop(reply.send(Box::new(Release { frames, answers, commit }))),
         }
     }
@@ -138,6 +155,8 @@ pub(crate) struct Core {
     commands: mpsc::Sender<Command>,
     /// Bytes that may still be queued.
     places: Arc<Semaphore>,
+    /// Whether there is a policy for what is reserved.
+    guarded: bool,
     alive: Arc<AtomicBool>,
     /// The number of the last durable batch.
     commit: Arc<AtomicU64>,
@@ -158,9 +177,21 @@ impl CoreThread {
 }
 
 impl Core {
-    /// Restores the engine from the store and starts ticking.
+    /// [`Core::start_guarded`] without a policy.
+    #[cfg(test)]
     pub(crate) fn start(
         config: EngineConfig,
+        store: impl Backend + Send + 'static,
+        metrics: Arc<Metrics>,
+        errands: mpsc::UnboundedSender<Errand>,
+    ) -> anyhow::Result<(Self, CoreThread)> {
+        Self::start_guarded(config, None, store, metrics, errands)
+    }
+
+    /// Restores the engine, and the policy for what is reserved if there is one, from the store, and starts ticking.
+    pub(crate) fn start_guarded(
+        config: EngineConfig,
+        policy: Option<Policy>,
         store: impl Backend + Send + 'static,
         metrics: Arc<Metrics>,
         errands: mpsc::UnboundedSender<Errand>,
@@ -181,7 +212,10 @@ impl Core {
         let alive = Arc::new(AtomicBool::new(true));
         let commit = Arc::new(AtomicU64::new(store.head().seq.as_u64()));
         let (end, ended) = oneshot::channel();
+        let guarded = policy.is_some();
+        let guard = policy.map(|policy| Guard::restore(policy, &store)).transpose().context("the policy's records cannot be read")?;
         let mut ticker = Ticker {
+            guard,
             commit: Arc::clone(&commit),
             engine,
             store,
@@ -210,12 +244,17 @@ impl Core {
             outcome
         })?;
         let places = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
-        Ok((Self { commands, places, alive, commit }, CoreThread { handle, ended }))
+        Ok((Self { commands, places, guarded, alive, commit }, CoreThread { handle, ended }))
     }
 
     /// Whether the core ticks.
     pub(crate) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
+    }
+
+    /// Whether there is a policy for what is reserved.
+    pub(crate) const fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     /// The number of the last durable batch.
@@ -250,6 +289,21 @@ impl Core {
     pub(crate) async fn escrow(&self, input: EscrowInput) -> Result<EscrowAnswer, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Escrow(Box::new(input), reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Applies an input about an escrow that the policy decides, too, where there is one: a reservation with what is asked of it, an extension
+    /// without.
+    pub(crate) async fn guarded(&self, input: EscrowInput, ask: Option<Ask>) -> Result<Guarded, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Guarded(Box::new(input), ask.map(Box::new), reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Carries out an order to the policy, and answers when it is durable; nothing where there is no policy.
+    pub(crate) async fn policy(&self, order: PolicyOrder) -> Result<Option<Result<PolicyReply, OrderError>>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Policy(order, reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 
@@ -409,6 +463,8 @@ pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec
 }
 
 struct Ticker<S> {
+    /// The policy for what is reserved, where there is one.
+    guard: Option<Guard>,
     commit: Arc<AtomicU64>,
     engine: Engine,
     store: S,
@@ -435,6 +491,8 @@ impl<S: Backend> Ticker<S> {
             let mut next = Some(first);
             let (mut commands, mut bytes) = (0, 0);
             frames_before = 0;
+            // What of the effects the policy has seen.
+            let mut seen = 0;
             while let Some(command) = next {
                 commands += 1;
                 match command {
@@ -464,6 +522,18 @@ impl<S: Backend> Ticker<S> {
                         let reply = Some(self.wait(Waiting::Escrow(reply, None)));
                         self.engine.apply(now, Input::Escrow { reply, input }, &mut effects)?;
                     }
+                    Command::Guarded(mut input, ask, reply) => {
+                        frames_before += 1;
+                        self.look_up(&mut input)?;
+                        let reply = self.wait(Waiting::Guarded(reply, None));
+                        self.apply_guarded(now, reply, input, ask, &mut effects)?;
+                        // What was void because the policy refused it was never held.
+                        seen = effects.len();
+                    }
+                    Command::Policy(order, reply) => {
+                        let result = self.guard.as_mut().map(|guard| guard.order(now, order, &mut self.own));
+                        self.wait(Waiting::Policy(reply, result));
+                    }
                     Command::Own(records, done) => {
                         self.own.extend(records);
                         durable.push(done);
@@ -474,9 +544,11 @@ impl<S: Backend> Ticker<S> {
                         break;
                     }
                 }
+                self.observe(now, &effects, &mut seen);
                 next = if commands < TICK_COMMANDS_MAX && bytes < TICK_BYTES_MAX { queue.try_recv().ok() } else { None };
             }
             self.engine.end_tick(&mut effects)?;
+            self.observe(now, &effects, &mut seen);
             self.finish_tick(effects)?;
             for done in durable {
                 // Whoever asked may be gone; the inputs are durable all the same.
@@ -491,6 +563,55 @@ impl<S: Backend> Ticker<S> {
             }
         }
         Ok(())
+    }
+
+    /// Shows the policy what the engine did since it looked last.
+    fn observe(&mut self, now: Timestamp, effects: &[Effect], seen: &mut usize) {
+        if let Some(guard) = &mut self.guard {
+            guard.observe(now, effects.get(*seen..).unwrap_or_default(), &mut self.own);
+        }
+        *seen = effects.len();
+    }
+
+    /// Applies an input that the policy decides, too. A reservation is the engine's to judge first, so that what is under way or charged already
+    /// asks for nothing; when the policy refuses it, it is void in the same batch.
+    fn apply_guarded(
+        &mut self,
+        now: Timestamp,
+        reply: ReplyId,
+        input: Box<EscrowInput>,
+        ask: Option<Box<Ask>>,
+        effects: &mut Vec<Effect>,
+    ) -> anyhow::Result<()> {
+        if let (EscrowInput::Extend { request, ceiling, .. }, Some(guard)) = (input.as_ref(), &mut self.guard)
+            && let Some(decision) = guard.ask_more(now, request, *ceiling, &mut self.own)
+            && decision.verdict != Verdict::Allow
+        {
+            self.refuse(reply, decision);
+            return Ok(());
+        }
+        let from = effects.len();
+        self.engine.apply(now, Input::Escrow { reply: Some(reply), input }, effects)?;
+        let (Some(guard), Some(ask)) = (&mut self.guard, ask) else { return Ok(()) };
+        let reserved =
+            |effect: &Effect| matches!(effect, Effect::EscrowAnswer { reply: to, answer: EscrowAnswer::Reserved { .. } } if *to == reply);
+        let Some(answer) = effects.iter().skip(from).position(reserved) else { return Ok(()) };
+        let decision = guard.ask(now, &ask, &mut self.own);
+        if decision.verdict == Verdict::Allow {
+            return Ok(());
+        }
+        effects.remove(from + answer);
+        let void = EscrowInput::Void { request: RequestId::from_bytes(*ask.id.as_bytes()), stored: None };
+        self.engine.apply(now, Input::Escrow { reply: None, input: Box::new(void) }, effects)?;
+        self.refuse(reply, decision);
+        Ok(())
+    }
+
+    fn refuse(&mut self, reply: ReplyId, decision: Decision) {
+        let waiting = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index));
+        if let Some(Waiting::Guarded(_, slot)) = waiting {
+            *slot = Some(Guarded::Refused(Box::new(decision)));
+        }
     }
 
     /// Puts what the store knows of a request into its input: the engine keeps no history.
@@ -508,8 +629,13 @@ impl<S: Backend> Ticker<S> {
     fn resume(&mut self) -> anyhow::Result<()> {
         let mut effects = Vec::new();
         let input = Box::new(EscrowInput::Resume);
-        self.engine.apply(now(), Input::Escrow { reply: None, input }, &mut effects)?;
+        let now = now();
+        self.engine.apply(now, Input::Escrow { reply: None, input }, &mut effects)?;
         self.engine.end_tick(&mut effects)?;
+        self.observe(now, &effects, &mut 0);
+        if let Some(guard) = &mut self.guard {
+            guard.sweep(now, &mut self.own);
+        }
         self.finish_tick(effects)
     }
 
@@ -575,8 +701,10 @@ impl<S: Backend> Ticker<S> {
                 }
                 Effect::EscrowAnswer { reply, answer } => {
                     let waiting = usize::try_from(reply.0).ok().and_then(|index| self.waiting.get_mut(index));
-                    if let Some(Waiting::Escrow(_, slot)) = waiting {
-                        *slot = Some(answer);
+                    match waiting {
+                        Some(Waiting::Escrow(_, slot)) => *slot = Some(answer),
+                        Some(Waiting::Guarded(_, slot)) => *slot = Some(Guarded::Answered(answer)),
+                        Some(_) | None => {}
                     }
                 }
                 effect => errands.push(effect),

@@ -23,6 +23,9 @@ mod core_tests;
 mod errands;
 mod follower;
 mod gas;
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 mod metrics;
 mod moves;
 mod native;
@@ -65,7 +68,7 @@ pub use config::{
     BillingSection, ChainSection, LimitsSection, NodeConfig, ProverSection, RelaySection, SECTIONS, ServerSection, SettlementSection,
     lay_over,
 };
-pub use core::Stopped;
+pub use core::{Guarded, Stopped};
 pub use gas::GasTerms;
 pub use millstream_engine::escrow::EscrowConfig;
 pub use payments::{Payments, Submission};
@@ -117,7 +120,8 @@ impl Node {
         let (reader, database) = (store.reader(), store.rocks_reader());
         let metrics = Arc::new(Metrics::new());
         let (errand, errands_queue) = mpsc::unbounded_channel();
-        let (core, core_thread) = Core::start(engine_config(config, served), store, Arc::clone(&metrics), errand)?;
+        let (core, core_thread) =
+            Core::start_guarded(engine_config(config, served), config.policy.clone(), store, Arc::clone(&metrics), errand)?;
         let (stop, stopping) = watch::channel(false);
         let submitter = Submitter::new(rpc, key, submitter_options(config));
         let books = Books::open(core.clone(), Arc::clone(&reader), served.ledger(), &config.server.data_dir)?;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use millstream_engine::escrow::{EscrowAnswer, EscrowFact, EscrowId, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
 use millstream_engine::{Engine, Input};
+use millstream_policy::{Ask, OrderError, PolicyOrder, PolicyReply};
 use millstream_store::{KeyRange, Read, Table};
 use millstream_tariff::Cost;
 use millstream_types::{Amount, EscrowChannelId};
 use millstream_voucher::evm::{EscrowDomain, VerifiedEscrowVoucher};
 
 use crate::books::Domains;
-use crate::core::{Core, OwnRecord, Stopped};
+use crate::core::{Core, Guarded, OwnRecord, Stopped};
 
 /// A handle to the node's core. Cheap to clone. Every answer leaves after the batch that it rests on is synced; callers wait while the
 /// core's queue is full.
@@ -29,7 +30,7 @@ pub struct Payments {
 /// A record of a transaction that is sent for an escrow without the engine's knowing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// Its key. The first byte says whose it is: 1 the facilitator's, 2 the desk's.
+    /// Its key. The first byte says whose it is: 1 the facilitator's, 2 the desk's; 3 is the policy's.
     pub key: Vec<u8>,
     /// What is kept; `None` deletes it.
     pub value: Option<Vec<u8>>,
@@ -94,6 +95,44 @@ impl Payments {
     /// As [`Payments::apply`].
     pub async fn reserve(&self, reserve: Reserve) -> Result<EscrowAnswer, Stopped> {
         self.apply(EscrowInput::Reserve(reserve)).await
+    }
+
+    /// Holds a part of what is accepted on a channel for a delivery, if the policy has nothing against it.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn reserve_guarded(&self, reserve: Reserve, ask: Ask) -> Result<Guarded, Stopped> {
+        self.core.guarded(EscrowInput::Reserve(reserve), Some(ask)).await
+    }
+
+    /// Holds a single payment for a delivery, if the policy has nothing against it.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn reserve_once_guarded(&self, reserve: ReserveOnce, ask: Ask) -> Result<Guarded, Stopped> {
+        self.core.guarded(EscrowInput::ReserveOnce(reserve), Some(ask)).await
+    }
+
+    /// Raises what a delivery under way may cost, as [`Payments::extend`], if the policy has nothing against it.
+    ///
+    /// # Errors
+    /// As [`Payments::apply`].
+    pub async fn extend_guarded(&self, request: RequestId, ceiling: Amount) -> Result<Guarded, Stopped> {
+        self.core.guarded(EscrowInput::Extend { request, ceiling, at_least: Amount::ZERO, voucher: None }, None).await
+    }
+
+    /// Whether there is a policy: without one nothing has to be asked.
+    #[must_use]
+    pub const fn is_guarded(&self) -> bool {
+        self.core.is_guarded()
+    }
+
+    /// Carries out an order to the policy, and answers when it is durable; nothing where there is no policy.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn policy(&self, order: PolicyOrder) -> Result<Option<Result<PolicyReply, OrderError>>, Stopped> {
+        self.core.policy(order).await
     }
 
     /// Holds a single payment for a delivery.

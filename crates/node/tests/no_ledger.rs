@@ -46,6 +46,7 @@ fn config(directory: &Path, anvil: &Anvil) -> NodeConfig {
         limits: Default::default(),
         relay: Default::default(),
         escrows: Default::default(),
+        policy: None,
     }
 }
 

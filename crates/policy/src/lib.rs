@@ -21,6 +21,7 @@ mod decision;
 mod error;
 mod gauge;
 mod ledger;
+mod order;
 mod orders;
 mod pattern;
 mod record;
@@ -35,6 +36,9 @@ pub use config::{
 pub use decision::{Check, Decision, Reason, ReasonKind, Verdict};
 pub use error::{ConfigError, LedgerError, RecordError};
 pub use ledger::{Change, Counted, Ledger, Outcome};
+pub use order::{
+    ApprovalView, CheckView, CounterView, DecisionView, GrantView, OrderError, PauseView, PolicyOrder, PolicyReply, PolicyView, ReasonView,
+};
 pub use orders::{GrantOrder, Waiting};
 pub use pattern::Pattern;
 pub use record::{CounterKey, Grant, Hold, HoldState, Pause};

@@ -11,7 +11,7 @@ use crate::record::{Grant, Hold, HoldState, Pause};
 use crate::rules::Policy;
 
 /// Sub-budgets that are remembered, at most.
-const GRANTS_MAX: usize = 10_000;
+pub(crate) const GRANTS_MAX: usize = 10_000;
 /// The longest reason of a pause, in bytes.
 const WHY_BYTES_MAX: usize = 512;
 /// Patterns of a sub-budget, at most.

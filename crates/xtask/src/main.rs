@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{check, demo, fuzz, peers, setup, test};
+use xtask::{budget_crash, check, demo, fuzz, peers, setup, test};
 
 /// Development tasks of Millstream.
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Task {
     Ci,
     /// Set up, build the binary and run the demonstration: a chain, a node, agents, a settlement.
     Demo(demo::Options),
+    /// Set up, then attack a payer's limits: parallel requests, kills at random instants, restarts, two processes, a shop that cheats.
+    BudgetCrash(budget_crash::Options),
     /// Run other systems and this one on this machine, one after the other, and write a table of what they do in a second.
     BenchPeers(peers::Options),
 }
@@ -59,6 +61,7 @@ fn run(task: Task) -> Result<bool> {
             Ok(test::run()? && checked)
         }
         Task::Demo(options) => demo::run(&options),
+        Task::BudgetCrash(options) => setup::run().and_then(|()| budget_crash::run(&options)),
         Task::BenchPeers(options) => peers::run(&options),
     }
 }

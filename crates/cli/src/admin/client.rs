@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use millstream_billing::{LineProof, Receipt, Statement};
 use millstream_node::BackupManifest;
+use millstream_policy::{PolicyOrder, PolicyReply};
 use millstream_types::{Address, ChannelId, EscrowChannelId};
 use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
@@ -296,6 +297,14 @@ impl Admin {
     pub async fn is_ready(&self) -> CliResult<bool> {
         let request = self.http.get(format!("{}/readyz", self.base)).timeout(ASK_DEADLINE);
         Ok(request.send().await.map_err(|error| self.silent(&error))?.status().is_success())
+    }
+
+    /// Carries out an order to a gateway's policy.
+    ///
+    /// # Errors
+    /// The gateway has no policy or does not carry it out, or it does not answer.
+    pub async fn policy(&self, order: &PolicyOrder) -> CliResult<PolicyReply> {
+        self.answer(self.http.post(format!("{}/policy", self.base)).json(order), "/policy", ASK_DEADLINE).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, deadline: Duration) -> CliResult<T> {

@@ -261,6 +261,7 @@ fn node_config_for(directory: &Path, anvil: &Anvil, deployment: &Deployment, key
             ..RelaySection::default()
         },
         escrows: millstream_node::EscrowConfig::default(),
+        policy: None,
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
 use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
 use millstream_chain::{ChainError, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
-use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig};
+use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig, policy_of};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
 use millstream_node::NodeConfig;
@@ -80,6 +80,7 @@ impl Ready {
         let rail =
             rail_config(settings.escrow, &gateway, &terms, sessions, &routes, &node).map_err(|error| config_error(&error, &token))?;
         rail.escrow.claim.check().map_err(|error| wrong(error.to_string()))?;
+        node.policy = policy_of(&gateway, rpc.chain(), terms.asset).map_err(|error| wrong(error.to_string()))?;
         node.escrows = rail.engine().map_err(|error| wrong(error.to_string()))?;
         check_gas(&rpc, &terms, &mut warnings).await?;
         check_clock(&rpc, &mut warnings).await?;

@@ -346,6 +346,7 @@ impl Settings {
             limits: node.limits,
             relay: node.relay,
             escrows: millstream_node::EscrowConfig::default(),
+            policy: None,
         };
         // The node calls by its own file's names what is [node] here.
         config.check().map_err(|error| wrong(format!("{error:#}").replace("server.", "node.")))?;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{CliError, CliResult};
 use crate::spend::HttpSection;
+use millstream_client::http::PolicyConfig;
 
 pub use key::{SecretBytes, read_secret, write_secret};
 pub(crate) use load::is_loopback_http;
@@ -34,9 +35,16 @@ pub struct Profile {
     pub gateway: GatewaySection,
     /// `[http]`: what may be paid for HTTP 402, and with what.
     pub http: HttpSection,
+    /// `[policy]`: who may spend what, beside the limits of `[http]`.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub policy: PolicyConfig,
     /// The file this was read from, for messages.
     #[serde(skip)]
     pub path: PathBuf,
+}
+
+fn is_unset(policy: &PolicyConfig) -> bool {
+    *policy == PolicyConfig::default()
 }
 
 /// `[chain]`.

@@ -1,11 +1,13 @@
 //! Paying for HTTP 402 from the command line: whose money, how much of it, and what is remembered.
 
 pub mod payments;
+pub mod policy;
 pub mod proxy;
 mod section;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use millstream_chain::{Rpc, RpcOptions, token_facts};
@@ -54,6 +56,12 @@ pub struct SpendArgs {
     /// Pay by these schemes only, the first that is offered: x402-batch-settlement, mpp-session, x402-exact, mpp-charge
     #[arg(long, value_name = "SCHEME", value_delimiter = ',', value_parser = scheme)]
     pub prefer: Vec<Scheme>,
+    /// Who spends, in the policy's budgets and breakers; the account without this
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// Wait so many seconds for an approval that a payment needs, instead of ending at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub approval_wait: u64,
     /// Pay this account too, at a host that was paid for another one before
     #[arg(long, value_name = "ADDRESS")]
     pub allow_payee: Vec<Address>,
@@ -84,14 +92,26 @@ impl SpendArgs {
         self.book_of(&profile)
     }
 
-    fn book_of(&self, profile: &Profile) -> CliResult<PaymentBook> {
+    /// Where the book is.
+    ///
+    /// # Errors
+    /// Nothing says where.
+    pub fn book_path(&self, context: &Context) -> CliResult<PathBuf> {
+        self.path_of(&self.profile(context)?)
+    }
+
+    fn path_of(&self, profile: &Profile) -> CliResult<PathBuf> {
         let beside = |file: PathBuf| file.with_file_name(BOOK_FILE);
         let named = self.book.clone().or_else(|| profile.http.book_file.as_deref().map(|file| profile.resolve(file)));
-        let path = match (named, profile.payer_state_file()) {
+        Ok(match (named, profile.payer_state_file()) {
             (Some(path), _) => path,
             (None, Ok(state)) => beside(state),
             (None, Err(_)) => beside(self.key_path(profile)?),
-        };
+        })
+    }
+
+    fn book_of(&self, profile: &Profile) -> CliResult<PaymentBook> {
+        let path = self.path_of(profile)?;
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory)
                 .map_err(|error| CliError::failed("book", format!("cannot create {}: {error}", directory.display())))?;
@@ -121,6 +141,9 @@ impl SpendArgs {
         let mut options = HttpPayerOptions {
             payees: if section.any_payee { PayeePolicy::Any } else { PayeePolicy::Known },
             payees_allowed: section.payees_allowed.iter().chain(&self.allow_payee).copied().collect::<BTreeSet<_>>(),
+            policy: profile.policy.clone(),
+            agent: self.agent.clone().or_else(|| section.agent.clone()).unwrap_or_default(),
+            approval_wait: Duration::from_secs(self.approval_wait),
             ..HttpPayerOptions::default()
         };
         let listed = section.schemes.iter().map(|name| scheme(name).map_err(|what| wrong(format!("http.schemes: {what}"))));
@@ -196,7 +219,11 @@ fn wrong(message: String) -> CliError {
 impl From<HttpPayError> for CliError {
     fn from(error: HttpPayError) -> Self {
         let exit = match &error {
-            HttpPayError::Unreachable(_) | HttpPayError::Unanswered { .. } | HttpPayError::InFlight { .. } => Exit::Unavailable,
+            HttpPayError::Unreachable(_)
+            | HttpPayError::Unanswered { .. }
+            | HttpPayError::InFlight { .. }
+            | HttpPayError::NeedsApproval { .. } => Exit::Unavailable,
+            HttpPayError::Policy(_) => Exit::Usage,
             HttpPayError::NoOffer { .. } | HttpPayError::NotTaken { .. } | HttpPayError::ChargedNotAnswered { .. } => Exit::Refused,
             HttpPayError::FalseClaim { .. } => Exit::CheckFailed,
             HttpPayError::BodyTooLong { .. }
@@ -215,6 +242,9 @@ impl From<HttpPayError> for CliError {
                 Some(hint) => failed.hint(hint),
                 None => failed,
             },
+            HttpPayError::NeedsApproval { approval, .. } => {
+                failed.hint(format!("`millstream policy approve {approval}`, then ask the same again: it is held for it"))
+            }
             HttpPayError::Book(_) => failed.hint("one payer at a time has the book: stop the proxy, or give --book"),
             _ => failed,
         }
@@ -225,6 +255,7 @@ fn hint(refusal: &Refusal) -> Option<String> {
     match refusal {
         Refusal::Limit { limit, .. } => Some(format!("raise {} if that is meant (base units are shown)", limit.name())),
         Refusal::UnknownAsset { .. } => Some("add the token under [[http.asset]] in the profile".to_owned()),
+        Refusal::Policy { decision, .. } if *decision > 0 => Some(format!("`millstream policy explain {decision}`")),
         Refusal::AnotherPayee { payee } => Some(format!("--allow-payee {payee}")),
         _ => None,
     }

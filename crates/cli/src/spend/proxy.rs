@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_proxy};
+use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_orders, serve_proxy};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -77,8 +77,10 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
         book: payer.book().path().display().to_string(),
     })?;
     let options = ProxyOptions { upstreams, foreign_hosts: args.expose };
-    serve_proxy(payer, options, listener, stopped()).await;
-    Ok(())
+    tokio::select! {
+        () = serve_proxy(payer.clone(), options, listener, stopped()) => Ok(()),
+        taken = serve_orders(payer) => Ok(taken?),
+    }
 }
 
 /// Resolves when the process is told to stop.

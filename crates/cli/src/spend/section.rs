@@ -17,6 +17,9 @@ pub struct HttpSection {
     /// The book of payments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub book_file: Option<PathBuf>,
+    /// Who spends, in the policy's budgets and breakers; the account without this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// Schemes that are used, the preferred first; all when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schemes: Vec<String>,

@@ -157,7 +157,7 @@ impl Inner {
         let (asset, limits) = self.allowed(quote).map_err(refused)?;
         let room = self.book.deposit_room(quote.asset, limits);
         let mut deposits = false;
-        let signed = self.book.sign(channel.channel, limits, now(), Amount::ZERO, |record| {
+        let signed = self.book.sign(channel.channel, &self.rules(limits, prepared), now(), Amount::ZERO, |record| {
             let voucher = record.charged.checked_add(quote.price)?;
             let deposit = self
                 .batch_funding(channel, record, offer, voucher, asset, limits, room, plan)
@@ -282,7 +282,7 @@ impl Inner {
             _ => false,
         };
         let Some(quote) = offers.quotes.iter().find(same).cloned() else { return Err(self.refuse(ticket, reason)) };
-        self.admit(&quote, prepared).map_err(|refusal| no_offer(prepared, quote.name(), refusal))?;
+        self.admit(&quote, prepared, Some(&ticket.record.id)).map_err(|refusal| no_offer(prepared, quote.name(), refusal))?;
         let correction = self.correction(&channel, &quote, ticket, &record)?;
         let base = ticket.record.voucher.as_amount().checked_sub(ticket.record.price)?;
         if let Some(correction) = &correction

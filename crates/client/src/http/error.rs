@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use millstream_chain::ChainError;
 use millstream_dialect::DialectError;
-use millstream_types::{Address, Amount, AmountError, CumulativeAmount, EscrowChannelId};
+use millstream_policy::{ConfigError, Reason};
+use millstream_types::{Address, Amount, AmountError, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::EvmError;
 
 use super::asset::AssetId;
@@ -103,6 +104,24 @@ pub enum Refusal {
     /// The offer has ended.
     #[error("it has ended")]
     Expired,
+    /// The policy says no.
+    #[error("{reason} (decision {decision})")]
+    Policy {
+        /// The decision's number, by which it can be explained; zero of one that was not kept.
+        decision: u64,
+        /// Why.
+        reason: Box<Reason>,
+    },
+    /// It waits for an approval, and is held meanwhile.
+    #[error("approval {approval} is waited for")]
+    Approval {
+        /// The approval's number.
+        approval: u64,
+        /// What the request costs at most, in base units.
+        price: Amount,
+        /// When it ends by itself.
+        expires_at: Timestamp,
+    },
 }
 
 /// What a request had signed when it failed. Amounts in base units.
@@ -131,6 +150,22 @@ pub enum HttpPayError {
         /// What was offered, and why it is not taken.
         offers: Vec<(String, Refusal)>,
     },
+    /// It costs so much that somebody has to approve it. What it may cost is held meanwhile, and nothing was signed; once it is approved, the
+    /// same request goes on.
+    #[error("{price} base units for {origin} wait for approval {approval}")]
+    NeedsApproval {
+        /// Scheme, host and port.
+        origin: String,
+        /// The approval's number.
+        approval: u64,
+        /// What it costs at most, in base units.
+        price: Amount,
+        /// When the approval ends by itself.
+        expires_at: Timestamp,
+    },
+    /// The policy cannot be.
+    #[error("the policy cannot be used")]
+    Policy(#[from] ConfigError),
     /// The server cannot be reached, or did not answer; nothing was signed.
     #[error("no answer; nothing was signed")]
     Unreachable(#[source] reqwest::Error),
@@ -231,10 +266,18 @@ impl HttpPayError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoOffer { offers, .. } => match offers.iter().any(|(_, refusal)| matches!(refusal, Refusal::Limit { .. })) {
-                true => "limit-reached",
-                false => "no-offer-taken",
-            },
+            Self::NoOffer { offers, .. } => {
+                let any = |of: fn(&Refusal) -> bool| offers.iter().any(|(_, refusal)| of(refusal));
+                if any(|refusal| matches!(refusal, Refusal::Limit { .. })) {
+                    "limit-reached"
+                } else if any(|refusal| matches!(refusal, Refusal::Policy { .. })) {
+                    "policy-refused"
+                } else {
+                    "no-offer-taken"
+                }
+            }
+            Self::NeedsApproval { .. } => "approval-needed",
+            Self::Policy(_) => "policy-invalid",
             Self::Unreachable(_) => "upstream-unreachable",
             Self::Unanswered { .. } => "unanswered",
             Self::NotTaken { .. } => "payment-not-taken",
@@ -266,7 +309,7 @@ impl HttpPayError {
     /// Whether the same request with the same id may succeed later, and costs nothing more.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Unanswered { .. } | Self::InFlight { .. })
+        matches!(self, Self::Unreachable(_) | Self::Unanswered { .. } | Self::InFlight { .. } | Self::NeedsApproval { .. })
     }
 }
 

@@ -31,7 +31,9 @@ mod asset;
 mod batch;
 mod body;
 mod book;
+mod control;
 mod error;
+mod limits;
 mod offer;
 mod payer;
 mod problem;
@@ -40,6 +42,7 @@ mod service;
 mod session;
 mod single;
 mod ticket;
+mod webhook;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,7 +51,12 @@ use millstream_types::Timestamp;
 pub use account::PayerAccount;
 pub use asset::{Asset, AssetId, AssetLimits, SpendLimits};
 pub use book::{BookError, ChannelStatus, EscrowTerms, HttpChannel, PaymentBook, Scheme, Spent};
+pub use control::{ControlError, send_order, serve_orders, socket_of};
 pub use error::{HttpPayError, Limit, Refusal, Signed};
+pub use millstream_policy::{
+    ApprovalView, CheckView, CounterView, DecisionView, GrantView, OrderError, PauseView, PolicyConfig, PolicyOrder, PolicyReply,
+    PolicyView, ReasonView,
+};
 pub use payer::{HttpPayer, HttpPayerOptions, OfferView, PayeePolicy};
 pub use proxy::{ProxyError, ProxyOptions, ProxyUpstreams, serve_proxy};
 pub use ticket::{Payment, PaymentState};

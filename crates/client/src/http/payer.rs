@@ -12,19 +12,22 @@ use millstream_chain::Rpc;
 use millstream_dialect::DialectError;
 use millstream_dialect::mpp::{IDEMPOTENCY_KEY, IdempotencyKey};
 use millstream_dialect::x402::PaymentId;
+use millstream_policy::{ConfigError, Ended, Policy, PolicyConfig};
 use millstream_types::{Address, Amount, ChainId, EscrowChannelId, Hash256, Timestamp};
 use reqwest::{Client, ClientBuilder, Request, Response, ResponseBuilderExt, Url};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::account::PayerAccount;
 use super::asset::{Asset, AssetLimits, SpendLimits};
 use super::body::{PaidBody, receipts};
-use super::book::{BookError, ChannelRecord, EscrowTerms, Outcome, PaymentBook, Scheme, Stopped, host_of, key_of};
+use super::book::{Admitted, BookError, ChannelRecord, EscrowTerms, Outcome, PaymentBook, Scheme, Stopped, host_of, key_of};
 use super::error::{HttpPayError, Refusal};
+use super::limits::{Asked, Rules, policy_of};
 use super::now;
 use super::offer::{Offers, Passed, Quote, Way};
 use super::session::answer_calls;
 use super::ticket::Ticket;
+use super::webhook;
 
 /// Redirects that are followed before anything is paid.
 const REDIRECTS_MAX: usize = 5;
@@ -33,6 +36,9 @@ const ROUNDS_MAX: usize = 12;
 
 /// How long a server has for a refund or a close: it waits for its chain.
 const CHANNEL_CALL_MAX: Duration = Duration::from_secs(120);
+
+/// Who asks, of several agents that one payer pays for. It does not leave.
+const AGENT: &str = "x-millstream-agent";
 
 /// Headers that a payment is in: a request that has one pays by itself.
 const OWN_PAYMENT: [&str; 3] = ["payment-signature", "x-payment", "payment-authorization"];
@@ -52,6 +58,13 @@ pub enum PayeePolicy {
 pub struct HttpPayerOptions {
     /// The tokens that may be paid with, and what may be spent.
     pub limits: SpendLimits,
+    /// What else is refused, held or noted: budgets by agent, payee and category, rates, lists, approvals, breakers. The limits above come
+    /// first, and hold in any case.
+    pub policy: PolicyConfig,
+    /// Who spends, in budgets, breakers and sub-budgets. Empty: the account. A request's own `x-millstream-agent` wins, and does not leave.
+    pub agent: String,
+    /// How long a request waits for its approval by itself. Zero: it fails at once, and goes on when it is asked again.
+    pub approval_wait: Duration,
     /// Schemes, the preferred first; one that is not named is not used.
     pub schemes: Vec<Scheme>,
     /// Who may be paid beside those that a host was paid for before.
@@ -81,6 +94,9 @@ impl Default for HttpPayerOptions {
     fn default() -> Self {
         Self {
             limits: SpendLimits::standard(),
+            policy: PolicyConfig::default(),
+            agent: String::new(),
+            approval_wait: Duration::ZERO,
             schemes: Scheme::ALL.to_vec(),
             payees: PayeePolicy::Known,
             payees_allowed: BTreeSet::new(),
@@ -109,6 +125,14 @@ pub(super) struct Inner {
     pub(super) account: PayerAccount,
     pub(super) book: PaymentBook,
     pub(super) options: HttpPayerOptions,
+    /// Limits and policy, as one.
+    pub(super) policy: Policy,
+    /// The account, as budgets know it.
+    key: String,
+    /// Told whenever an approval was decided.
+    pub(super) decided: Notify,
+    /// Approvals that the webhook was told of, by this process.
+    pub(super) told: Mutex<BTreeSet<u64>>,
     /// Turns on channels of x402, and of openings and top-ups of sessions.
     turns: Mutex<BTreeMap<EscrowChannelId, Arc<AsyncMutex<()>>>>,
     /// Ids under way in this process.
@@ -143,6 +167,8 @@ pub(super) struct Prepared {
     version: http::Version,
     /// The caller's own id, if it gave one.
     named: bool,
+    /// Who asks, if the request says so.
+    agent: Option<String>,
 }
 
 /// What follows from an answer to a payment.
@@ -168,7 +194,7 @@ impl HttpPayer {
     /// A payer for an account.
     ///
     /// # Errors
-    /// [`HttpPayError::Client`].
+    /// [`HttpPayError::Client`] or [`HttpPayError::Policy`].
     pub fn new(account: PayerAccount, book: PaymentBook, options: HttpPayerOptions) -> Result<Self, HttpPayError> {
         Self::with_client(Client::builder(), account, book, options)
     }
@@ -177,7 +203,7 @@ impl HttpPayer {
     /// which a client that follows them by itself would not see to.
     ///
     /// # Errors
-    /// [`HttpPayError::Client`].
+    /// [`HttpPayError::Client`] or [`HttpPayError::Policy`].
     pub fn with_client(
         client: ClientBuilder,
         account: PayerAccount,
@@ -185,8 +211,27 @@ impl HttpPayer {
         options: HttpPayerOptions,
     ) -> Result<Self, HttpPayError> {
         let client = client.redirect(reqwest::redirect::Policy::none()).build().map_err(HttpPayError::Client)?;
-        let inner =
-            Inner { client, account, book, options, turns: Mutex::default(), active: Mutex::default(), in_flight: Mutex::default() };
+        let policy = policy_of(&options.limits, &options.policy)?;
+        if let Some(url) = &options.policy.webhook
+            && !url.parse::<Url>().is_ok_and(|url| webhook::is_allowed(&url))
+        {
+            let reason = "expected an https address, or an http address of this machine".to_owned();
+            return Err(ConfigError::Setting { key: "webhook".to_owned(), reason }.into());
+        }
+        let key = account.address().to_string();
+        let inner = Inner {
+            client,
+            account,
+            book,
+            options,
+            policy,
+            key,
+            decided: Notify::new(),
+            told: Mutex::default(),
+            turns: Mutex::default(),
+            active: Mutex::default(),
+            in_flight: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -245,7 +290,7 @@ impl HttpPayer {
             asset: inner.options.limits.of(quote.asset).map(|(asset, _)| asset.clone()),
             price: quote.price,
             payee: quote.payee,
-            refusal: inner.admit(quote, &prepared).err(),
+            refusal: inner.admit(quote, &prepared, None).err(),
         };
         Ok(Some(offers.quotes.iter().map(view).collect()))
     }
@@ -283,7 +328,18 @@ impl Inner {
             }
             let offers = Offers::read(response.headers());
             drop(response);
-            ticket = Some(self.take(offers, &prepared, &id).await?);
+            ticket = Some(match self.take(offers, &prepared, &id).await {
+                Err(HttpPayError::NeedsApproval { approval, expires_at, .. }) if self.approved(approval, expires_at).await => {
+                    // Offers end; what was approved is held, and paid by a fresh one.
+                    let response = self.ask(&mut prepared).await?;
+                    if response.status() != StatusCode::PAYMENT_REQUIRED {
+                        self.book.end(&self.policy, key_of(&id), now(), Ended::Unknown);
+                        return Ok(response);
+                    }
+                    self.take(Offers::read(response.headers()), &prepared, &id).await?
+                }
+                taken => taken?,
+            });
         }
         let Some(mut ticket) = ticket else { return Err(HttpPayError::NoOffer { origin: prepared.origin(), offers: Vec::new() }) };
         let waits_until = tokio::time::Instant::now().checked_add(self.options.busy_wait);
@@ -299,6 +355,7 @@ impl Inner {
                         tokio::time::sleep(pause.saturating_mul(resends)).await;
                         continue;
                     }
+                    ticket.ended = Ended::Failed;
                     return Err(HttpPayError::Unanswered { signed: ticket.signed(None), source });
                 }
             };
@@ -357,11 +414,29 @@ impl Inner {
     /// Takes the best offer.
     async fn take(self: &Arc<Self>, offers: Offers, prepared: &Prepared, id: &str) -> Result<Ticket, HttpPayError> {
         let Offers { quotes, mut passed, .. } = offers;
-        for quote in self.ranked(quotes, prepared, &mut passed) {
+        for (admitted, quote) in self.ranked(quotes, prepared, id, &mut passed) {
             let name = quote.name();
-            match self.pay(quote, prepared, id).await {
+            let paid = match admitted {
+                Admitted::Now => self.pay(quote, prepared, id).await,
+                // Nothing is signed before, and no deposit is made.
+                Admitted::Later => match self.hold(&quote, prepared, id) {
+                    Ok(()) => {
+                        let paid = self.pay(quote, prepared, id).await;
+                        if paid.is_err() {
+                            self.book.end(&self.policy, key_of(id), now(), Ended::Unknown);
+                        }
+                        paid
+                    }
+                    Err(refusal) => Err(no_offer(prepared, name.clone(), refusal)),
+                },
+            };
+            match paid {
                 Ok(ticket) => return Ok(ticket),
-                Err(HttpPayError::NoOffer { offers, .. }) => {
+                Err(HttpPayError::NoOffer { offers, origin }) => {
+                    if let Some(waits) = offers.iter().find_map(|(_, refusal)| approval(refusal, &origin)) {
+                        self.tell_of(&waits, prepared);
+                        return Err(waits);
+                    }
                     passed.extend(offers.into_iter().map(|(_, refusal)| (name.clone(), refusal)));
                 }
                 Err(error) => return Err(error),
@@ -370,22 +445,58 @@ impl Inner {
         Err(HttpPayError::NoOffer { origin: prepared.origin(), offers: passed })
     }
 
-    /// The quotes that may be taken, the preferred scheme first, of one scheme the cheapest.
-    pub(super) fn ranked(&self, quotes: Vec<Quote>, prepared: &Prepared, passed: &mut Vec<Passed>) -> Vec<Quote> {
+    /// The quotes that may be taken: those that need no approval first, then the preferred scheme, of one scheme the cheapest.
+    fn ranked(&self, quotes: Vec<Quote>, prepared: &Prepared, id: &str, passed: &mut Vec<Passed>) -> Vec<(Admitted, Quote)> {
         let rank = |quote: &Quote| self.options.schemes.iter().position(|scheme| *scheme == quote.scheme());
         let mut taken = Vec::new();
         for quote in quotes {
-            match self.admit(&quote, prepared) {
-                Ok(()) => taken.push(quote),
+            match self.admit(&quote, prepared, Some(id)) {
+                Ok(admitted) => taken.push((admitted, quote)),
                 Err(refusal) => passed.push((quote.name(), refusal)),
             }
         }
-        taken.sort_by_key(|quote| (rank(quote), quote.price));
+        taken.sort_by_key(|(admitted, quote)| (*admitted, rank(quote), quote.price));
         taken
     }
 
-    /// Whether an offer may be taken: scheme, token, payee, limits, in this order.
-    pub(super) fn admit(&self, quote: &Quote, prepared: &Prepared) -> Result<(), Refusal> {
+    /// Holds what an offer costs until it is approved; nothing when that happened meanwhile.
+    fn hold(&self, quote: &Quote, prepared: &Prepared, id: &str) -> Result<(), Refusal> {
+        let (_, limits) = self.allowed(quote)?;
+        let origin = prepared.origin();
+        self.book.hold(&self.rules(limits, prepared), &asked(quote, prepared, &origin, id), now())
+    }
+
+    /// The rules that a request is paid by.
+    pub(super) fn rules<'a>(&'a self, limits: &'a AssetLimits, prepared: &'a Prepared) -> Rules<'a> {
+        let own = Some(self.options.agent.as_str()).filter(|agent| !agent.is_empty());
+        let agent = prepared.agent.as_deref().or(own).unwrap_or(&self.key);
+        Rules { policy: &self.policy, limits, agent, key: &self.key }
+    }
+
+    /// Waits until an approval is decided, as long as is set; whether it is worth asking again.
+    async fn approved(&self, approval: u64, expires_at: Timestamp) -> bool {
+        let waits = |ledger: &millstream_policy::Ledger| {
+            let found = ledger.approvals().find(|waiting| waiting.number == approval);
+            found.is_some_and(|waiting| matches!(waiting.hold.state, millstream_policy::HoldState::Waiting { .. }))
+        };
+        let longest = self.options.approval_wait.min(Duration::from_millis(expires_at.millis_since(now())));
+        let decided = async {
+            loop {
+                // Before it is looked at, so that nothing that is decided meanwhile is missed.
+                let told = self.decided.notified();
+                tokio::pin!(told);
+                told.as_mut().enable();
+                if !self.book.read_policy(waits) {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(longest, decided).await.is_ok()
+    }
+
+    /// Whether an offer may be taken: scheme, token, payee, policy, in this order. With the request's id, what the policy refuses is noted.
+    pub(super) fn admit(&self, quote: &Quote, prepared: &Prepared, id: Option<&str>) -> Result<Admitted, Refusal> {
         if !self.options.schemes.contains(&quote.scheme()) {
             return Err(Refusal::Unspoken(format!("{} (switched off)", quote.scheme().name())));
         }
@@ -404,7 +515,8 @@ impl Inner {
         }
         let origin = prepared.origin();
         self.check_payee(quote, &origin)?;
-        self.book.admits(quote.asset, host_of(&origin), quote.price, limits, now())
+        let asked = asked(quote, prepared, &origin, id.unwrap_or_default());
+        self.book.admits(&self.rules(limits, prepared), &asked, now(), id.is_some())
     }
 
     pub(super) fn allowed(&self, quote: &Quote) -> Result<(&Asset, &AssetLimits), Refusal> {
@@ -455,6 +567,7 @@ impl Inner {
         let url = response.url().clone();
         let mut response = http::Response::<reqwest::Body>::from(response);
         receipts(response.headers(), &mut ticket);
+        ticket.ended = if response.status().is_server_error() { Ended::Failed } else { Ended::Delivered };
         ticket.funding = None;
         response.extensions_mut().insert(ticket.payment());
         let streams = response
@@ -543,6 +656,23 @@ pub(super) fn rebuilt(url: Url, response: http::Response<reqwest::Body>) -> Resp
     built.into()
 }
 
+/// What an offer asks of the policy.
+fn asked<'a>(quote: &Quote, prepared: &Prepared, origin: &'a str, id: &str) -> Asked<'a> {
+    let (asset, price) = (quote.asset, quote.price);
+    Asked { id: key_of(id), host: host_of(origin), payee: quote.payee, asset, fingerprint: prepared.fingerprint(), adds: price, price }
+}
+
+/// The error of a request that waits for an approval.
+fn approval(refusal: &Refusal, origin: &str) -> Option<HttpPayError> {
+    match refusal {
+        Refusal::Approval { approval, price, expires_at } => {
+            let (approval, price, expires_at) = (*approval, *price, *expires_at);
+            Some(HttpPayError::NeedsApproval { origin: origin.to_owned(), approval, price, expires_at })
+        }
+        _ => None,
+    }
+}
+
 /// As an error of the request that the offer was for.
 pub(super) fn no_offer(prepared: &Prepared, name: String, refusal: Refusal) -> HttpPayError {
     HttpPayError::NoOffer { origin: prepared.origin(), offers: vec![(name, refusal)] }
@@ -560,7 +690,7 @@ fn same_host(from: &Url, to: &Url) -> bool {
     from.host_str() == to.host_str() && (from.origin() == to.origin() || upgraded)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
@@ -599,6 +729,7 @@ impl Prepared {
             }
         };
         let named = request.headers().contains_key(IDEMPOTENCY_KEY);
+        let agent = request.headers_mut().remove(AGENT).and_then(|agent| agent.to_str().ok().map(str::to_owned));
         Ok(Self {
             method: request.method().clone(),
             url: request.url().clone(),
@@ -607,6 +738,7 @@ impl Prepared {
             timeout: request.timeout().copied(),
             version: request.version(),
             named,
+            agent: agent.filter(|agent| !agent.is_empty()),
         })
     }
 
@@ -662,7 +794,7 @@ impl Prepared {
         let method = record.method.parse().map_err(|_| BookError::Damaged("a channel's method"))?;
         let url = record.url.parse().map_err(|_| BookError::Damaged("a channel's address"))?;
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Ok(Self { method, url, headers, body, timeout: Some(CHANNEL_CALL_MAX), version: http::Version::HTTP_11, named: true })
+        Ok(Self { method, url, headers, body, timeout: Some(CHANNEL_CALL_MAX), version: http::Version::HTTP_11, named: true, agent: None })
     }
 }
 

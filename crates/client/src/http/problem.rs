@@ -71,7 +71,7 @@ impl Problem {
                 Err(HttpPayError::ChargedNotAnswered { signed: ticket.signed(problem.charged) })
             }
             "id-in-flight" if status == StatusCode::CONFLICT => Ok(Verdict::Wait),
-            "ledger-unavailable" | "overloaded" if problem.charged.is_some_and(Amount::is_zero) => Ok(Verdict::Wait),
+            "approval-needed" | "ledger-unavailable" | "overloaded" if problem.charged.is_some_and(Amount::is_zero) => Ok(Verdict::Wait),
             _ => Ok(Verdict::Answer(response)),
         }
     }

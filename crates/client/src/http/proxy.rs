@@ -291,7 +291,7 @@ fn passed_back(payer: &HttpPayer, response: reqwest::Response) -> Response<Body>
 /// What the payer would not or could not do.
 fn refused(error: &HttpPayError) -> Response<Body> {
     let status = match error {
-        HttpPayError::NoOffer { .. } | HttpPayError::NotTaken { .. } => StatusCode::PAYMENT_REQUIRED,
+        HttpPayError::NoOffer { .. } | HttpPayError::NotTaken { .. } | HttpPayError::NeedsApproval { .. } => StatusCode::PAYMENT_REQUIRED,
         HttpPayError::ChargedNotAnswered { .. } | HttpPayError::IdConflict { .. } | HttpPayError::InFlight { .. } => StatusCode::CONFLICT,
         HttpPayError::BodyTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         HttpPayError::Unreachable(_) | HttpPayError::FalseClaim { .. } => StatusCode::BAD_GATEWAY,
@@ -299,6 +299,7 @@ fn refused(error: &HttpPayError) -> Response<Body> {
         HttpPayError::OwnPayment { .. } | HttpPayError::Id(_) | HttpPayError::Body(_) => StatusCode::BAD_REQUEST,
         HttpPayError::UnknownChannel { .. }
         | HttpPayError::Book(_)
+        | HttpPayError::Policy(_)
         | HttpPayError::Chain(_)
         | HttpPayError::Write(_)
         | HttpPayError::Sign(_)
@@ -319,6 +320,12 @@ fn refused(error: &HttpPayError) -> Response<Body> {
             }
         }
     }
+    if let HttpPayError::NeedsApproval { approval, price, expires_at, .. } = error {
+        more["approval"] = json!({ "number": approval, "price": price, "expiresAt": expires_at.as_secs_down() });
+    }
+    if let Some((decision, reason)) = policy_of(error) {
+        more["policy"] = json!({ "decision": decision, "reason": reason });
+    }
     if let Some((limit, max, wanted)) = limit_of(error) {
         more["limit"] = json!({ "name": limit, "max": max, "wanted": wanted });
     }
@@ -335,6 +342,14 @@ fn limit_of(error: &HttpPayError) -> Option<(&'static str, String, String)> {
     let HttpPayError::NoOffer { offers, .. } = error else { return None };
     offers.iter().find_map(|(_, refusal)| match refusal {
         Refusal::Limit { limit, max, wanted } => Some((limit.name(), max.to_string(), wanted.to_string())),
+        _ => None,
+    })
+}
+
+fn policy_of(error: &HttpPayError) -> Option<(u64, &'static str)> {
+    let HttpPayError::NoOffer { offers, .. } = error else { return None };
+    offers.iter().find_map(|(_, refusal)| match refusal {
+        Refusal::Policy { decision, reason } => Some((*decision, reason.kind.name())),
         _ => None,
     })
 }

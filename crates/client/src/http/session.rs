@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::account::{Validity, random_word};
 use super::book::{BookError, ChannelRecord, ChannelStatus, Draft, EscrowTerms, Outcome, PendingDeposit, RequestRecord, key_of};
 use super::error::{HttpPayError, Refusal, Unsigned};
+use super::limits::Asked;
 use super::offer::{Offers, Quote, Way, credential_header};
 use super::payer::{Inner, Prepared, Verdict, no_offer, secs_on, stopped};
 use super::problem::Problem;
@@ -128,7 +129,7 @@ impl Inner {
             }
             let room = self.book.deposit_room(quote.asset, limits);
             let mut deposits = false;
-            let signed = self.book.sign(channel.channel, limits, now(), Amount::ZERO, |record| {
+            let signed = self.book.sign(channel.channel, &self.rules(limits, prepared), now(), Amount::ZERO, |record| {
                 let voucher = needed(record)?;
                 let opening = if record.funded.is_zero() {
                     self.opening(channel, record, request, voucher, asset, limits, room, plan)
@@ -334,7 +335,7 @@ impl Inner {
         };
         let fresh = offers.quotes.iter().find(same).cloned();
         let Some(quote) = fresh.or_else(|| ticket.quote.clone()) else { return Err(self.refuse(ticket, problem.detail)) };
-        self.admit(&quote, prepared).map_err(|refusal| no_offer(prepared, quote.name(), refusal))?;
+        self.admit(&quote, prepared, Some(&ticket.record.id)).map_err(|refusal| no_offer(prepared, quote.name(), refusal))?;
         let tried = ticket.fundings;
         match problem.kind {
             Some(ProblemKind::ChannelNotFound | ProblemKind::AmountExceedsDeposit)
@@ -414,14 +415,14 @@ impl Inner {
         let total = step(current.signed, need.required_cumulative, request.method_details.min_voucher_delta)?;
         let more = total.delta_since(current.signed)?;
         let price = self.held(id, key_of(&record.id)).unwrap_or(record.price).checked_add(more)?;
-        if price > limits.request_max {
-            return Err(refused(Refusal::Limit { limit: super::Limit::Request, max: limits.request_max, wanted: price }));
-        }
+        // Before a deposit is made for it.
+        let asked = Asked { adds: more, price, ..Asked::of(record) };
+        self.book.admits(&self.rules(limits, prepared), &asked, now(), true).map_err(refused)?;
         if total.as_amount() > current.funded && current.pending.is_none() {
             self.top_up(&channel, quote, prepared, total).await?;
         }
         let mut header = (String::new(), String::new());
-        let signed = self.book.sign(id, limits, now(), Amount::ZERO, |_| {
+        let signed = self.book.sign(id, &self.rules(limits, prepared), now(), Amount::ZERO, |_| {
             let signed = self.account.voucher(&channel.domain, id, total)?;
             header = self.credential(offer, quote, &SessionPayload::Voucher { voucher: signed, deposit: None })?;
             // The request keeps the payment that it was begun with.

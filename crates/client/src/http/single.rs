@@ -65,7 +65,10 @@ impl Inner {
             made_at: at,
             outcome: Outcome::UnderWay,
         };
-        let durable = self.book.sign_single(&record, limits, at).map_err(|error| stopped(prepared, &quote.name(), error))?;
+        let durable = self
+            .book
+            .sign_single(&record, &self.rules(limits, prepared), at)
+            .map_err(|error| stopped(prepared, &quote.name(), error))?;
         durable.wait().await?;
         Ok(Ticket::new(self, record, Some(quote), None))
     }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use millstream_dialect::mpp::Receipt;
 use millstream_dialect::x402::{BatchResponseExtra, SettleResponse};
+use millstream_policy::Ended;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::asset::AssetId;
 use super::book::{ChannelStatus, Outcome, RequestRecord, Scheme, key_of};
 use super::error::Signed;
+use super::now;
 use super::offer::Quote;
 use super::payer::Inner;
 
@@ -79,6 +81,8 @@ pub(super) struct Ticket {
     pub(super) renewed: bool,
     /// Whether the payment that was sent last has a deposit in it.
     pub(super) deposits: bool,
+    /// How it ends, for the policy's breaker of errors.
+    pub(super) ended: Ended,
     state: watch::Sender<PaymentState>,
     told: bool,
 }
@@ -108,6 +112,7 @@ impl Ticket {
             fundings: 0,
             renewed: false,
             deposits: false,
+            ended: Ended::Unknown,
             state: watch::Sender::new(state),
             told: false,
         }
@@ -272,7 +277,7 @@ impl Ticket {
 
     /// The server did not take it.
     pub(super) fn not_taken(&mut self) {
-        self.told = true;
+        (self.told, self.ended) = (true, Ended::Failed);
         let _ = self.payer.book.finish(self.key(), Outcome::NotTaken);
     }
 }
@@ -288,6 +293,7 @@ impl Drop for Ticket {
         if !self.told {
             let _ = self.payer.book.finish(key, Outcome::Untold);
         }
+        self.payer.book.end(&self.payer.policy, key, now(), self.ended);
         self.state.send_modify(|state| state.complete = true);
     }
 }

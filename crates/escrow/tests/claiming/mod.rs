@@ -399,6 +399,7 @@ fn node_config(directory: &Path, url: &str) -> NodeConfig {
         limits: Default::default(),
         relay: Default::default(),
         escrows: EscrowConfig { reservation_millis_max: 60_000, claim_margin_millis: 60_000, ..EscrowConfig::default() },
+        policy: None,
     }
 }
 

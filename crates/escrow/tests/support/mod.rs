@@ -17,7 +17,7 @@ use millstream_dialect::x402::{
     BatchOffer, BatchPayload, BatchResponseExtra, Deposit, DepositAuthorization, Erc3009Deposit, PaymentPayload, PaymentRequired,
     PaymentRequirements, SettleResponse, VoucherFields, batch_domain,
 };
-use millstream_escrow::{EscrowSection, Parts, Rail, RailConfig, SessionsConfig};
+use millstream_escrow::{EscrowSection, Parts, Rail, RailConfig, SessionsConfig, policy_of};
 use millstream_gateway::{GatewayConfig, serve};
 use millstream_node::{ChainSection, Node, NodeConfig, ServerSection};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
@@ -187,6 +187,8 @@ impl House {
         let rail = rail_config(chain, plan);
         let mut config = node_config(directory, chain, plan);
         config.escrows = rail.engine().expect("fits");
+        let gateway = GatewayConfig::parse(&gateway_config(chain, upstream, directory, plan)).expect("a configuration");
+        config.policy = policy_of(&gateway, ChainId::new(31_337), chain.token.token()).expect("rules");
         let (node, rail) = runtime
             .spawn(async move {
                 let node = opened(&config).await;
@@ -195,7 +197,6 @@ impl House {
             })
             .await
             .expect("no panic");
-        let gateway = GatewayConfig::parse(&gateway_config(chain, upstream, directory, plan)).expect("a configuration");
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = oneshot::channel();
         let port = rail.port();
@@ -296,6 +297,7 @@ pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
         limits: Default::default(),
         relay: Default::default(),
         escrows: Default::default(),
+        policy: None,
     }
 }
 

@@ -3,5 +3,6 @@
 mod chain;
 mod deposits;
 mod payments;
+mod policy;
 #[path = "../support/mod.rs"]
 mod support;

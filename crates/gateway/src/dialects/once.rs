@@ -97,6 +97,7 @@ impl OnceSpeech {
                 return plain(Problem::new(StatusCode::CONFLICT, "id-in-flight", detail).retryable(BUSY_MILLIS));
             }
             Rejection::PayerInDefault => return plain(Problem::new(StatusCode::FORBIDDEN, "payer-in-default", detail)),
+            Rejection::NeedsApproval { .. } => return plain(Problem::needs_approval(detail)),
             Rejection::Policy { rule } => return plain(Problem::new(StatusCode::FORBIDDEN, "policy", detail).by_policy(rule)),
             _ => {}
         }

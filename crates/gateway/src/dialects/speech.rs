@@ -187,7 +187,9 @@ impl Speech {
                 (Some(ProblemKind::VerificationFailed), Some(known), None)
             }
             Rejection::Reverted { .. } => (Some(ProblemKind::TransactionReverted), Some(Reason::BatchDepositTransactionFailed), None),
-            Rejection::IdConflict | Rejection::IdInFlight | Rejection::Policy { .. } => (None, None, None),
+            Rejection::IdConflict | Rejection::IdInFlight | Rejection::Policy { .. } | Rejection::NeedsApproval { .. } => {
+                (None, None, None)
+            }
             // Of single payments only.
             Rejection::AuthorizationUsed | Rejection::AuthorizationTimes | Rejection::Uncollectable { .. } | Rejection::PayerInDefault => {
                 (Some(ProblemKind::VerificationFailed), None, None)
@@ -205,6 +207,7 @@ impl Speech {
                 Rejection::IdConflict => Problem::new(StatusCode::CONFLICT, "id-conflict", detail),
                 Rejection::IdInFlight => Problem::new(StatusCode::CONFLICT, "id-in-flight", detail),
                 Rejection::Policy { rule } => Problem::new(StatusCode::FORBIDDEN, "policy", detail).by_policy(rule),
+                Rejection::NeedsApproval { .. } => Problem::needs_approval(detail),
                 _ => Problem::new(StatusCode::PAYMENT_REQUIRED, "verification-failed", detail),
             },
         };

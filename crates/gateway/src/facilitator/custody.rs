@@ -110,6 +110,7 @@ impl From<PortError> for Failure {
             Rejection::Reverted { .. } => (Reason::BatchRefundTransactionFailed, None),
             Rejection::IdConflict
             | Rejection::Policy { .. }
+            | Rejection::NeedsApproval { .. }
             | Rejection::AuthorizationUsed
             | Rejection::AuthorizationTimes
             | Rejection::Uncollectable { .. }

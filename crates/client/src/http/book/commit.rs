@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, Durability};
+use redb::{Database, Durability, Table};
 use tokio::sync::oneshot;
 
-use super::{BookError, CHANNELS, PAYEES, REQUESTS, SPENT};
+use super::{BookError, CHANNELS, PAYEES, POLICY, REQUESTS};
 
 /// Changes in one transaction, at most.
 const BATCH_CHANGES_MAX: usize = 4_096;
@@ -15,7 +15,7 @@ const BATCH_CHANGES_MAX: usize = 4_096;
 pub(super) enum Change {
     Channel([u8; 32], Vec<u8>),
     Request([u8; 32], Vec<u8>),
-    Spent(Vec<u8>, [u8; 16]),
+    Policy(millstream_policy::Change),
     Payee(Vec<u8>),
 }
 
@@ -107,16 +107,26 @@ fn commit(database: &Database, batch: &[Job]) -> Result<(), BookError> {
     {
         let mut channels = write.open_table(CHANNELS).map_err(BookError::storage)?;
         let mut requests = write.open_table(REQUESTS).map_err(BookError::storage)?;
-        let mut spent = write.open_table(SPENT).map_err(BookError::storage)?;
+        let mut policy = write.open_table(POLICY).map_err(BookError::storage)?;
         let mut payees = write.open_table(PAYEES).map_err(BookError::storage)?;
         for change in batch.iter().flat_map(|job| &job.changes) {
             match change {
                 Change::Channel(key, value) => drop(channels.insert(key, value.as_slice()).map_err(BookError::storage)?),
                 Change::Request(key, value) => drop(requests.insert(key, value.as_slice()).map_err(BookError::storage)?),
-                Change::Spent(key, value) => drop(spent.insert(key.as_slice(), value.as_slice()).map_err(BookError::storage)?),
+                Change::Policy(change) => put_policy(&mut policy, change)?,
                 Change::Payee(key) => drop(payees.insert(key.as_slice(), ()).map_err(BookError::storage)?),
             }
         }
     }
     write.commit().map_err(BookError::storage)
+}
+
+/// Writes one record of the policy.
+pub(super) fn put_policy(table: &mut Table<'_, &'static [u8], &'static [u8]>, change: &millstream_policy::Change) -> Result<(), BookError> {
+    let key = change.key.as_slice();
+    match &change.value {
+        Some(value) => drop(table.insert(key, value.as_slice()).map_err(BookError::storage)?),
+        None => drop(table.remove(key).map_err(BookError::storage)?),
+    }
+    Ok(())
 }

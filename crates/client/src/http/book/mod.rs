@@ -16,8 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp};
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use millstream_policy::{Ended, Ledger, Outcome as Decided, Policy, RecordError, Verdict};
+
 use super::asset::{AssetId, AssetLimits};
 use super::error::{HttpPayError, Limit, Refusal};
+use super::limits::{self, Asked, Rules};
 use crate::private_file::open_private;
 use commit::{Change, Committer};
 
@@ -29,15 +32,19 @@ pub use record::{ChannelStatus, EscrowTerms, Scheme};
 const CHANNELS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("http_channels");
 /// keccak-256 of the request's id to [`RequestRecord`].
 const REQUESTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("http_requests");
-/// [`SpentKey`] to the sum, 16 bytes.
+/// The policy's records, by its own keys.
+const POLICY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("http_policy");
+/// [`SpentKey`] to the sum, 16 bytes: in books of layout 1, which are taken over.
 const SPENT: TableDefinition<&[u8], &[u8]> = TableDefinition::new("http_spent");
 /// [`PayeeKey`] to nothing.
 const PAYEES: TableDefinition<&[u8], ()> = TableDefinition::new("http_payees");
 /// `"schema"` to [`SCHEMA`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("http_meta");
 
-/// The layout of the file. Another number is refused.
-const SCHEMA: u64 = 1;
+/// The layout of the file. Layout 1 is made into it; another number is refused.
+const SCHEMA: u64 = 2;
+/// The layout that kept sums of its own.
+const SCHEMA_SUMS: u64 = 1;
 /// Pages that redb keeps in memory, in bytes.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Milliseconds of a day.
@@ -76,6 +83,9 @@ pub enum BookError {
     /// A record that this version cannot have written.
     #[error("the book is damaged: {0} cannot be")]
     Damaged(&'static str),
+    /// A record of the policy that this version cannot read.
+    #[error("the book's policy cannot be read")]
+    Policy(#[from] RecordError),
     /// The thread that writes is gone.
     #[error("the book is closed")]
     Closed,
@@ -106,7 +116,8 @@ struct State {
     channels: BTreeMap<EscrowChannelId, ChannelRecord>,
     /// Of this process: on the way, or answered so lately that it may not be written yet.
     requests: BTreeMap<Hash256, RequestRecord>,
-    spent: BTreeMap<SpentKey, Amount>,
+    /// What was held and spent, by the policy's rules.
+    ledger: Ledger,
     payees: BTreeSet<PayeeKey>,
 }
 
@@ -161,10 +172,6 @@ pub(crate) fn key_of(id: &str) -> Hash256 {
     millstream_voucher::evm::keccak256(id.as_bytes())
 }
 
-fn day_of(now: Timestamp) -> u32 {
-    u32::try_from(now.as_millis() / DAY_MILLIS).unwrap_or(u32::MAX)
-}
-
 impl core::fmt::Debug for PaymentBook {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("PaymentBook").field("path", &self.inner.path).finish_non_exhaustive()
@@ -206,8 +213,8 @@ impl PaymentBook {
     pub fn spent(&self, asset: AssetId, now: Timestamp) -> Spent {
         let state = self.lock();
         Spent {
-            today: state.sum(&SpentKey::Day(asset, day_of(now))),
-            total: state.sum(&SpentKey::Total(asset)),
+            today: state.ledger.counted(&limits::day_key(asset, now)).spent,
+            total: state.ledger.counted(&limits::total_key(asset)).spent,
             free_deposits: state.free_deposits(asset),
         }
     }
@@ -237,9 +244,61 @@ impl PaymentBook {
         state.payees.iter().filter(|key| key.origin == origin).map(|key| (key.asset, key.payee)).collect()
     }
 
-    /// Whether a request of this price would pass the limits now; the first that it would not.
-    pub(crate) fn admits(&self, asset: AssetId, host: &str, price: Amount, limits: &AssetLimits, now: Timestamp) -> Result<(), Refusal> {
-        self.lock().check_spending(asset, host, price, price, limits, now).map(|_| ())
+    /// Whether a request would pass the policy now, or wait for an approval. What is refused is noted, where `noted` says so, with what it trips.
+    pub(crate) fn admits(&self, rules: &Rules<'_>, asked: &Asked<'_>, now: Timestamp, noted: bool) -> Result<Admitted, Refusal> {
+        let mut state = self.lock();
+        let ask = rules.ask(asked);
+        let decision = state.ledger.preview(rules.policy, now, &ask);
+        let decision = match &decision.verdict {
+            Verdict::Allow => return Ok(Admitted::Now),
+            Verdict::Wait { .. } => return Ok(Admitted::Later),
+            Verdict::Refuse(_) if noted => {
+                let Decided { decision, changes } = state.ledger.ask(rules.policy, now, &ask);
+                self.queue_policy(changes);
+                decision
+            }
+            Verdict::Refuse(_) => decision,
+        };
+        limits::judged(&decision).map(|()| Admitted::Now)
+    }
+
+    /// Holds a request that has to be approved, and says so; nothing when it was approved meanwhile, and is under way now.
+    pub(crate) fn hold(&self, rules: &Rules<'_>, asked: &Asked<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let Decided { decision, changes } = state.ledger.ask(rules.policy, now, &rules.ask(asked));
+        self.queue_policy(changes);
+        limits::judged(&decision)
+    }
+
+    /// What a request of a payer comes to is over: it is no longer under way.
+    pub(crate) fn end(&self, policy: &Policy, key: Hash256, now: Timestamp, ended: Ended) {
+        let mut state = self.lock();
+        let changes = state.ledger.end(policy, now, key, ended);
+        // Queued under the lock, so that the file has the order of the memory.
+        self.queue_policy(changes);
+    }
+
+    /// Reads the policy's ledger.
+    pub(crate) fn read_policy<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
+        read(&self.lock().ledger)
+    }
+
+    /// Changes the policy's ledger by an order; what is answered is durable.
+    pub(crate) fn order<T, E>(
+        &self,
+        order: impl FnOnce(&mut Ledger) -> Result<(T, Vec<millstream_policy::Change>), E>,
+    ) -> Result<(T, Durable), E> {
+        let mut state = self.lock();
+        let (answer, changes) = order(&mut state.ledger)?;
+        let changes = changes.into_iter().map(Change::Policy).collect();
+        Ok((answer, self.inner.committer.queue(changes)))
+    }
+
+    /// Written before whatever is queued later; nobody waits for it alone.
+    fn queue_policy(&self, changes: Vec<millstream_policy::Change>) {
+        if !changes.is_empty() {
+            let _ = self.inner.committer.queue(changes.into_iter().map(Change::Policy).collect());
+        }
     }
 
     /// What may still be deposited of a token.
@@ -260,7 +319,7 @@ impl PaymentBook {
     pub(crate) fn sign(
         &self,
         channel: EscrowChannelId,
-        limits: &AssetLimits,
+        rules: &Rules<'_>,
         now: Timestamp,
         more: Amount,
         draft: impl FnOnce(&ChannelRecord) -> Result<Draft, HttpPayError>,
@@ -272,14 +331,18 @@ impl PaymentBook {
         }
         let free_before = record.free_deposit();
         let Draft { voucher, deposit, request } = draft(&record)?;
-        let (asset, host) = (record.asset(), host_of(&request.origin));
+        let asset = record.asset();
         let delta = voucher.delta_since(record.signed).unwrap_or(Amount::ZERO);
-        let asked = more.checked_add(request.price).map_err(HttpPayError::from)?;
-        let mut changes = state.spend(asset, host, delta, asked, limits, now)?;
+        let price = more.checked_add(request.price).map_err(HttpPayError::from)?;
+        if let Some(deposit) = deposit.as_ref().filter(|deposit| record.pending.as_ref() != Some(deposit)) {
+            // Before anything is held: what is refused leaves no trace in the sums.
+            state.check_deposit(asset, free_before, deposit.amount, rules.limits)?;
+        }
+        let asked = Asked { adds: delta, price, ..Asked::of(&request) };
+        let mut changes = self.spend(&mut state, rules, &asked, now)?;
         if let Some(deposit) = deposit {
             // One that is signed already was counted then.
             if record.pending.as_ref() != Some(&deposit) {
-                state.check_deposit(asset, free_before, deposit.amount, limits)?;
                 record.deposited = record.deposited.checked_add(deposit.amount).map_err(HttpPayError::from)?;
                 record.pending = Some(deposit);
             }
@@ -322,11 +385,23 @@ impl PaymentBook {
     }
 
     /// Signs a single payment.
-    pub(crate) fn sign_single(&self, request: &RequestRecord, limits: &AssetLimits, now: Timestamp) -> Result<Durable, Stopped> {
+    pub(crate) fn sign_single(&self, request: &RequestRecord, rules: &Rules<'_>, now: Timestamp) -> Result<Durable, Stopped> {
         let mut state = self.lock();
-        let mut changes = state.spend(request.asset, host_of(&request.origin), request.price, request.price, limits, now)?;
+        let mut changes = self.spend(&mut state, rules, &Asked::of(request), now)?;
         changes.extend(state.pay(request));
         Ok(self.inner.committer.queue(changes))
+    }
+
+    /// Decides, and takes what is signed away as spent (P-1): it is never given back. Records of a refusal are queued alone.
+    fn spend(&self, state: &mut State, rules: &Rules<'_>, asked: &Asked<'_>, now: Timestamp) -> Result<Vec<Change>, Refusal> {
+        let Decided { decision, mut changes } = state.ledger.ask(rules.policy, now, &rules.ask(asked));
+        if let Err(refusal) = limits::judged(&decision) {
+            self.queue_policy(changes);
+            return Err(refusal);
+        }
+        // What is allowed is held, so all of it can be settled.
+        changes.extend(state.ledger.settle(asked.id, asked.adds).unwrap_or_default());
+        Ok(changes.into_iter().map(Change::Policy).collect())
     }
 
     /// Changes a channel.
@@ -353,6 +428,15 @@ impl PaymentBook {
         }
         self.inner.committer.queue(changes)
     }
+}
+
+/// How an offer may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Admitted {
+    /// At once.
+    Now,
+    /// After an approval.
+    Later,
 }
 
 /// Why nothing was signed.
@@ -399,10 +483,6 @@ pub(crate) fn shown(channel: EscrowChannelId, record: &ChannelRecord) -> HttpCha
 }
 
 impl State {
-    fn sum(&self, key: &SpentKey) -> Amount {
-        self.spent.get(key).copied().unwrap_or(Amount::ZERO)
-    }
-
     fn free_deposits(&self, asset: AssetId) -> Amount {
         let of_asset = self.channels.values().filter(|record| record.asset() == asset);
         // A sum that does not fit is above every limit.
@@ -410,33 +490,6 @@ impl State {
             .map(ChannelRecord::free_deposit)
             .try_fold(Amount::ZERO, Amount::checked_add)
             .unwrap_or(Amount::from_units(u128::MAX))
-    }
-
-    /// The sums after spending `delta`, if no limit is passed. `asked` is all that the request may cost.
-    fn check_spending(
-        &self,
-        asset: AssetId,
-        host: &str,
-        delta: Amount,
-        asked: Amount,
-        limits: &AssetLimits,
-        now: Timestamp,
-    ) -> Result<Vec<(SpentKey, Amount)>, Refusal> {
-        let within = |limit, max, wanted| if wanted > max { Err(Refusal::Limit { limit, max, wanted }) } else { Ok(()) };
-        within(Limit::Request, limits.request_max, asked)?;
-        let day = day_of(now);
-        let sums = [
-            (Limit::HostDay, limits.host_day_max, SpentKey::HostDay(asset, day, host.to_owned())),
-            (Limit::Day, limits.day_max, SpentKey::Day(asset, day)),
-            (Limit::Total, limits.total_max, SpentKey::Total(asset)),
-        ];
-        let mut after = Vec::with_capacity(sums.len());
-        for (limit, max, key) in sums {
-            let wanted = self.sum(&key).checked_add(delta).unwrap_or(Amount::from_units(u128::MAX));
-            within(limit, max, wanted)?;
-            after.push((key, wanted));
-        }
-        Ok(after)
     }
 
     fn check_deposit(&self, asset: AssetId, free: Amount, amount: Amount, limits: &AssetLimits) -> Result<(), Refusal> {
@@ -447,24 +500,6 @@ impl State {
         ];
         let failed = checks.into_iter().find(|(_, max, wanted)| wanted > max);
         failed.map_or(Ok(()), |(limit, max, wanted)| Err(Refusal::Limit { limit, max, wanted }))
-    }
-
-    fn spend(
-        &mut self,
-        asset: AssetId,
-        host: &str,
-        delta: Amount,
-        asked: Amount,
-        limits: &AssetLimits,
-        now: Timestamp,
-    ) -> Result<Vec<Change>, Refusal> {
-        let sums = self.check_spending(asset, host, delta, asked, limits, now)?;
-        let mut changes = Vec::with_capacity(sums.len());
-        for (key, sum) in sums {
-            changes.push(Change::Spent(key.to_bytes(), sum.units().to_be_bytes()));
-            self.spent.insert(key, sum);
-        }
-        Ok(changes)
     }
 
     /// Notes a payment and whom it pays.
@@ -485,20 +520,37 @@ impl State {
     }
 }
 
-/// Makes the tables and checks the layout.
+/// Makes the tables and checks the layout; sums of layout 1 become the policy's.
 fn prepare(database: &Database) -> Result<(), BookError> {
     let write = database.begin_write().map_err(BookError::storage)?;
     {
         let mut meta = write.open_table(META).map_err(BookError::storage)?;
         let found = meta.get("schema").map_err(BookError::storage)?.map(|schema| schema.value());
+        let mut policy = write.open_table(POLICY).map_err(BookError::storage)?;
         match found {
-            None => drop(meta.insert("schema", SCHEMA).map_err(BookError::storage)?),
             Some(SCHEMA) => {}
+            Some(SCHEMA_SUMS) => {
+                let sums = write.open_table(SPENT).map_err(BookError::storage)?;
+                let mut ledger = Ledger::default();
+                for entry in sums.iter().map_err(BookError::storage)? {
+                    let (key, value) = entry.map_err(BookError::storage)?;
+                    let sum: [u8; 16] = value.value().try_into().map_err(|_| BookError::Damaged("a sum's length"))?;
+                    let sum = Amount::from_units(u128::from_be_bytes(sum));
+                    for change in ledger.adopt(limits::counter_key(&SpentKey::from_bytes(key.value())?), sum) {
+                        if let Some(value) = change.value {
+                            policy.insert(change.key.as_slice(), value.as_slice()).map_err(BookError::storage)?;
+                        }
+                    }
+                }
+                drop(sums);
+                write.delete_table(SPENT).map_err(BookError::storage)?;
+            }
+            None => {}
             Some(actual) => return Err(BookError::Schema { actual }),
         }
+        meta.insert("schema", SCHEMA).map_err(BookError::storage)?;
         write.open_table(CHANNELS).map_err(BookError::storage)?;
         write.open_table(REQUESTS).map_err(BookError::storage)?;
-        write.open_table(SPENT).map_err(BookError::storage)?;
         write.open_table(PAYEES).map_err(BookError::storage)?;
     }
     write.commit().map_err(BookError::storage)
@@ -512,11 +564,12 @@ fn load(database: &Database) -> Result<State, BookError> {
         let (key, value) = entry.map_err(BookError::storage)?;
         state.channels.insert(EscrowChannelId::from_bytes(*key.value()), ChannelRecord::from_bytes(value.value())?);
     }
-    for entry in read.open_table(SPENT).map_err(BookError::storage)?.iter().map_err(BookError::storage)? {
+    let mut records = Vec::new();
+    for entry in read.open_table(POLICY).map_err(BookError::storage)?.iter().map_err(BookError::storage)? {
         let (key, value) = entry.map_err(BookError::storage)?;
-        let sum: [u8; 16] = value.value().try_into().map_err(|_| BookError::Damaged("a sum's length"))?;
-        state.spent.insert(SpentKey::from_bytes(key.value())?, Amount::from_units(u128::from_be_bytes(sum)));
+        records.push((key.value().to_vec(), value.value().to_vec()));
     }
+    state.ledger = Ledger::from_records(records)?;
     for entry in read.open_table(PAYEES).map_err(BookError::storage)?.iter().map_err(BookError::storage)? {
         state.payees.insert(PayeeKey::from_bytes(entry.map_err(BookError::storage)?.0.value())?);
     }
@@ -531,20 +584,18 @@ fn load(database: &Database) -> Result<State, BookError> {
         }
     }
     drop(read);
-    let today = day_of(now);
-    let (spent, past): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        state.spent.into_iter().partition(|(key, _)| key.day().is_none_or(|day| day.saturating_add(1) >= today));
-    state.spent = spent;
-    if !old.is_empty() || !past.is_empty() {
+    // Whoever asked is gone; what was signed is spent, and nothing of it is under way.
+    let ended = state.ledger.end_all();
+    if !old.is_empty() || !ended.is_empty() {
         let write = database.begin_write().map_err(BookError::storage)?;
         {
             let mut requests = write.open_table(REQUESTS).map_err(BookError::storage)?;
             for key in &old {
                 requests.remove(key).map_err(BookError::storage)?;
             }
-            let mut sums = write.open_table(SPENT).map_err(BookError::storage)?;
-            for key in past.keys() {
-                sums.remove(key.to_bytes().as_slice()).map_err(BookError::storage)?;
+            let mut policy = write.open_table(POLICY).map_err(BookError::storage)?;
+            for change in ended {
+                commit::put_policy(&mut policy, &change)?;
             }
         }
         write.commit().map_err(BookError::storage)?;

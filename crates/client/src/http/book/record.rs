@@ -388,7 +388,7 @@ impl RequestRecord {
     }
 }
 
-/// The key of what was spent: `kind ‖ chain ‖ token [‖ day u32 [‖ host]]`.
+/// The key of what was spent, in books of layout 1: `kind ‖ chain ‖ token [‖ day u32 [‖ host]]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SpentKey {
     Total(AssetId),
@@ -397,6 +397,7 @@ pub(crate) enum SpentKey {
 }
 
 impl SpentKey {
+    #[cfg(test)]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (kind, asset, day, host) = match self {
             Self::Total(asset) => (1, asset, None, None),
@@ -430,13 +431,6 @@ impl SpentKey {
                 Ok(Self::HostDay(asset, day, host))
             }
             _ => Err(BookError::Damaged("a sum's kind")),
-        }
-    }
-
-    pub(crate) const fn day(&self) -> Option<u32> {
-        match self {
-            Self::Total(_) => None,
-            Self::Day(_, day) | Self::HostDay(_, day, _) => Some(*day),
         }
     }
 }
