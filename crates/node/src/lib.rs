@@ -172,7 +172,7 @@ impl Node {
     /// A handle for payments of HTTP 402.
     #[must_use]
     pub fn payments(&self) -> Payments {
-        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader), self.base.books.domains().clone())
+        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader)).naming_in(self.base.books.domains())
     }
 
     /// The account of the key that signs receipts and statements: what whoever checks them has to know.

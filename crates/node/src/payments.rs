@@ -37,8 +37,13 @@ pub struct Submission {
 }
 
 impl Payments {
-    pub(crate) fn new(core: Core, reader: Arc<dyn Read>, domains: Domains) -> Self {
-        Self { core, reader, domains }
+    pub(crate) fn new(core: Core, reader: Arc<dyn Read>) -> Self {
+        Self { core, reader, domains: Domains::default() }
+    }
+
+    /// The same, for a node whose statements show vouchers.
+    pub(crate) fn naming_in(self, domains: &Domains) -> Self {
+        Self { domains: domains.clone(), ..self }
     }
 
     /// Says which contract an escrow is, whose vouchers statements are to show. Whoever serves it does so at each start.

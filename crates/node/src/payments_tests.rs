@@ -18,7 +18,7 @@ use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, EvmSecr
 use tokio::sync::mpsc;
 
 use crate::bill_tests::{House, config};
-use crate::books::{Books, Domains};
+use crate::books::Books;
 use crate::books_tests::{assert_every_alteration_is_found, books, checked_statement, paid, tallied};
 use crate::core::{Core, Stopped, now, store_table};
 use crate::metrics::Metrics;
@@ -73,7 +73,7 @@ struct Life<'a> {
 impl<'a> Life<'a> {
     fn start(disk: &CrashDisk, told: &'a mut Told, fault: Option<(usize, Fault)>) -> Self {
         let house = House::start_with(config(), disk);
-        let payments = Payments::new(house.core.clone(), Arc::clone(&house.reader), Domains::default());
+        let payments = Payments::new(house.core.clone(), Arc::clone(&house.reader));
         Self { house, payments, told, fault }
     }
 
