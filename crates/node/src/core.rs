@@ -585,10 +585,12 @@ impl<S: Backend> Ticker<S> {
     ) -> anyhow::Result<()> {
         if let (EscrowInput::Extend { request, ceiling, .. }, Some(guard)) = (input.as_ref(), &mut self.guard)
             && let Some(decision) = guard.ask_more(now, request, *ceiling, &mut self.own)
-            && decision.verdict != Verdict::Allow
         {
-            self.refuse(reply, decision);
-            return Ok(());
+            self.metrics.decided(&decision);
+            if decision.verdict != Verdict::Allow {
+                self.refuse(reply, decision);
+                return Ok(());
+            }
         }
         let from = effects.len();
         self.engine.apply(now, Input::Escrow { reply: Some(reply), input }, effects)?;
@@ -597,6 +599,7 @@ impl<S: Backend> Ticker<S> {
             |effect: &Effect| matches!(effect, Effect::EscrowAnswer { reply: to, answer: EscrowAnswer::Reserved { .. } } if *to == reply);
         let Some(answer) = effects.iter().skip(from).position(reserved) else { return Ok(()) };
         let decision = guard.ask(now, &ask, &mut self.own);
+        self.metrics.decided(&decision);
         if decision.verdict == Verdict::Allow {
             return Ok(());
         }
@@ -683,6 +686,12 @@ impl<S: Backend> Ticker<S> {
                 Some(value) => self.batch.put(table, &key, &value),
                 None => self.batch.delete(table, &key),
             }
+        }
+        if let Some(guard) = &self.guard {
+            let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            let (pauses, waiting) = guard.counts();
+            self.metrics.policy_pauses.set(gauge(pauses));
+            self.metrics.policy_approvals.set(gauge(waiting));
         }
         if !self.batch.is_empty() {
             let started = Instant::now();

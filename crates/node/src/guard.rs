@@ -104,6 +104,12 @@ impl Guard {
         Ok(reply)
     }
 
+    /// How much is paused, and how many requests wait for an approval.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let waits = |state: HoldState| matches!(state, HoldState::Waiting { .. });
+        (self.ledger.pauses().count(), self.ledger.approvals().filter(|waiting| waits(waiting.hold.state)).count())
+    }
+
     /// Forgets what is over, at a start.
     pub(crate) fn sweep(&mut self, now: Timestamp, own: &mut Vec<OwnRecord>) {
         own.extend(records(self.ledger.sweep(&self.policy, now)));

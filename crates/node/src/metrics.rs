@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_engine::Summary;
+use millstream_policy::{Decision, Verdict};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -46,6 +47,12 @@ pub(crate) struct Metrics {
     pub(crate) relays_pending: Gauge<i64, AtomicI64>,
     pub(crate) relay_gwei: Counter<u64, AtomicU64>,
     pub(crate) relay_budget_left: Gauge<i64, AtomicI64>,
+    pub(crate) policy_allowed: Counter<u64, AtomicU64>,
+    pub(crate) policy_refused: Counter<u64, AtomicU64>,
+    pub(crate) policy_held: Counter<u64, AtomicU64>,
+    pub(crate) policy_shadowed: Counter<u64, AtomicU64>,
+    pub(crate) policy_pauses: Gauge<i64, AtomicI64>,
+    pub(crate) policy_approvals: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -103,6 +110,12 @@ impl Metrics {
             relays_pending: metric!(Gauge, "relays_pending", "Deposits that are accepted and not confirmed"),
             relay_gwei: metric!(Counter, "relay_gwei", "What relayed deposits cost, in gwei"),
             relay_budget_left: metric!(Gauge, "relay_budget_left_gwei", "What may still be spent on relaying now, in gwei"),
+            policy_allowed: metric!(Counter, "policy_allowed", "Requests of HTTP 402 that the policy allowed"),
+            policy_refused: metric!(Counter, "policy_refused", "Requests of HTTP 402 that the policy refused"),
+            policy_held: metric!(Counter, "policy_held", "Requests of HTTP 402 that were told to wait for an approval"),
+            policy_shadowed: metric!(Counter, "policy_shadowed", "Requests of HTTP 402 that a rule in shadow mode would have refused"),
+            policy_pauses: metric!(Gauge, "policy_pauses", "What is paused, by breakers and by order"),
+            policy_approvals: metric!(Gauge, "policy_approvals_waiting", "Requests that wait for an approval"),
             registry: Mutex::new(registry),
         }
     }
@@ -113,6 +126,18 @@ impl Metrics {
         self.commit_seconds.observe(took.as_secs_f64());
         self.frames.inc_by(frames);
         self.lines.inc_by(lines);
+    }
+
+    /// One decision of the policy.
+    pub(crate) fn decided(&self, decision: &Decision) {
+        match decision.verdict {
+            Verdict::Allow => self.policy_allowed.inc(),
+            Verdict::Refuse(_) => self.policy_refused.inc(),
+            Verdict::Wait { .. } => self.policy_held.inc(),
+        };
+        if !decision.shadowed.is_empty() {
+            self.policy_shadowed.inc();
+        }
     }
 
     pub(crate) fn state(&self, summary: &Summary) {

@@ -92,7 +92,7 @@ impl Ledger {
         decision.number = self.next_number();
         self.put_decision(&decision, policy.decisions_kept);
         if decision.number.is_multiple_of(SWEEP_EVERY) {
-            self.forget_gauges(now);
+            self.forget_over(policy, now);
         }
         Outcome { decision, changes: self.take_changes() }
     }

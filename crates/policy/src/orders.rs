@@ -1,5 +1,7 @@
 //! What people order: approve and deny, pause and resume, give and take back sub-budgets.
 
+use std::collections::BTreeMap;
+
 use millstream_types::{Amount, Timestamp};
 
 use crate::ask::{AssetKey, NAME_BYTES_MAX, Scope, Subject};
@@ -7,7 +9,7 @@ use crate::decide::LINEAGE_MAX;
 use crate::error::LedgerError;
 use crate::ledger::{Change, Ledger};
 use crate::pattern::{Pattern, any};
-use crate::record::{Grant, Hold, HoldState, Pause};
+use crate::record::{Counter, CounterKey, Grant, Hold, HoldState, Pause};
 use crate::rules::Policy;
 
 /// Sub-budgets that are remembered, at most.
@@ -195,16 +197,23 @@ impl Ledger {
     /// Frees what has waited too long, and forgets what is over: windows, counts. To be called now and then, and at a start.
     pub fn sweep(&mut self, policy: &Policy, now: Timestamp) -> Vec<Change> {
         self.expire(now);
-        self.forget_gauges(now);
-        for budget in policy.budgets() {
-            let start = budget.window.start(now);
-            let mut old: Vec<_> = self.counters.keys().filter(|key| key.rule == budget.name && key.start < start).cloned().collect();
-            for key in &mut old {
-                key.start = start;
-                self.forget_before(key);
-            }
-        }
+        self.forget_over(policy, now);
         self.take_changes()
+    }
+
+    /// Forgets counts and sums of windows that are over and that nothing is held in. Sums of rules that are gone stay: the rule may come back.
+    pub(crate) fn forget_over(&mut self, policy: &Policy, now: Timestamp) {
+        self.forget_gauges(now);
+        let starts: BTreeMap<&str, Timestamp> =
+            policy.budgets().iter().map(|budget| (budget.name.as_str(), budget.window.start(now))).collect();
+        let is_over = |key: &CounterKey, counter: &Counter| {
+            starts.get(key.rule.as_str()).is_some_and(|start| key.start < *start) && counter.held.is_zero() && counter.running == 0
+        };
+        let over: Vec<CounterKey> =
+            self.counters.iter().filter(|(key, counter)| is_over(key, counter)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.put_counter(key, Counter::default());
+        }
     }
 }
 

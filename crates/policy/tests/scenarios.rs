@@ -456,6 +456,33 @@ fn a_preview_is_the_decision_without_its_effects() {
     }
 }
 
+/// Sums of windows that are over are forgotten, whoever they were of; what is held keeps its own.
+#[test]
+fn a_sweep_forgets_what_is_over_and_nothing_else() {
+    let mut world = World::new(
+        "[[budget]]\nname = 'day'\nmax = '0.001 USDC'\nwindow = 'day'\nper = ['route']\n[[budget]]\nname = 'all'\nmax = '0.001 USDC'\nwindow = 'total'",
+    );
+    for id in 1..=3 {
+        let mut asked = ask(id, 10);
+        asked.subject.route = format!("host-{id}");
+        assert_eq!(world.refused(&asked), None);
+    }
+    for id in 1..=2 {
+        world.settle(id, 10);
+        world.end(id, Ended::Delivered);
+    }
+    world.now += DAY;
+    world.order(|ledger, policy, now| Ok::<_, LedgerError>(ledger.sweep(policy, now))).expect("swept");
+    let kept: Vec<_> =
+        world.ledger.counters().map(|(key, counted)| (key.of.clone(), counted.spent.units(), counted.held.units())).collect();
+    assert_eq!(kept, [("all".to_owned(), 20, 10), ("route=host-3".to_owned(), 0, 10)]);
+    world.settle(3, 10);
+    world.end(3, Ended::Delivered);
+    assert_eq!(world.ledger.counters().count(), 2, "what is spent in a window that is over stays until it is swept");
+    world.order(|ledger, policy, now| Ok::<_, LedgerError>(ledger.sweep(policy, now))).expect("swept");
+    assert_eq!(world.ledger.counters().count(), 1);
+}
+
 /// G-9: what was under way when everything stopped is freed at the next start, what waits goes on waiting.
 #[test]
 fn a_start_frees_what_was_under_way() {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::SpendArgs;
 use crate::context::Context;
-use crate::error::{CliError, CliResult};
+use crate::error::{CliError, CliResult, chain_of};
 use crate::output::{View, pairs};
 
 /// `proxy`.
@@ -77,10 +77,18 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
         book: payer.book().path().display().to_string(),
     })?;
     let options = ProxyOptions { upstreams, foreign_hosts: args.expose };
+    let orders = async {
+        // As where the book's path is longer than a socket's may be: payments do not need it.
+        if let Err(error) = serve_orders(payer.clone()).await {
+            tracing::warn!(error = %chain_of(&error), "`millstream policy` cannot reach this proxy: stop it to give orders");
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        () = serve_proxy(payer.clone(), options, listener, stopped()) => Ok(()),
-        taken = serve_orders(payer) => Ok(taken?),
+        () = serve_proxy(payer.clone(), options, listener, stopped()) => {}
+        () = orders => {}
     }
+    Ok(())
 }
 
 /// Resolves when the process is told to stop.

@@ -218,6 +218,7 @@ impl HttpPayer {
             let reason = "expected an https address, or an http address of this machine".to_owned();
             return Err(ConfigError::Setting { key: "webhook".to_owned(), reason }.into());
         }
+        book.sweep(&policy, now());
         let key = account.address().to_string();
         let inner = Inner {
             client,

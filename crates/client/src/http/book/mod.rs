@@ -278,6 +278,13 @@ impl PaymentBook {
         self.queue_policy(changes);
     }
 
+    /// Forgets what is over, at a start: sums of days that are past, approvals that ended.
+    pub(crate) fn sweep(&self, policy: &Policy, now: Timestamp) {
+        let mut state = self.lock();
+        let changes = state.ledger.sweep(policy, now);
+        self.queue_policy(changes);
+    }
+
     /// Reads the policy's ledger.
     pub(crate) fn read_policy<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
         read(&self.lock().ledger)
