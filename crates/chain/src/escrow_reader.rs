@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use alloy::primitives::B256;
 use millstream_types::{Address, BlockNumber, EscrowChannelId, Hash256, Timestamp};
 
 use crate::indexer::{LogReader, Step, Walk};
 use crate::{ChainError, Checkpoint, Cursor, Head, IndexerOptions, Reorg, Rpc, convert};
 
-/// Channels that one question for logs names.
+/// Channels that a question for logs names. Of more the contract's logs are read whole, a bounded range of blocks at a time, and sorted out here:
+/// one question a range however many channels there are, and endpoints bound what a filter may name.
 const CHANNELS_PER_FILTER_MAX: usize = 256;
 
 /// A contract whose events name a channel by their first indexed argument, and that tells the state of channels at a block.
@@ -138,15 +138,18 @@ impl<C: EscrowContract> EscrowReader<C> {
 
     /// The followed channels that have a log in a range.
     async fn touched(&self, from: u64, to: u64, followed: &BTreeSet<EscrowChannelId>) -> Result<BTreeSet<EscrowChannelId>, ChainError> {
-        let mut touched = BTreeSet::new();
-        let ids: Vec<B256> = followed.iter().map(|channel| (*channel.as_bytes()).into()).collect();
-        for some in ids.chunks(CHANNELS_PER_FILTER_MAX) {
-            for log in self.logs.read_about(from, to, some.to_vec()).await? {
-                // An endpoint that ignores the filter tells of others too.
-                let channel = log.topics().get(1).map(|topic| EscrowChannelId::from_bytes(topic.0));
-                touched.extend(channel.filter(|channel| followed.contains(channel)));
-            }
+        if followed.is_empty() {
+            return Ok(BTreeSet::new());
         }
+        let logs = if followed.len() <= CHANNELS_PER_FILTER_MAX {
+            let channels = followed.iter().map(|channel| (*channel.as_bytes()).into()).collect();
+            self.logs.read_about(from, to, channels).await?
+        } else {
+            self.logs.read(from, to, None).await?
+        };
+        // An endpoint that ignores the filter tells of others too, and not every event's first argument is a channel.
+        let named = logs.iter().filter_map(|log| log.topics().get(1)).map(|topic| EscrowChannelId::from_bytes(topic.0));
+        let touched: BTreeSet<EscrowChannelId> = named.filter(|channel| followed.contains(channel)).collect();
         Ok(touched)
     }
 

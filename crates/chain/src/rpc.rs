@@ -12,7 +12,7 @@ use alloy::rpc::types::{BlockId, BlockNumberOrTag, Header, TransactionRequest};
 use alloy::sol_types::SolCall;
 use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
-use millstream_types::{Address, ChainId, Timestamp};
+use millstream_types::{Address, ChainId, Hash256, Timestamp};
 
 use crate::endpoint::Endpoint;
 use crate::{ChainError, Revert, convert};
@@ -149,6 +149,15 @@ impl Rpc {
     /// The endpoint is unavailable.
     pub async fn head_time(&self) -> Result<Timestamp, ChainError> {
         Ok(convert::timestamp(self.newest().await?.timestamp))
+    }
+
+    /// Whether the node has a transaction, in its pool or in a block. What it dropped, or what another one replaced, it does not have.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn has_transaction(&self, transaction: Hash256) -> Result<bool, ChainError> {
+        let asked = self.provider.get_transaction_by_hash(convert::evm_hash(transaction));
+        Ok(self.ask("eth_getTransactionByHash", asked).await?.is_some())
     }
 
     /// Whether there is a contract at the address now, or an account that has delegated to one.

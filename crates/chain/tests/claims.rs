@@ -3,19 +3,22 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream_chain::x402::{
     BatchOperator, BatchSettlement, CLAIM_ROWS_MAX, ClaimRow, DepositAuthorization, ERC3009_DEPOSIT_COLLECTOR, EscrowPoll, EscrowReader,
     ExactTransfer, place_development_x402,
 };
-use millstream_chain::{ChainError, ErrorKind, IndexerOptions, IntentId, Submitter, ask_contract, token_balance};
+use millstream_chain::{ChainError, ErrorKind, IndexerOptions, IntentId, Rpc, RpcOptions, Submitter, ask_contract, token_balance};
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Uint256};
 use millstream_voucher::evm::{
     ChannelConfig, EscrowVoucher, EvmSecretKey, EvmSignature, TokenDomain, TransferAuthorization, TransferKind, deposit_nonce,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+use common::proxy::{Reply, proxy};
 use common::{BYSTANDER, OPERATOR, PAYER, World, submitter, world};
 
 const DELAY_SECS: u64 = 900;
@@ -236,6 +239,80 @@ async fn channels_are_followed_at_a_depth_and_through_a_reorganisation() {
     assert!(resume.last().number <= start.last().number);
     let looked = reader.look(&followed).await.expect("read");
     assert!(looked.states.iter().all(|state| state.balance.is_zero()), "{looked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_channels_are_followed_by_one_question_a_range() {
+    let escrow = escrow().await;
+    escrow.world.anvil.mine(3).expect("mined");
+    let start = EscrowReader::new(escrow.contract.clone(), IndexerOptions::default()).start().await.expect("read");
+    let touched = [escrow.terms(1), escrow.terms(2)].map(|terms| escrow.id(&terms));
+    // And one that nobody follows.
+    for number in 1..=3 {
+        escrow.deposit(number, 1_000).await;
+    }
+    let Escrow { world: World { anvil, .. }, .. } = escrow;
+    let (anvil, questions) = (Arc::new(anvil), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&questions);
+    let count = move |method: &str, params: &Value| {
+        if method == "eth_getLogs" {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let named = params[0]["topics"][1].as_array().map_or(0, Vec::len);
+            assert!(named <= 256, "a filter that names {named} channels");
+        }
+        Reply::Pass
+    };
+    let rpc = Rpc::connect(&proxy(anvil, count).await, RpcOptions::default()).await.expect("the proxy answers");
+    let contract = BatchSettlement::attach(rpc).await.expect("placed");
+    for others in [254, 255, 1_500, 5_000] {
+        let mut followed: BTreeSet<EscrowChannelId> = touched.into_iter().collect();
+        followed.extend((0..others).map(|number: u32| {
+            let mut id = [0xee; 32];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            EscrowChannelId::from_bytes(id)
+        }));
+        let reader = EscrowReader::new(contract.clone(), IndexerOptions::default());
+        questions.store(0, Ordering::SeqCst);
+        let (mut cursor, mut ranges, mut seen) = (start.clone(), 0, Vec::new());
+        while let EscrowPoll::Batch(batch) = reader.poll(&cursor, &followed).await.expect("read") {
+            seen.extend(batch.seen.states.iter().map(|state| (state.channel, state.balance)));
+            (cursor, ranges) = (batch.cursor, ranges + 1);
+        }
+        let mut expected = touched.map(|channel| (channel, units(1_000)));
+        expected.sort();
+        assert_eq!((seen.as_slice(), questions.load(Ordering::SeqCst)), (&expected[..], ranges), "{others}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payer_finds_its_channels_in_the_logs() {
+    let escrow = escrow().await;
+    let from = escrow.contract.newest_height().await.expect("read");
+    let mut expected = Vec::new();
+    for number in [1, 2] {
+        let terms = escrow.deposit(number, 1_000).await;
+        expected.push((escrow.id(&terms), terms));
+        escrow.world.anvil.mine(40).expect("mined");
+    }
+    expected.sort_by_key(|(channel, _)| *channel);
+    // After a second deposit each is found once.
+    let authorization = escrow.authorization(&expected[0].1, units(500), 2);
+    escrow.operator.deposit(intent(9), &expected[0].1, units(500), &authorization).await.expect("deposited");
+    let (payer, other) = (DEV_ACCOUNTS[PAYER].address, DEV_ACCOUNTS[BYSTANDER].address);
+    assert_eq!(escrow.contract.channels_of(payer, from).await.expect("read"), expected);
+    assert_eq!(escrow.contract.channels_of(other, from).await, Ok(Vec::new()));
+    let newest = escrow.contract.newest_height().await.expect("read");
+    assert_eq!(escrow.contract.channels_of(payer, newest).await, Ok(Vec::new()));
+    // Through an endpoint that answers for a few blocks at a time.
+    let Escrow { world: World { anvil, .. }, .. } = escrow;
+    let narrow = |method: &str, params: &Value| {
+        let height = |name: &str| common::number(&params[0][name]);
+        let is_wide = method == "eth_getLogs" && height("toBlock") - height("fromBlock") >= 16;
+        if is_wide { Reply::Error(-32_005, "too many blocks at once") } else { Reply::Pass }
+    };
+    let rpc = Rpc::connect(&proxy(Arc::new(anvil), narrow).await, RpcOptions::default()).await.expect("the proxy answers");
+    let contract = BatchSettlement::attach(rpc).await.expect("placed");
+    assert_eq!(contract.channels_of(payer, from).await.expect("read"), expected);
 }
 
 #[tokio::test]

@@ -409,3 +409,35 @@ async fn channels_are_followed_at_a_depth_and_through_a_reorganisation() {
     let looked = reader.look(&followed).await.expect("read");
     assert!(looked.states.iter().all(|state| state.parties.is_none()), "{looked:?}");
 }
+
+#[tokio::test]
+async fn a_payer_finds_its_sessions_in_the_logs() {
+    let escrow = escrow().await;
+    let from = escrow.contract.newest_height().await.expect("read");
+    // By its own transaction, by what it signed for the token, and by Permit2.
+    let own = escrow.terms(1);
+    escrow.payer.open(&own, units(1_000)).await.expect("opened");
+    let relayed = escrow.open(2, 1_000).await;
+    let permitted = escrow.terms(3);
+    let witness =
+        TransferWitness::ChannelOpen { payee: permitted.payee, salt: permitted.salt, authorized_signer: permitted.authorized_signer };
+    escrow.payer.approve_permit2(permitted.token, units(1_000)).await.expect("approved");
+    let opening = SessionOpening { terms: permitted, deposit: units(1_000), funding: escrow.permit2(PAYER, 1_000, 1, witness) };
+    escrow.operator.open(intent(3), &opening).await.expect("opened");
+    escrow.operator.close(intent(4), escrow.id(&relayed), None).await.expect("closed");
+
+    let found = escrow.contract.opened_for(DEV_ACCOUNTS[PAYER].address, from).await.expect("read");
+    let terms: Vec<SessionTerms> = found
+        .iter()
+        .map(|opened| opened.terms(escrow.contract.domain(), opened.salt.expect("it called the escrow")).expect("the channel's"))
+        .collect();
+    assert_eq!(terms, [own, relayed, permitted]);
+    assert_eq!(
+        found.iter().map(|opened| opened.channel).collect::<Vec<_>>(),
+        terms.iter().map(|terms| escrow.id(terms)).collect::<Vec<_>>()
+    );
+    assert_eq!(found[0].terms(escrow.contract.domain(), salt(9)), None, "another salt");
+    assert_eq!(escrow.contract.opened_for(DEV_ACCOUNTS[BYSTANDER].address, from).await, Ok(Vec::new()));
+    let states = escrow.contract.newest_states(&[escrow.id(&own), escrow.id(&relayed)]).await.expect("read");
+    assert_eq!(states.iter().map(|state| state.phase).collect::<Vec<_>>(), [SessionPhase::Open, SessionPhase::Closed]);
+}

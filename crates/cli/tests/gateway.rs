@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::Net;
+use common::{Net, RawPayer, secret};
+use millstream_chain::session_escrow::session_escrow_address;
 use millstream_chain::token_balance;
+use millstream_chain::x402::BATCH_SETTLEMENT;
 use millstream_cli::admin::Admin;
 use millstream_cli::gateway::Selling;
 use millstream_client::http::{
@@ -16,8 +18,9 @@ use millstream_client::http::{
 };
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Amount, ChainId};
+use millstream_wire::NodeMessage;
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -259,4 +262,207 @@ fn operate(net: &Net, arguments: &[&str]) -> Value {
     let output = command(&net.dev.info().profile, net.directory.path(), arguments).output().expect("it runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A provider who has a ledger sells over HTTP with the same process, directory and key: payments over QUIC go on, both kinds are settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_serves_a_ledger_and_sells() {
+    let (mut net, upstream) = (Net::start().await, upstream().await);
+    let opening = net.open(&secret(1), 1, 5_000_000).await;
+    let ledger = net.dev.ledger.id();
+    let mut payer = RawPayer::new(&net.connect().await, secret(1), ledger, opening.channel).await;
+    assert!(matches!(payer.attach().await, NodeMessage::Snapshot(_)));
+    payer.pay(&[1_000, 2_000]).await;
+    net.dev.node.stop().expect("the node stops");
+
+    // What the node's own file says, in the gateway's.
+    let node: toml::Table = std::fs::read_to_string(&net.dev.info().node_config).expect("read").parse().expect("TOML");
+    let (server, chain) = (&node["server"], &node["chain"]);
+    let text = format!(
+        r#"
+        [chain]
+        rpc_url = {rpc}
+        operator_key_file = {key}
+        ledger = {ledger}
+        start_block = {start}
+        keys_dir = {keys}
+        [node]
+        data_dir = {data}
+        listen = {listen}
+        admin_listen = {admin}
+        [server]
+        listen = "127.0.0.1:0"
+        [payment]
+        asset = "{asset}"
+        [[route]]
+        path = "/*"
+        upstream = "http://{upstream}"
+        price = "0.001 USDC / call"
+        "#,
+        rpc = chain["rpc_url"],
+        key = chain["operator_key_file"],
+        ledger = chain["ledger"],
+        start = chain["start_block"],
+        keys = chain["keys_dir"],
+        data = server["data_dir"],
+        listen = server["listen"],
+        admin = server["admin_listen"],
+        asset = net.dev.info().token,
+    );
+    let config = net.directory.path().join("gateway.toml");
+    std::fs::write(&config, &text).expect("written");
+    let config = config.display().to_string();
+    let arguments = ["--config", config.as_str()];
+    let gateway = Gateway::start(&net, &arguments);
+    let ready = format!("http://{}/readyz", gateway.selling.admin_listen);
+    net.wait_for("both to be ready", async || reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()))
+        .await;
+
+    // Over QUIC: what was acknowledged before is there, and more is taken. Over HTTP: channels of x402.
+    let client = buyer(&net);
+    for round in 1..=3 {
+        let mut again = RawPayer::new(&net.connect().await, secret(1), ledger, opening.channel).await;
+        (again.lines_total, again.cumulative, again.head) = (payer.lines_total, payer.cumulative, payer.head);
+        let NodeMessage::Snapshot(snapshot) = again.attach().await else { panic!("no snapshot") };
+        assert_eq!(snapshot.charged.units(), payer.cumulative.into());
+        again.pay(&[500]).await;
+        payer = again;
+        assert_eq!(buy(&client, &gateway.url("/thing")).await, Some(1_000), "{round}");
+    }
+    assert_eq!(net.admin.channels().await.expect("channels").len(), 1);
+    net.wait_for("the gateway to count it", async || metric(&gateway, "millstream_escrow_charged_base_units").await == 3_000.0)
+        .await;
+
+    // One key claims and settles: neither waits for the other's transactions.
+    let (token, operator) = (net.dev.info().token, gateway.selling.operator);
+    let received = async || token_balance(net.dev.ledger.rpc(), token, operator).await.expect("a balance");
+    let admin = Admin::new(&format!("http://{}", gateway.selling.admin_listen)).expect("an address");
+    let (settled, claimed) = tokio::join!(net.admin.settle_run(), admin.escrow_claim());
+    assert_eq!((settled.expect("settled").transactions.len(), claimed.expect("claimed").rows), (2, 1));
+    net.wait_for("the sweep", async || {
+        let _ = admin.escrow_claim().await;
+        received().await == 3_000
+    })
+    .await;
+    let channel = &net.admin.channels().await.expect("channels")[0];
+    assert_eq!(channel.settled.units(), 4_500);
+    drop(gateway);
+
+    // Killed, it has both again. And the ledger's directory is refused without its ledger.
+    let gateway = Gateway::start(&net, &arguments);
+    net.wait_for("both to be ready", async || reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()))
+        .await;
+    assert_eq!(buy(&client, &gateway.url("/thing")).await, Some(1_000));
+    gateway.stop();
+    let of_ledger = ["ledger", "start_block", "keys_dir"];
+    let is_kept = |line: &&str| !of_ledger.iter().any(|key| line.trim().starts_with(key)) && !line.contains(&server["listen"].to_string());
+    let alone = text.lines().filter(is_kept).collect::<Vec<_>>().join("\n");
+    let alone_config = net.directory.path().join("alone.toml");
+    std::fs::write(&alone_config, alone).expect("written");
+    let error = refused(&net, &["--config", &alone_config.display().to_string()], 1);
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("ledger")), "{error}");
+}
+
+/// A call of the chain's node.
+async fn chain_call(net: &Net, method: &str, params: Value) -> Value {
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    let request = reqwest::Client::new().post(&net.dev.info().rpc_url).header("content-type", "application/json").body(call);
+    let answer: Value = request.send().await.expect("answered").json().await.expect("JSON");
+    assert!(answer.get("error").is_none(), "{method}: {answer}");
+    answer["result"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_on_the_chain_is_not_offered() {
+    let (net, upstream) = (Net::start().await, upstream().await);
+    let upstream = format!("http://{upstream}");
+    let arguments = ["--upstream", &upstream, "--price", "0.001 USDC / call", "--listen", "127.0.0.1:0"];
+    let escrow = session_escrow_address().expect("an address").to_string();
+    let code = chain_call(&net, "eth_getCode", json!([BATCH_SETTLEMENT.to_string(), "latest"])).await;
+    chain_call(&net, "anvil_setCode", json!([BATCH_SETTLEMENT.to_string(), "0x"])).await;
+    let gateway = Gateway::start(&net, &arguments);
+    assert_eq!(gateway.selling.dialects, ["MPP evm/session"]);
+    gateway.stop();
+    // Neither: it says so.
+    chain_call(&net, "anvil_setCode", json!([escrow, "0x"])).await;
+    assert_eq!(refused(&net, &arguments, 2)["code"], "contract_missing");
+    // And the other way round.
+    chain_call(&net, "anvil_setCode", json!([BATCH_SETTLEMENT.to_string(), code])).await;
+    let gateway = Gateway::start(&net, &arguments);
+    assert_eq!(gateway.selling.dialects, ["x402 batch-settlement"]);
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_gateway_at_once() {
+    let net = Net::start().await;
+    // A service that never answers, so that the first signal has something to wait for.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let upstream = format!("http://{}", silent.local_addr().expect("bound"));
+    let mut gateway = Gateway::start(&net, &["--upstream", &upstream, "--route", "GET /*=free", "--listen", "127.0.0.1:0"]);
+    let waiting = tokio::spawn(reqwest::get(gateway.url("/free")));
+    let (_held, _) = silent.accept().await.expect("the request is under way");
+    // Two that come together are one to the process, so it is told until it has heard a second one. Told once, it ends with 0, half a minute later.
+    let pid = gateway.child.id().to_string();
+    net.wait_for("the gateway to end", async || {
+        let _ = Command::new("kill").args(["-INT", &pid]).status();
+        gateway.child.try_wait().expect("asked").is_some()
+    })
+    .await;
+    assert_eq!(gateway.child.wait().expect("ends").code(), Some(130));
+    assert!(waiting.await.expect("no panic").is_err(), "nobody answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_finds_its_money_on_the_chain_and_takes_it_back() {
+    let (net, upstream) = (Net::start().await, upstream().await);
+    let upstream = format!("http://{upstream}");
+    let gateway = Gateway::start(&net, &["--upstream", &upstream, "--price", "0.001 USDC / call", "--listen", "127.0.0.1:0"]);
+    let run = |arguments: &[&str], book: &str| -> (Option<i32>, Value) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        command
+            .arg("--profile")
+            .arg(&net.dev.info().profile)
+            .args(arguments)
+            .args(["--book", book])
+            .current_dir(net.directory.path());
+        let output = command.stdin(Stdio::null()).output().expect("it runs");
+        let text = if output.status.success() { &output.stdout } else { &output.stderr };
+        let text = String::from_utf8_lossy(text).into_owned();
+        let value = serde_json::from_str(&text).or_else(|_| serde_json::from_str(text.lines().last().unwrap_or_default()));
+        (output.status.code(), value.unwrap_or(Value::String(text)))
+    };
+    let url = gateway.url("/thing");
+    for scheme in ["x402-batch-settlement", "mpp-session"] {
+        let (status, said) = run(&["pay", &url, "--prefer", scheme], "first.redb");
+        assert_eq!(status, Some(0), "{said}");
+    }
+    gateway.stop();
+    // Another book, as after the first was lost.
+    let (status, listed) = run(&["payments", "list"], "second.redb");
+    assert_eq!((status, listed.as_array().map(Vec::len)), (Some(0), Some(0)), "{listed}");
+    let (status, found) = run(&["payments", "recover"], "second.redb");
+    let channels = found["channels"].as_array().cloned().unwrap_or_default();
+    assert_eq!((status, channels.len(), &found["foreign"]), (Some(0), 2, &json!([])), "{found}");
+    let mut delay = 0;
+    for channel in &channels {
+        let id = channel["channel"].as_str().expect("an id");
+        let (status, refused) = run(&["payments", "refund", id], "second.redb");
+        assert_eq!((status, &refused["error"]["code"]), (Some(3), &json!("server_unknown")), "{refused}");
+        let (status, asked) = run(&["payments", "withdraw", &id[..12]], "second.redb");
+        assert_eq!((status, &asked["state"]), (Some(0), &json!("waiting")), "{asked}");
+        let now = chain_call(&net, "eth_getBlockByNumber", json!(["latest", false])).await["timestamp"].as_str().map(str::to_owned);
+        let now = u64::from_str_radix(now.expect("a time").trim_start_matches("0x"), 16).expect("hexadecimal");
+        delay = delay.max(asked["ready_at"].as_u64().expect("a time").saturating_sub(now));
+    }
+    chain_call(&net, "evm_increaseTime", json!([delay + 1])).await;
+    chain_call(&net, "evm_mine", json!([])).await;
+    for channel in &channels {
+        let id = channel["channel"].as_str().expect("an id");
+        let (status, taken) = run(&["payments", "withdraw", id, "--wait"], "second.redb");
+        assert_eq!((status, &taken["state"]), (Some(0), &json!("taken")), "{taken}");
+        assert_eq!(taken["taken"], channel["deposit"], "nobody claimed anything: {taken}");
+        let (status, nothing) = run(&["payments", "withdraw", id], "second.redb");
+        assert_eq!((status, &nothing["error"]["code"]), (Some(3), &json!("nothing_left")), "{nothing}");
+    }
 }

@@ -139,6 +139,7 @@ impl Board {
         let OnChain { withdraw_requested_at_secs, refund_nonce } = self.on_chain(&base.channel);
         Standing {
             deposit: totals.deposit,
+            announced: totals.announced,
             accepted,
             charged: totals.charged,
             reserved: totals.reserved,
@@ -204,6 +205,7 @@ pub(crate) fn nothing(channel: EscrowChannelId) -> Standing {
         payer: millstream_types::Address::ZERO,
         signer: Signer::Key(millstream_types::Address::ZERO),
         deposit: millstream_types::Amount::ZERO,
+        announced: millstream_types::Amount::ZERO,
         accepted: CumulativeAmount::ZERO,
         accepted_signature: None,
         charged: CumulativeAmount::ZERO,

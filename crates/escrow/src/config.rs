@@ -29,9 +29,9 @@ pub struct EscrowSection {
     pub full_look_secs: u64,
     /// Seconds that an answer waits for its single payment to be in a block. After that it leaves, and the payment is followed on.
     pub settle_wait_secs: u64,
-    /// Base units that may rest on deposits which are sent and not confirmed, on one channel.
+    /// Base units that may rest on deposits which are sent and not confirmed, on one channel; nothing unless both limits are above zero.
     pub optimistic_channel_max: u64,
-    /// And on all channels together.
+    /// And on all channels of an escrow together: the most that the provider loses by it.
     pub optimistic_total_max: u64,
     /// When what was charged is claimed and swept, and what that may cost.
     pub claim: ClaimSection,
@@ -51,6 +51,13 @@ impl Default for EscrowSection {
     }
 }
 
+impl EscrowSection {
+    /// Whether anything may rest on a deposit that is not confirmed.
+    pub(crate) const fn trusts_sent(&self) -> bool {
+        self.optimistic_channel_max > 0 && self.optimistic_total_max > 0
+    }
+}
+
 /// What the rail is started with.
 #[derive(Clone, Debug)]
 pub struct RailConfig {
@@ -60,12 +67,12 @@ pub struct RailConfig {
     pub token: Address,
     /// The account that is paid.
     pub receiver: Address,
+    /// x402's channels, when they are offered.
+    pub x402: Option<ChannelsConfig>,
     /// MPP sessions, when they are offered. The account that is paid is then the operator's own: the escrow pays who settles.
     pub sessions: Option<SessionsConfig>,
-    /// Other people's accounts, whose vouchers a facilitator keeps.
+    /// Other people's accounts, whose vouchers a facilitator keeps: of x402's channels.
     pub custody: BTreeSet<Address>,
-    /// x402: seconds between a payer's request to withdraw and the withdrawal, as the offers say.
-    pub withdraw_delay_secs: u64,
     /// Seconds that the longest delivery takes: until its first byte, and from there to its end.
     pub delivery_secs_max: u64,
     /// Nanos of the token that a whole coin of the chain is worth, by which the gas of claims is weighed; 0 does not weigh it.
@@ -74,6 +81,13 @@ pub struct RailConfig {
     pub confirmations: u64,
     /// Between two reads of the chain.
     pub poll_interval: Duration,
+}
+
+/// x402's channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelsConfig {
+    /// Seconds between a payer's request to withdraw and the withdrawal, as the offers say.
+    pub withdraw_delay_secs: u64,
 }
 
 /// The escrow of MPP sessions.
@@ -106,7 +120,8 @@ pub enum RailConfigError {
     /// The same of a session, whose grace period is its escrow's.
     #[error(
         "a payer can leave a session after {grace} s, but a delivery may take {delivery} s, its settlement {margin} s \
-         (escrow.claim_margin_secs), and the chain may be unknown for {stale} s: lower timeouts.total_secs"
+         (escrow.claim_margin_secs), and the chain may be unknown for {stale} s: lower timeouts.total_secs, or sell such routes by x402 alone \
+         (leave [payment.mpp] out)"
     )]
     GraceTooShort {
         /// The grace period.
@@ -168,9 +183,11 @@ impl RailConfig {
     /// mined.
     fn slack_secs(&self) -> Result<u64, RailConfigError> {
         let (delivery, margin) = (self.reservation_secs_max(), self.escrow.claim_margin_secs);
-        let slack = self.withdraw_delay_secs.saturating_sub(delivery).saturating_sub(margin);
+        // Without such channels there is no delay to keep within.
+        let delay = self.x402.map_or(u64::MAX, |x402| x402.withdraw_delay_secs);
+        let slack = delay.saturating_sub(delivery).saturating_sub(margin);
         if slack < 2 * STALE_AFTER_SECS_MIN {
-            let (delay, stale) = (self.withdraw_delay_secs, 2 * STALE_AFTER_SECS_MIN);
+            let stale = 2 * STALE_AFTER_SECS_MIN;
             return Err(RailConfigError::DelayTooShort { delay, delivery, margin, stale });
         }
         Ok(slack)
@@ -181,21 +198,25 @@ impl RailConfig {
 mod tests {
     use super::*;
 
+    fn config(x402: Option<u64>, delivery_secs_max: u64, claim_margin_secs: u64) -> RailConfig {
+        RailConfig {
+            escrow: EscrowSection { claim_margin_secs, ..EscrowSection::default() },
+            token: Address::ZERO,
+            receiver: Address::ZERO,
+            x402: x402.map(|withdraw_delay_secs| ChannelsConfig { withdraw_delay_secs }),
+            sessions: None,
+            custody: BTreeSet::new(),
+            delivery_secs_max,
+            coin_nanos: 0,
+            confirmations: 1,
+            poll_interval: Duration::from_secs(1),
+        }
+    }
+
     #[test]
     fn a_delivery_and_its_claim_fit_the_withdraw_delay() {
         let check = |delay: u64, delivery: u64, margin: u64, stale: Option<u64>| {
-            let config = RailConfig {
-                escrow: EscrowSection { claim_margin_secs: margin, ..EscrowSection::default() },
-                token: Address::ZERO,
-                receiver: Address::ZERO,
-                sessions: None,
-                custody: BTreeSet::new(),
-                withdraw_delay_secs: delay,
-                delivery_secs_max: delivery,
-                coin_nanos: 0,
-                confirmations: 1,
-                poll_interval: Duration::from_secs(1),
-            };
+            let config = config(Some(delay), delivery, margin);
             let engine = config.engine().ok().map(|engine| engine.reservation_millis_max + engine.claim_margin_millis);
             assert_eq!(config.stale_after(None).ok().map(|stale| stale.as_secs()), stale, "{delay} {delivery} {margin}");
             assert_eq!(engine, stale.map(|_| (delivery + 30 + margin) * 1_000));
@@ -210,24 +231,45 @@ mod tests {
 
     #[test]
     fn a_delivery_and_its_settlement_fit_the_grace_period() {
-        let check = |grace: u64, delivery: u64, stale: Option<u64>| {
-            let config = RailConfig {
-                escrow: EscrowSection::default(),
-                token: Address::ZERO,
-                receiver: Address::ZERO,
-                sessions: None,
-                custody: BTreeSet::new(),
-                withdraw_delay_secs: 86_400,
-                delivery_secs_max: delivery,
-                coin_nanos: 0,
-                confirmations: 1,
-                poll_interval: Duration::from_secs(1),
-            };
-            assert_eq!(config.stale_after(Some(grace)).ok().map(|stale| stale.as_secs()), stale, "{grace} {delivery}");
+        let check = |x402: Option<u64>, grace: u64, delivery: u64, stale: Option<u64>| {
+            let config = config(x402, delivery, EscrowSection::default().claim_margin_secs);
+            assert_eq!(config.stale_after(Some(grace)).ok().map(|stale| stale.as_secs()), stale, "{x402:?} {grace} {delivery}");
         };
-        check(900, 660, Some(15));
-        check(900, 671, None);
-        check(600, 60, Some(165));
-        check(86_400, 660, Some(600));
+        check(Some(86_400), 900, 660, Some(15));
+        check(Some(86_400), 900, 671, None);
+        check(Some(86_400), 600, 60, Some(165));
+        check(Some(86_400), 86_400, 660, Some(600));
+        // Sessions alone.
+        check(None, 900, 660, Some(15));
+        check(None, 86_400, 660, Some(600));
+    }
+
+    /// The shortest delay there is, and the grace of the escrow of sessions, with the gateway's own timeouts: a third of it is left.
+    #[test]
+    fn defaults_leave_room_within_fifteen_minutes() {
+        let gateway = r#"
+            [payment]
+            network = "eip155:31337"
+            asset = "0x00000000000000000000000000000000000000d4"
+            symbol = "USDC"
+            decimals = 6
+            asset_name = "USD Coin"
+            asset_version = "2"
+            pay_to = "0x00000000000000000000000000000000000000a1"
+            [payment.x402]
+            receiver_authorizer = "0x00000000000000000000000000000000000000a1"
+            [[route]]
+            path = "/*"
+            upstream = "http://127.0.0.1:1"
+            price = "1 USDC / call"
+        "#;
+        let gateway = millstream_gateway::GatewayConfig::parse(gateway).expect("sound");
+        let token = millstream_tariff::Token::new("USDC", 6).expect("a token");
+        let longest = millstream_gateway::Routes::new(&gateway, &token, true).expect("sound").delivery_secs_max();
+        let margin = EscrowSection::default().claim_margin_secs;
+        let stale = config(Some(900), longest, margin).stale_after(Some(900)).expect("fits").as_secs();
+        assert!(stale >= 150, "{longest} s of delivery leave {stale} s");
+        // Twice as long a delivery starts, too.
+        config(Some(900), longest + 300, margin).stale_after(Some(900)).expect("fits");
     }
 }

@@ -16,14 +16,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream_chain::Rpc;
 use millstream_chain::x402::BatchOperator;
+use millstream_chain::{Rpc, Submitter};
 use millstream_engine::escrow::{
-    EscrowAnswer, EscrowId, EscrowRejection, EscrowTerms, EscrowTotals, Fingerprint, Outcome, RequestId, Reserve as EngineReserve,
+    EscrowAnswer, EscrowId, EscrowRejection, EscrowTerms, EscrowTotals, Fingerprint, FrozenWhy, Outcome, RequestId,
+    Reserve as EngineReserve,
 };
 use millstream_gateway::port::{
-    Accepted, Capture, Charge, ChargePort, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId, Reserve,
-    Reserved, SinglePort, Standing, VoidReason,
+    Accepted, Capture, Charge, ChargePort, Funded, PortError, PortFuture, Rejection, Release, ReleaseKind, Released, ReservationId,
+    Reserve, Reserved, SinglePort, Standing, VoidReason,
 };
 use millstream_gateway::tender::{ChannelTerms, Tender};
 use millstream_node::Guarded;
@@ -33,7 +34,7 @@ use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId};
 use millstream_voucher::evm::{ChannelConfig, EscrowScheme, Signer, VerifiedEscrowVoucher};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::deposit::Deposits;
+use self::deposit::{Deposits, Ended, Wait, not_served};
 use self::sent::{Kind, Sender, Unfinished, WHOSE};
 pub(crate) use self::session::Sessions;
 use self::signer::Codes;
@@ -58,17 +59,17 @@ pub(crate) struct Inner {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Arc<EscrowMetrics>,
     pub(crate) rpc: Rpc,
-    /// Acts on x402 channels.
-    pub(crate) operator: BatchOperator,
-    /// The escrow of x402's contract and the token.
-    pub(crate) escrow: EscrowId,
+    /// The one lane of the operator's account.
+    pub(crate) submitter: Submitter,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
     /// Other people, whose vouchers are kept for them.
     pub(crate) custody: BTreeSet<Address>,
-    pub(crate) looks: mpsc::Sender<Look>,
+    pub(crate) channels: Option<Channels>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
+    /// Payments may rest on deposits that are sent and not confirmed, within the engine's limits.
+    pub(crate) trusts_sent: bool,
     /// What is held, by this process: after a crash the engine has ended all of it.
     holds: Mutex<HashMap<ReservationId, Hold>>,
     deposits: Deposits,
@@ -77,6 +78,15 @@ pub(crate) struct Inner {
     codes: Codes,
     sender: Sender,
     transactions: Arc<Semaphore>,
+}
+
+/// The escrow of x402's contract.
+pub(crate) struct Channels {
+    /// Its number in the engine.
+    pub(crate) escrow: EscrowId,
+    /// Acts as the receiver's authorizer.
+    pub(crate) operator: BatchOperator,
+    pub(crate) looks: mpsc::Sender<Look>,
 }
 
 /// A reservation under way.
@@ -97,33 +107,34 @@ pub(crate) struct DeskParts {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Arc<EscrowMetrics>,
     pub(crate) rpc: Rpc,
-    pub(crate) operator: BatchOperator,
-    pub(crate) escrow: EscrowId,
+    pub(crate) submitter: Submitter,
     pub(crate) token: Address,
     pub(crate) receiver: Address,
     /// Other people, whose vouchers are kept for them.
     pub(crate) custody: BTreeSet<Address>,
-    pub(crate) looks: mpsc::Sender<Look>,
+    pub(crate) channels: Option<Channels>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) deposit_wait: Duration,
+    /// The operator lets payments rest on deposits that are sent and not confirmed.
+    pub(crate) trusts_sent: bool,
 }
 
 impl Desk {
     pub(crate) fn new(parts: DeskParts, singles: Singles) -> Self {
-        let DeskParts { board, metrics, rpc, operator, escrow, token, receiver, custody, looks, sessions, deposit_wait } = parts;
-        let sender = Sender::new(board.payments.clone(), operator.submitter().clone());
+        let DeskParts { board, metrics, rpc, submitter, token, receiver, custody, channels, sessions, deposit_wait, trusts_sent } = parts;
+        let sender = Sender::new(board.payments.clone(), submitter.clone());
         let inner = Inner {
             board,
             metrics,
             rpc,
-            operator,
-            escrow,
+            submitter,
             token,
             receiver,
             custody,
-            looks,
+            channels,
             sessions,
             deposit_wait,
+            trusts_sent,
             holds: Mutex::default(),
             deposits: Deposits::default(),
             releasing: Mutex::default(),
@@ -157,7 +168,7 @@ impl Inner {
         let Reserve { tender, ceiling, at_least, request, logical, fingerprint, tariff, route } = reserve;
         let channel = tender.channel;
         let voucher = self.verified(&tender).await?;
-        let funded = self.fund(&tender, voucher.as_ref()).await?;
+        let mut funded = self.fund(&tender, voucher.as_ref(), Wait::Credit).await?;
         let request = name::request_id(&channel, logical.as_ref(), request.as_str());
         let ask = match self.board.payments.is_guarded() {
             false => None,
@@ -181,6 +192,12 @@ impl Inner {
         };
         let mut answer = self.reserve_guarded(input.clone(), ask.as_ref()).await?;
         if is_unknown(&answer) && self.look_for(&tender).await? {
+            answer = self.reserve_guarded(input.clone(), ask.as_ref()).await?;
+        }
+        if is_uncovered(&answer)
+            && let Some(ended) = self.deposits_end(&channel).await?
+        {
+            funded = own_end(&tender, ended, funded)?;
             answer = self.reserve_guarded(input, ask.as_ref()).await?;
         }
         match answer {
@@ -223,13 +240,21 @@ impl Inner {
     async fn accept(self: &Arc<Self>, tender: Tender) -> Result<Accepted, PortError> {
         self.board.require_current()?;
         let voucher = self.verified(&tender).await?;
-        let funded = self.fund(&tender, voucher.as_ref()).await?;
+        // With a voucher the engine says whether it may rest on a deposit that is on its way; without one there is nothing to serve yet.
+        let wait = if voucher.is_some() { Wait::Credit } else { Wait::End };
+        let mut funded = self.fund(&tender, voucher.as_ref(), wait).await?;
         let Some(voucher) = voucher else {
             let standing = self.board.standing(tender.channel).await?.ok_or(Rejection::UnknownChannel)?;
             return Ok(Accepted { standing, funded });
         };
         let mut answer = self.board.payments.voucher(voucher.clone()).await.map_err(stopped)?;
         if is_unknown(&answer) && self.look_for(&tender).await? {
+            answer = self.board.payments.voucher(voucher.clone()).await.map_err(stopped)?;
+        }
+        if is_uncovered(&answer)
+            && let Some(ended) = self.deposits_end(&tender.channel).await?
+        {
+            funded = own_end(&tender, ended, funded)?;
             answer = self.board.payments.voucher(voucher).await.map_err(stopped)?;
         }
         match answer {
@@ -327,6 +352,8 @@ impl Inner {
 
     async fn release(self: &Arc<Self>, release: Release) -> Result<Released, PortError> {
         let Release { tender, kind } = release;
+        // What is on its way would come after the channel was paid back.
+        self.deposits_end(&tender.channel).await?;
         match (tender.escrow.scheme(), kind) {
             (EscrowScheme::X402Batch, ReleaseKind::Refund { amount }) => self.refund(tender, amount).await,
             (EscrowScheme::EvmSession, ReleaseKind::Close) => self.close(tender).await,
@@ -361,6 +388,10 @@ impl Inner {
         Ok(Standing { payer, signer, ..nothing(tender.channel) })
     }
 
+    fn channels(&self) -> Result<&Channels, PortError> {
+        self.channels.as_ref().ok_or_else(not_served)
+    }
+
     /// The engine's terms for a channel of x402.
     fn terms(&self, channel: EscrowChannelId, config: &ChannelConfig) -> Result<EscrowTerms, PortError> {
         let refuse = |reason: &str| PortError::from(Rejection::DepositRefused { reason: reason.to_owned() });
@@ -371,12 +402,13 @@ impl Inner {
             return Err(refuse("invalid_batch_settlement_evm_receiver_mismatch"));
         }
         // Claims and refunds are this account's: by its own call, without another's signature.
-        if config.receiver_authorizer != self.operator.account() {
+        let channels = self.channels()?;
+        if config.receiver_authorizer != channels.operator.account() {
             return Err(refuse("invalid_batch_settlement_evm_receiver_authorizer_mismatch"));
         }
         let kept = x402_config(config).ok_or_else(|| refuse("invalid_batch_settlement_evm_withdraw_delay_out_of_range"))?;
         let (payer, signer, receiver) = (config.payer, config.voucher_signer(), config.receiver);
-        Ok(EscrowTerms { channel, escrow: self.escrow, payer, signer, receiver, config: kept })
+        Ok(EscrowTerms { channel, escrow: channels.escrow, payer, signer, receiver, config: kept })
     }
 
     /// Looks whether the chain has a channel that the engine does not know; whether the engine does now.
@@ -393,8 +425,11 @@ impl Inner {
     /// Waits until the engine knows a channel as it is at a block, or a later one.
     async fn look(&self, terms: EscrowTerms, announced: bool, block: u64) -> Result<(), PortError> {
         let (done, answered) = oneshot::channel();
-        let sessions = self.sessions.as_ref().filter(|sessions| sessions.escrow == terms.escrow);
-        let looks = sessions.map_or(&self.looks, |sessions| &sessions.looks);
+        let followed = [
+            self.channels.as_ref().map(|channels| (channels.escrow, &channels.looks)),
+            self.sessions.as_ref().map(|sessions| (sessions.escrow, &sessions.looks)),
+        ];
+        let (_, looks) = followed.into_iter().flatten().find(|(escrow, _)| *escrow == terms.escrow).ok_or_else(not_served)?;
         let look = Look { terms, announced, block, done };
         looks.send(look).await.map_err(|_| unavailable())?;
         match tokio::time::timeout(self.deposit_wait, answered).await {
@@ -406,6 +441,26 @@ impl Inner {
 
 fn is_unknown(answer: &EscrowAnswer) -> bool {
     matches!(answer, EscrowAnswer::Rejected { rejection: EscrowRejection::UnknownChannel, .. })
+}
+
+/// Whether an answer would be another one with a deposit that is on its way.
+fn is_uncovered(answer: &EscrowAnswer) -> bool {
+    matches!(
+        answer,
+        EscrowAnswer::Rejected {
+            rejection: EscrowRejection::DepositExceeded { .. } | EscrowRejection::Frozen { why: FrozenWhy::Uncovered },
+            ..
+        }
+    )
+}
+
+/// What a request is told of a deposit that it waited for: how its own ended, and of another's nothing.
+fn own_end(tender: &Tender, ended: Ended, funded: Option<Funded>) -> Ended {
+    if tender.funding.is_none() {
+        return Ok(funded);
+    }
+    // One that was there already was sent by this request all the same.
+    Ok(ended?.or(funded))
 }
 
 fn unexpected(asked: &str, answer: &EscrowAnswer) -> PortError {

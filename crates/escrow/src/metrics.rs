@@ -20,6 +20,7 @@ pub struct EscrowMetrics {
     pub(crate) reserved: Gauge<f64, AtomicU64>,
     pub(crate) charged: Gauge<f64, AtomicU64>,
     pub(crate) unclaimed: Gauge<f64, AtomicU64>,
+    pub(crate) unconfirmed: Gauge<f64, AtomicU64>,
     pub(crate) block: Gauge,
     pub(crate) behind_blocks: Gauge,
     pub(crate) view_age_seconds: Gauge<f64, AtomicU64>,
@@ -45,6 +46,8 @@ impl EscrowMetrics {
         registry.register("reserved_base_units", "Held for deliveries under way", metrics.reserved.clone());
         registry.register("charged_base_units", "Charged on channels that are known, since they began", metrics.charged.clone());
         registry.register("unclaimed_base_units", "Charged and not claimed on the chain", metrics.unclaimed.clone());
+        let unconfirmed = "Accepted or charged beyond confirmed deposits: what is lost if they never come";
+        registry.register("unconfirmed_base_units", unconfirmed, metrics.unconfirmed.clone());
         registry.register("block", "The last block that the engine knows", metrics.block.clone());
         registry.register("behind_blocks", "Blocks between that one and the chain's newest", metrics.behind_blocks.clone());
         registry.register("view_age_seconds", "Seconds since the chain was last known", metrics.view_age_seconds.clone());

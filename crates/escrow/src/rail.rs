@@ -20,7 +20,7 @@ use crate::admin::{self, Rooms, ServedEscrow};
 use crate::board::Board;
 use crate::claimer::{ClaimedEscrow, Claimer, ClaimerHandle, ClaimerParts, SessionClaims, X402Claims};
 use crate::config::{RailConfig, SessionsConfig};
-use crate::desk::{Desk, DeskParts, Sessions};
+use crate::desk::{Channels, Desk, DeskParts, Sessions};
 use crate::follower::{Follower, FollowerParts, LOOKS_QUEUED_MAX, Look};
 use crate::metrics::EscrowMetrics;
 use crate::report::Followed;
@@ -66,7 +66,7 @@ impl Parts {
 pub struct Rail {
     desk: Arc<Desk>,
     claims: ClaimerHandle,
-    escrow: EscrowId,
+    escrow: Option<EscrowId>,
     session_escrow: Option<EscrowId>,
     admin: Rooms,
     board: Arc<Board>,
@@ -82,23 +82,34 @@ impl Rail {
     /// What is wrong and with what; nothing is left running.
     pub async fn start(parts: Parts, config: RailConfig) -> anyhow::Result<Self> {
         let Parts { payments, rpc, submitter, .. } = parts.clone();
-        let contract = BatchSettlement::attach(rpc.clone()).await.context("x402's contracts")?;
+        let channels = match config.x402 {
+            Some(_) => Some(BatchSettlement::attach(rpc.clone()).await.context("x402's contracts")?),
+            None => None,
+        };
         let sessions = match config.sessions {
             Some(sessions) => Some(attach_sessions(&parts, &config, sessions).await?),
             None => None,
         };
+        anyhow::ensure!(config.custody.is_empty() || channels.is_some(), "vouchers are kept for others on x402's channels: offer them");
         let stale_after = config.stale_after(sessions.as_ref().map(|(contract, _)| contract.grace_secs()))?;
         let board = Arc::new(Board::new(payments.clone(), stale_after));
         let (stop, stopping) = watch::channel(false);
         let starting = Starting { parts: &parts, config: &config, board: &board, stopping: &stopping };
         let mut tasks = JoinSet::new();
 
-        let (step, claim) = (StepRule::Exact, ClaimRule::UpTo);
-        let (escrow, looks) = starting.follow(&mut tasks, contract.clone(), contract.domain(), step, claim).await?;
         let unit = AssetUnit::new(token_decimals(&rpc, config.token).await.context("the token's decimals")?)?;
-        let operator = BatchOperator::new(contract, submitter.clone());
-        let x402 = X402Claims::new(operator.clone(), config.token);
-        let mut escrows = vec![ClaimedEscrow { id: escrow, unit, contract: Arc::new(x402) }];
+        let mut escrows = Vec::new();
+        let channels = match channels {
+            None => None,
+            Some(contract) => {
+                let (step, claim) = (StepRule::Exact, ClaimRule::UpTo);
+                let (escrow, looks) = starting.follow(&mut tasks, contract.clone(), contract.domain(), step, claim).await?;
+                let operator = BatchOperator::new(contract, submitter.clone());
+                let claims = X402Claims::new(operator.clone(), config.token);
+                escrows.push(ClaimedEscrow { id: escrow, unit, contract: Arc::new(claims) });
+                Some(Channels { escrow, operator, looks })
+            }
+        };
         let sessions = match sessions {
             None => None,
             Some((contract, SessionsConfig { voucher_delta_min, .. })) => {
@@ -110,13 +121,16 @@ impl Rail {
                 Some(Sessions { escrow, operator, looks })
             }
         };
+        let escrow = channels.as_ref().map(|channels| channels.escrow);
         let session_escrow = sessions.as_ref().map(|sessions| sessions.escrow);
         let served: Vec<EscrowId> = escrows.iter().map(|escrow| escrow.id).collect();
+        // Of a single payment the number names the token.
+        let named = served.first().copied().context("nothing is served: neither x402's channels nor MPP's sessions")?;
         // What an earlier process had sent is followed on under its nonces before anything else is sent: the claimer sends when it likes.
         let singles = Singles::start(SingleParts {
             payments: payments.clone(),
             submitter: submitter.clone(),
-            escrow,
+            escrow: named,
             token: config.token,
             confirmations: config.confirmations,
             settle_wait: Duration::from_secs(config.escrow.settle_wait_secs.max(1)),
@@ -126,14 +140,14 @@ impl Rail {
             board: Arc::clone(&board),
             metrics: Arc::clone(&parts.metrics),
             rpc: rpc.clone(),
-            operator,
-            escrow,
+            submitter: submitter.clone(),
             token: config.token,
             receiver: config.receiver,
             custody: config.custody.clone(),
-            looks,
+            channels,
             sessions,
             deposit_wait: Duration::from_secs(config.escrow.deposit_wait_secs.max(1)),
+            trusts_sent: config.escrow.trusts_sent(),
         };
         let desk = Desk::new(desk_parts, singles.clone());
         desk.resume().await.context("what was sent before the start")?;
@@ -153,7 +167,7 @@ impl Rail {
         tasks.spawn(singles.run(config.poll_interval, stopping.clone()));
         tasks.spawn(count(Arc::clone(&board), Arc::clone(&parts.metrics), served, stopping));
         let served_escrow = |(protocol, id)| ServedEscrow { id, protocol, token: config.token, receiver: config.receiver };
-        let shown = [Some(("x402", escrow)), session_escrow.map(|escrow| ("mpp", escrow))];
+        let shown = [escrow.map(|escrow| ("x402", escrow)), session_escrow.map(|escrow| ("mpp", escrow))];
         let escrows = shown.into_iter().flatten().map(served_escrow).collect();
         let admin = Rooms { payments: parts.payments.clone(), claims: claims.clone(), escrows };
         Ok(Self { desk: Arc::new(desk), claims, escrow, session_escrow, admin, board, stop, tasks })
@@ -177,9 +191,9 @@ impl Rail {
         admin::part(self.admin.clone(), Arc::clone(&self.board))
     }
 
-    /// The number of x402's escrow in the engine.
+    /// The number of x402's escrow in the engine, when its channels are served.
     #[must_use]
-    pub const fn escrow(&self) -> EscrowId {
+    pub const fn escrow(&self) -> Option<EscrowId> {
         self.escrow
     }
 
@@ -316,11 +330,12 @@ async fn count(
     loop {
         let escrows = escrows.clone();
         let sums = board.payments.read(move |engine| {
-            let mut sums = [Amount::ZERO; 4];
+            let mut sums = [Amount::ZERO; 5];
             for channel in escrows.iter().flat_map(|escrow| engine.escrow_channels(*escrow)) {
                 let totals = channel.totals();
                 let unclaimed = totals.charged.delta_since(totals.settled).unwrap_or(Amount::ZERO);
-                let parts = [totals.deposit, totals.reserved, totals.charged.as_amount(), unclaimed];
+                let unconfirmed = channel.unconfirmed();
+                let parts = [totals.deposit, totals.reserved, totals.charged.as_amount(), unclaimed, unconfirmed];
                 for (sum, part) in sums.iter_mut().zip(parts) {
                     *sum = sum.checked_add(part).unwrap_or(*sum);
                 }
@@ -328,7 +343,7 @@ async fn count(
             (sums, engine.escrow_summary())
         });
         let Ok((sums, summary)) = sums.await else { return Ok(()) };
-        let gauges = [&metrics.deposit, &metrics.reserved, &metrics.charged, &metrics.unclaimed];
+        let gauges = [&metrics.deposit, &metrics.reserved, &metrics.charged, &metrics.unclaimed, &metrics.unconfirmed];
         for (gauge, sum) in gauges.into_iter().zip(sums) {
             // An operator's figure: the last digits do not matter.
             gauge.set(sum.units() as f64);

@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use millstream_dialect::mpp::ProblemKind;
+use millstream_escrow::EscrowSection;
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Address, EscrowChannelId};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher};
@@ -369,5 +370,77 @@ async fn what_a_leaving_payer_owes_is_settled_before_it_can_leave() {
     assert_eq!(payer.state(&world.chain).await, (10_000, 2_000, true));
     assert_eq!(world.balances(&payer).await, [before[0] - 2_000, before[1] + 2_000, before[2]]);
     until("the close is seen", async || payer.send(&url, &payer.closing(2_000)).await.status == StatusCode::GONE).await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_is_sent_serves_at_once_up_to_the_limit() {
+    let world = world().await;
+    let plan = Plan::sessions(CALLS);
+    let escrow = EscrowSection { deposit_wait_secs: 2, optimistic_channel_max: 2_000, optimistic_total_max: 9_000, ..plan.escrow };
+    let house = world.house(&Plan { escrow, ..plan }).await;
+    let (mut payer, url) = (SessionPayer::new(&world.chain, PAYER, 1), house.url("/thing"));
+    let automine = async |on: bool| world.chain.call("evm_setAutomine", serde_json::json!([on])).await;
+    automine(false).await;
+    // A voucher over all that it will deposit is beyond what is trusted; one for the request is not.
+    let answer = payer.send(&url, &payer.opening(1_000, 5_000)).await;
+    assert_eq!((answer.status, answer.totals()), (StatusCode::OK, (1_000, 1_000)), "{answer:?}");
+    assert_eq!(payer.state(&world.chain).await, (0, 0, false));
+    assert_eq!(payer.send(&url, &payer.paying(2_000)).await.totals(), (2_000, 2_000));
+    assert_eq!(payer.send(&url, &payer.paying(5_000)).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    automine(true).await;
+    world.chain.mine(1).await;
+    assert_eq!(payer.send(&url, &payer.paying(5_000)).await.totals(), (3_000, 5_000));
+    // A top-up alone serves nothing, so it waits to be confirmed.
+    automine(false).await;
+    let top_up = payer.topping_up(2_000);
+    assert_eq!(payer.send(&url, &top_up).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    automine(true).await;
+    world.chain.mine(1).await;
+    let answer = payer.send(&url, &payer.closing(3_000)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(payer.state(&world.chain).await, (7_000, 3_000, true));
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_alone_need_nothing_of_x402() {
+    let (chain, upstream) = (Chain::of(false, true).await, Upstream::start().await);
+    let world = World { chain, upstream, directory: tempfile::tempdir().expect("a directory") };
+    let plan = Plan { x402: false, sections: "[payment.exact]".to_owned(), ..Plan::sessions(CALLS) };
+    let house = world.house(&plan).await;
+    assert_eq!((house.rail.escrow(), house.rail.session_escrow().is_some()), (None, true));
+    let (mut payer, url) = (SessionPayer::new(&world.chain, PAYER, 1), house.url("/thing"));
+    let before = world.balances(&payer).await;
+    assert_eq!(payer.send(&url, &payer.opening(1_000, 3_000)).await.totals(), (1_000, 1_000));
+    let top_up = payer.topping_up(1_000);
+    assert_eq!(payer.send(&url, &top_up).await.status, StatusCode::OK);
+    // What x402 alone has is refused in words.
+    let foreign = support::Payer::new(&world.chain, PAYER);
+    let refused = foreign.client.get(&url).send().await.expect("answered");
+    let offers = refused.headers().get("payment-required").map(|value| value.to_str().expect("text").to_owned());
+    let offered = offers.map(|text| millstream_dialect::x402::PaymentRequired::from_header(&text).expect("offers").accepts);
+    assert!(offered.is_none_or(|offered| offered.iter().all(|offer| offer.scheme == "exact")));
+    house.crash().await;
+
+    let house = world.house(&plan).await;
+    let url = house.url("/thing");
+    assert_eq!(payer.send(&url, &payer.paying(2_000)).await.totals(), (2_000, 2_000));
+    let answer = payer.send(&url, &payer.closing(2_000)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(world.balances(&payer).await, [before[0] - 2_000, before[1] + 2_000, before[2]]);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x402_alone_needs_no_escrow_of_sessions() {
+    let (chain, upstream) = (Chain::of(true, false).await, Upstream::start().await);
+    let world = World { chain, upstream, directory: tempfile::tempdir().expect("a directory") };
+    let house = world.house(&Plan::default()).await;
+    assert_eq!((house.rail.escrow().is_some(), house.rail.session_escrow()), (true, None));
+    let (mut payer, url) = (support::Payer::new(&world.chain, PAYER), house.url("/thing"));
+    assert_eq!(payer.pay(&url, Some(3_000)).await.status, StatusCode::OK);
+    assert_eq!(payer.refund(&url, None).await.status, StatusCode::OK);
+    assert_eq!(world.chain.state(payer.channel).await, (1_000, 1_000));
     house.stop().await;
 }

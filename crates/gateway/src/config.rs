@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use millstream_dialect::x402::TransferMethod;
 use millstream_policy::PolicyConfig;
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ pub struct PaymentSection {
 #[serde(deny_unknown_fields, default)]
 pub struct ExactSection {
     /// How payments may be moved, one offer each, the preferred one first. MPP has the token's own way only.
-    pub methods: Vec<ExactMethod>,
+    pub methods: Vec<MoveMethod>,
     /// Seconds that an offer can be taken for, and that what is signed for it is good for; 30 to 3,000.
     pub timeout_secs: u64,
     /// Offers single payments of the most that a request can cost, too, where its price is known at the end only. The whole is taken,
@@ -103,19 +104,44 @@ pub struct ExactSection {
     pub take_ceiling: bool,
 }
 
-/// How a single payment is moved.
+/// How a deposit or a single payment is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ExactMethod {
+pub enum MoveMethod {
     /// By the token itself, where it has ERC-3009.
     Eip3009,
-    /// By Permit2, through x402's proxy: any token that the payer has approved to Permit2.
+    /// By Permit2, through a contract of x402: any token that the payer has approved to Permit2.
     Permit2,
+}
+
+impl From<MoveMethod> for TransferMethod {
+    fn from(method: MoveMethod) -> Self {
+        match method {
+            MoveMethod::Eip3009 => Self::Eip3009,
+            MoveMethod::Permit2 => Self::Permit2,
+        }
+    }
+}
+
+/// The methods of a section, in its order.
+pub(crate) fn transfer_methods(key: &str, section: &[MoveMethod]) -> Result<Vec<TransferMethod>, ConfigError> {
+    let mut methods = Vec::new();
+    for method in section.iter().copied().map(TransferMethod::from) {
+        if methods.contains(&method) {
+            return Err(ConfigError::value(key, "it names one twice"));
+        }
+        methods.push(method);
+    }
+    if methods.is_empty() { Err(ConfigError::value(key, "it names none")) } else { Ok(methods) }
+}
+
+fn default_methods() -> Vec<MoveMethod> {
+    vec![MoveMethod::Eip3009]
 }
 
 impl Default for ExactSection {
     fn default() -> Self {
-        Self { methods: vec![ExactMethod::Eip3009], timeout_secs: 300, take_ceiling: false }
+        Self { methods: default_methods(), timeout_secs: 300, take_ceiling: false }
     }
 }
 
@@ -131,6 +157,9 @@ pub struct X402Section {
     /// The least that a channel may be opened with, such as `0.10 USDC`. Without it the client decides.
     #[serde(default)]
     pub deposit_min: Option<String>,
+    /// How deposits may be moved, one offer each, the preferred one first.
+    #[serde(default = "default_methods")]
+    pub methods: Vec<MoveMethod>,
 }
 
 /// `[payment.mpp]`.

@@ -252,7 +252,7 @@ impl Delivery {
                 stream.meter.finish();
                 let snapshot = stream.meter.snapshot();
                 let charge = self.capture(&held, &snapshot, millis, true).await;
-                self.close(sender, charge, trailers, stream.meter.is_event_stream() && stream.meter.is_identity()).await;
+                self.close(sender, charge, trailers, stream.meter.is_between_events()).await;
             }
             End::Broken(error) => {
                 tracing::warn!(request = self.reserve.request.as_str(), error = %error, "a delivery broke off");
@@ -317,7 +317,7 @@ impl Delivery {
         }
     }
 
-    /// Ends a stream that is whole, with its receipt.
+    /// Ends a stream that is whole, with its receipt. `events`: something can be put after the last event.
     async fn close(&self, mut sender: PipeSender, charge: Result<Charge, PortError>, trailers: Option<HeaderMap>, events: bool) {
         let mut trailers = trailers.unwrap_or_default();
         if let Ok(charge) = &charge {

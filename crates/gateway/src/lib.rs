@@ -31,7 +31,7 @@ mod upstream;
 
 pub use body::{Body, BoxError};
 pub use config::{
-    ChargeOn, CredentialSection, ExactMethod, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MppSection, PaymentSection,
+    ChargeOn, CredentialSection, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MoveMethod, MppSection, PaymentSection,
     RouteSection, ServerSection, TimeoutsSection, WithoutUsage, X402Section,
 };
 pub use error::{ConfigError, ServeError};

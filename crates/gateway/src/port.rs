@@ -201,7 +201,7 @@ pub struct Funded {
     pub amount: Amount,
 }
 
-/// Where a channel stands, in base units. `reserved + charged ≤ accepted ≤ deposit`, and `settled ≤ charged`.
+/// Where a channel stands, in base units. `reserved + charged ≤ accepted ≤ announced`, and `settled ≤ charged`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The channel.
@@ -212,6 +212,9 @@ pub struct Standing {
     pub signer: Signer,
     /// Its confirmed deposit, withdrawals and refunds taken off.
     pub deposit: Amount,
+    /// What the deposit will be once what was sent for the payer is confirmed, where payments may rest on that; else the deposit. Clients are
+    /// told this one: by the other they would deposit again.
+    pub announced: Amount,
     /// The highest voucher.
     pub accepted: CumulativeAmount,
     /// That voucher's signature, as it came; nothing before the first.

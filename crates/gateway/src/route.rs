@@ -20,7 +20,7 @@ const IMAGES_MAX: u64 = 4;
 const HOLD_BYTES_MAX: u64 = 1024 * 1024;
 const FIRST_BYTE_SECS: u64 = 60;
 const IDLE_SECS: u64 = 60;
-const TOTAL_SECS: u64 = 600;
+const TOTAL_SECS: u64 = 300;
 
 /// All routes, in the order in which they are tried.
 #[derive(Debug)]

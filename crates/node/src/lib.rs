@@ -308,7 +308,9 @@ fn database(config: &NodeConfig) -> PathBuf {
     config.server.data_dir.join("db")
 }
 
-/// A future that ends at the first SIGINT or SIGTERM. From now on neither ends the process by itself.
+/// A future that ends at the first SIGINT or SIGTERM: the process is to stop in order. From now on neither ends the process by itself, but the next
+/// one after that first does, at once, with the status of a program that the signal killed: whoever does not want to wait loses nothing that was
+/// acknowledged.
 ///
 /// # Errors
 /// The system does not deliver signals.
@@ -319,6 +321,14 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        tokio::spawn(async move {
+            let status = tokio::select! {
+                _ = interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
+                _ = terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
+            };
+            tracing::warn!("told to stop a second time: leaving at once");
+            std::process::exit(status);
+        });
     })
 }
 

@@ -43,6 +43,24 @@ impl LogReader {
         self.ask(from, to, Filter::new().topic1(first)).await
     }
 
+    /// The logs of a filter up to a block, however far that is: a part at a time, each as large as the endpoint is willing to answer for.
+    pub(crate) async fn read_far(&self, from: u64, to: u64, filter: &Filter) -> Result<Vec<Log>, ChainError> {
+        let (mut found, mut next) = (Vec::new(), from);
+        while next <= to {
+            let end = self.end(next, to);
+            match self.ask(next, end, filter.clone()).await {
+                Ok(logs) => {
+                    found.extend(logs);
+                    next = end.saturating_add(1);
+                }
+                // Too much at once: the next part is smaller.
+                Err(error) if error.is_retryable() && self.end(next, to) < end => tracing::debug!(%error, "a range of logs is cut"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     async fn ask(&self, from: u64, to: u64, filter: Filter) -> Result<Vec<Log>, ChainError> {
         let filter = filter.address(convert::evm_address(self.contract)).from_block(from).to_block(to);
         let rpc = &self.rpc;

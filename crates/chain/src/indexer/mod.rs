@@ -45,6 +45,9 @@ pub struct IndexerOptions {
     pub blocks_max: u64,
 }
 
+/// Blocks that are read at once where the logs of a few are looked for in a long time.
+pub(crate) const FAR_BLOCKS_MAX: u64 = 10_000;
+
 impl Default for IndexerOptions {
     fn default() -> Self {
         Self { confirmations: 1, blocks_max: 2_000 }

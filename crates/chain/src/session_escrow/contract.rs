@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use alloy::primitives::Address as EvmAddress;
+use alloy::consensus::Transaction as _;
+use alloy::primitives::{Address as EvmAddress, B256};
 use alloy::providers::Provider;
-use alloy::rpc::types::BlockId;
-use alloy::sol_types::SolEvent;
+use alloy::rpc::types::{BlockId, Filter};
+use alloy::sol_types::{SolCall, SolEvent};
 use millstream_types::{Address, Amount, BlockNumber, CumulativeAmount, EscrowChannelId, Hash256, Timestamp};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, SessionTerms, Statement};
 
 use super::bindings::ISessionEscrow;
+use crate::indexer::{FAR_BLOCKS_MAX, LogReader};
 use crate::{ChainError, EscrowContract, Revert, Rpc, convert};
 
 /// Channels that are asked about in one call.
@@ -65,6 +67,27 @@ pub enum SessionPhase {
     },
     /// It is closed, for ever.
     Closed,
+}
+
+/// A channel that was opened for a payer, by the escrow's logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedSession {
+    /// The channel.
+    pub channel: EscrowChannelId,
+    /// Who it is between.
+    pub parties: SessionParties,
+    /// Its salt, where the transaction that opened it called the escrow: no log has it.
+    pub salt: Option<Hash256>,
+}
+
+impl OpenedSession {
+    /// Its terms with a salt, if they are the channel's.
+    #[must_use]
+    pub fn terms(&self, domain: &EscrowDomain, salt: Hash256) -> Option<SessionTerms> {
+        let SessionParties { payer, payee, token, authorized_signer } = self.parties;
+        let terms = SessionTerms { payer, payee, token, salt, authorized_signer };
+        (terms.channel_id(domain) == self.channel).then_some(terms)
+    }
 }
 
 /// What a transaction that somebody else sent has deposited into a channel.
@@ -188,9 +211,60 @@ impl SessionEscrow {
     /// # Errors
     /// As [`Self::states_at`].
     pub async fn newest_state(&self, channel: EscrowChannelId) -> Result<SessionState, ChainError> {
-        let newest = convert::hash(self.rpc.newest().await?.hash);
-        let states = self.states_at(&[channel], newest).await?;
+        let states = self.newest_states(&[channel]).await?;
         states.first().copied().ok_or_else(|| ChainError::unrepresentable("getChannelsBatch", "no answer"))
+    }
+
+    /// As [`Self::newest_state`], of several channels, in the order asked.
+    ///
+    /// # Errors
+    /// As [`Self::states_at`].
+    pub async fn newest_states(&self, channels: &[EscrowChannelId]) -> Result<Vec<SessionState>, ChainError> {
+        let newest = convert::hash(self.rpc.newest().await?.hash);
+        self.states_at(channels, newest).await
+    }
+
+    /// The channels that were opened for a payer, by the escrow's logs from a block on: what a payer that lost its own records finds again.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn opened_for(&self, payer: Address, from_block: u64) -> Result<Vec<OpenedSession>, ChainError> {
+        let logs = LogReader::new(self.rpc.clone(), self.address(), FAR_BLOCKS_MAX);
+        let filter = Filter::new().event_signature(ISessionEscrow::ChannelOpened::SIGNATURE_HASH);
+        let filter = filter.topic2(convert::evm_address(payer).into_word());
+        let newest = self.rpc.newest().await?.number;
+        let mut found = Vec::new();
+        for log in logs.read_far(from_block, newest, &filter).await? {
+            let Ok(event) = ISessionEscrow::ChannelOpened::decode_log_data(log.data()) else { continue };
+            let parties = SessionParties {
+                payer: convert::address(event.payer),
+                payee: convert::address(event.payee),
+                token: convert::address(event.token),
+                authorized_signer: convert::address(event.authorizedSigner),
+            };
+            // An endpoint that ignores the filter tells of others too.
+            if parties.payer == payer {
+                let channel = EscrowChannelId::from_bytes(event.channelId.0);
+                found.push(OpenedSession { channel, parties, salt: self.salt_in(log.transaction_hash).await? });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The salt that a transaction opens a channel with, where it calls the escrow itself.
+    async fn salt_in(&self, transaction: Option<B256>) -> Result<Option<Hash256>, ChainError> {
+        let Some(hash) = transaction else { return Ok(None) };
+        let asked = self.rpc.provider().get_transaction_by_hash(hash);
+        let Some(transaction) = self.rpc.ask("eth_getTransactionByHash", asked).await? else { return Ok(None) };
+        if transaction.inner.to() != Some(convert::evm_address(self.address())) {
+            return Ok(None);
+        }
+        let input = transaction.inner.input();
+        let salt = ISessionEscrow::openCall::abi_decode(input)
+            .map(|call| call.salt)
+            .or_else(|_| ISessionEscrow::openWithAuthorizationCall::abi_decode(input).map(|call| call.salt))
+            .or_else(|_| ISessionEscrow::openWithPermit2Call::abi_decode(input).map(|call| call.salt));
+        Ok(salt.ok().map(convert::hash))
     }
 
     /// The height of the newest block.

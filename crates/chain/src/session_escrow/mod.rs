@@ -12,7 +12,7 @@ mod operator;
 mod payer;
 mod place;
 
-pub use contract::{SentDeposit, SessionEscrow, SessionParties, SessionPhase, SessionState};
+pub use contract::{OpenedSession, SentDeposit, SessionEscrow, SessionParties, SessionPhase, SessionState};
 pub use operator::{
     BadVoucher, Closed, PayeeAuthorization, SETTLE_ROWS_MAX, SessionFunding, SessionOpening, SessionOperator, SessionTopUp, SettledMany,
     SettledRow, VoucherRow,

@@ -54,6 +54,12 @@ impl Call {
         Self { operation, intent: content(None, &code), to: None, data: code.into() }
     }
 
+    /// Its name in messages.
+    #[must_use]
+    pub const fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     /// Whom it calls; nothing for a creation.
     #[must_use]
     pub const fn to(&self) -> Option<Address> {

@@ -369,13 +369,17 @@ impl BatchOperator {
         self.submitter.send(Call::encode("x402 initiateWithdraw", self.contract.address(), &call)).await
     }
 
-    /// As the payer: takes back what is left, once the withdraw delay has passed.
+    /// As the payer: takes back what is left, once the withdraw delay has passed. Returns how much that is.
     ///
     /// # Errors
     /// Final: `WithdrawalNotPending`, `WithdrawDelayNotElapsed`; else as [`Submitter::send`].
-    pub async fn finish_withdrawal(&self, terms: &ChannelConfig) -> Result<TxReceipt, ChainError> {
+    pub async fn finish_withdrawal(&self, terms: &ChannelConfig) -> Result<(TxReceipt, Amount), ChainError> {
         let call = IX402BatchSettlement::finalizeWithdrawCall { config: config(terms)? };
-        self.submitter.send(Call::encode("x402 finalizeWithdraw", self.contract.address(), &call)).await
+        let receipt = self.submitter.send(Call::encode("x402 finalizeWithdraw", self.contract.address(), &call)).await?;
+        // Where all of it was claimed meanwhile, nothing is moved and nothing said.
+        let event = receipt.event::<IX402BatchSettlement::WithdrawFinalized>(self.contract.address());
+        let amount = event.map_or(Amount::ZERO, |event| Amount::from_units(event.amount));
+        Ok((receipt, amount))
     }
 }
 

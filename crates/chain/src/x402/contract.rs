@@ -1,15 +1,17 @@
 //! Reading the contract.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use alloy::primitives::{Bytes, U256};
-use alloy::rpc::types::BlockId;
-use alloy::sol_types::SolCall;
+use alloy::rpc::types::{BlockId, Filter};
+use alloy::sol_types::{SolCall, SolEvent};
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp, Uint256};
 use millstream_voucher::evm::{ChannelConfig, EscrowDomain, EscrowScheme};
 
 use super::bindings::IX402BatchSettlement;
 use super::{BATCH_SETTLEMENT, ERC3009_DEPOSIT_COLLECTOR, PERMIT2_DEPOSIT_COLLECTOR};
+use crate::indexer::{FAR_BLOCKS_MAX, LogReader};
 use crate::{ChainError, EscrowContract, Rpc, convert};
 
 /// Channels that are asked about in one call.
@@ -146,6 +148,27 @@ impl BatchSettlement {
         Ok(self.rpc.newest().await?.number)
     }
 
+    /// The channels whose deposits were a payer's, by the contract's logs from a block on: what a payer that lost its own records finds again.
+    /// No event has the payer as a topic, so all channels that were ever opened are read and sorted out here.
+    ///
+    /// # Errors
+    /// The endpoint is unavailable.
+    pub async fn channels_of(&self, payer: Address, from_block: u64) -> Result<Vec<(EscrowChannelId, ChannelConfig)>, ChainError> {
+        let logs = LogReader::new(self.rpc.clone(), self.address(), FAR_BLOCKS_MAX);
+        let filter = Filter::new().event_signature(IX402BatchSettlement::ChannelCreated::SIGNATURE_HASH);
+        let newest = self.rpc.newest().await?.number;
+        let mut found = BTreeMap::new();
+        for log in logs.read_far(from_block, newest, &filter).await? {
+            let Ok(event) = IX402BatchSettlement::ChannelCreated::decode_log_data(log.data()) else { continue };
+            let terms = terms(&event.config);
+            let channel = EscrowChannelId::from_bytes(event.channelId.0);
+            if terms.payer == payer && terms.channel_id(&self.domain).is_ok_and(|id| id == channel) {
+                found.insert(channel, terms);
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
     /// What a receiver had of a token in the contract at the end of a block that is named by its hash.
     ///
     /// # Errors
@@ -213,6 +236,19 @@ fn state(channel: EscrowChannelId, [totals, withdrawal, nonce]: &[Bytes; VIEWS])
             .then(|| PendingWithdrawal { amount: Amount::from_units(withdrawal.amount), initiated_at: convert::timestamp(initiated_at) }),
         refund_nonce: Uint256::from_be_bytes(nonce.to_be_bytes()),
     })
+}
+
+/// The terms as we have them.
+fn terms(config: &IX402BatchSettlement::ChannelConfig) -> ChannelConfig {
+    ChannelConfig {
+        payer: convert::address(config.payer),
+        payer_authorizer: convert::address(config.payerAuthorizer),
+        receiver: convert::address(config.receiver),
+        receiver_authorizer: convert::address(config.receiverAuthorizer),
+        token: convert::address(config.token),
+        withdraw_delay_secs: config.withdrawDelay.to(),
+        salt: convert::hash(config.salt),
+    }
 }
 
 /// The terms as the ABI has them.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
-use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
+use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY, PERMIT2_DEPOSIT_COLLECTOR};
 use millstream_chain::{ChainError, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
-use millstream_escrow::{EscrowSection, RailConfig, SessionsConfig, policy_of};
+use millstream_escrow::{ChannelsConfig, EscrowSection, RailConfig, SessionsConfig, policy_of};
 use millstream_gateway::facilitator::FacilitatorSection;
 use millstream_gateway::{ConfigError, GatewayConfig, Routes};
 use millstream_node::NodeConfig;
@@ -110,10 +110,9 @@ fn rail_config(
         escrow,
         token: terms.asset,
         receiver: terms.pay_to,
+        x402: gateway.payment.x402.as_ref().map(|x402| ChannelsConfig { withdraw_delay_secs: x402.withdraw_delay_secs }),
         sessions,
         custody: gateway.facilitator.as_ref().map(FacilitatorSection::custody_receivers).transpose()?.unwrap_or_default(),
-        // Without x402 there is no delay to keep within.
-        withdraw_delay_secs: gateway.payment.x402.as_ref().map_or(u64::MAX, |x402| x402.withdraw_delay_secs),
         delivery_secs_max: routes.delivery_secs_max(),
         coin_nanos: node.chain.coin_nanos,
         confirmations: node.chain.confirmations,
@@ -206,27 +205,23 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
     let is_free = !named.contains("x402") && !named.contains("mpp");
     let wants = |dialect: &str| is_free || named.contains(dialect);
     if wants("x402") {
-        match BatchSettlement::attach(rpc.clone()).await {
-            Ok(_) => agree(section(payment, "x402")?, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
-                error.hint(
-                    "claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out",
-                )
-            })?,
-            Err(error @ ChainError::NoContract { .. }) => {
-                let hint = "x402's batch-settlement contracts must be on the chain; `millstream dev` puts them on a development chain";
-                return Err(CliError::usage("contract_missing", chain_of(&error)).hint(hint));
+        match complete_channels(section(payment, "x402")?, rpc, terms).await {
+            // Nobody asked for it: sessions need nothing of it. Where neither is there, sessions are asked for below.
+            Err(error) if is_free && error.code == "contract_missing" => {
+                payment.remove("x402");
+                warnings.push(format!("x402 is not offered: {}", error.message));
             }
-            Err(error) => return Err(error.into()),
+            completed => completed?,
         }
     }
     if named.contains("exact") {
-        complete_exact(section(payment, "exact")?, rpc).await?;
+        check_methods(section(payment, "exact")?, "payment.exact", EXACT_PERMIT2_PROXY, rpc).await?;
     }
     if wants("mpp") {
         let completed = complete_sessions(section(payment, "mpp")?, rpc, terms, data_dir).await;
         match completed {
             // Nobody asked for it: what is there is sold all the same.
-            Err(error) if is_free && error.exit == Exit::Usage => {
+            Err(error) if is_free && error.exit == Exit::Usage && payment.contains_key("x402") => {
                 payment.remove("mpp");
                 warnings.push(format!("MPP is not offered: {}", error.message));
             }
@@ -236,15 +231,33 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
     Ok(())
 }
 
-/// Single payments are moved by the token itself, unless they are to be moved by Permit2.
-async fn complete_exact(exact: &Table, rpc: &Rpc) -> CliResult<()> {
-    let methods = exact.get("methods").and_then(Value::as_array);
+/// x402's channels, whose claims and refunds are the operator's.
+async fn complete_channels(x402: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResult<()> {
+    match BatchSettlement::attach(rpc.clone()).await {
+        Ok(_) => {
+            agree(x402, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
+                error.hint(
+                    "claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out",
+                )
+            })?;
+            check_methods(x402, "payment.x402", PERMIT2_DEPOSIT_COLLECTOR, rpc).await
+        }
+        Err(error @ ChainError::NoContract { .. }) => {
+            let hint = "x402's batch-settlement contracts must be on the chain; `millstream dev` puts them on a development chain";
+            Err(CliError::usage("contract_missing", chain_of(&error)).hint(hint))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tokens are moved by themselves, unless they are to be moved by Permit2 and `contract`.
+async fn check_methods(part: &Table, name: &str, contract: Address, rpc: &Rpc) -> CliResult<()> {
+    let methods = part.get("methods").and_then(Value::as_array);
     let by_permit2 = methods.is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("permit2")));
-    for contract in [PERMIT2, EXACT_PERMIT2_PROXY] {
+    for contract in [PERMIT2, contract] {
         if by_permit2 && !rpc.is_contract(contract).await? {
-            let message =
-                format!("payment.exact.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
-            return Err(CliError::usage("contract_missing", message).hint("leave permit2 out of payment.exact.methods"));
+            let message = format!("{name}.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
+            return Err(CliError::usage("contract_missing", message).hint(format!("leave permit2 out of {name}.methods")));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_escrow::{self as escrow, Facilitator, FacilitatorRooms, FacilitatorTerms, Rail};
-use millstream_gateway::{ExactMethod, RouteSection, ServeError, serve_with_facilitator};
+use millstream_gateway::{MoveMethod, RouteSection, ServeError, serve_with_facilitator};
 use millstream_node::{Node, stop_signal};
 use millstream_types::Address;
 use serde::{Deserialize, Serialize};
@@ -184,7 +184,7 @@ impl Parts {
 impl Selling {
     fn of(ready: &Ready, listen: SocketAddr, admin_listen: SocketAddr) -> Self {
         let payment = &ready.gateway.payment;
-        let by_token = payment.exact.as_ref().is_some_and(|exact| exact.methods.contains(&ExactMethod::Eip3009));
+        let by_token = payment.exact.as_ref().is_some_and(|exact| exact.methods.contains(&MoveMethod::Eip3009));
         let dialects = [
             (payment.x402.is_some(), "x402 batch-settlement"),
             (payment.exact.is_some(), "x402 exact"),

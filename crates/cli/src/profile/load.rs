@@ -209,6 +209,8 @@ mod tests {
         let path = directory.path().join("profile.toml");
         let written = Profile { path: path.clone(), ..parsed(COMPLETE, &[]).expect("complete") };
         save(&written, &path).expect("written");
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(!text.contains("[http]"), "what nobody set is not written: {text}");
         let read = load(&path, std::iter::empty()).expect("read");
         assert_eq!(read, written);
         assert_eq!(read.payer_key_file().expect("set"), directory.path().join("payer.key"));

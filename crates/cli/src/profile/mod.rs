@@ -34,6 +34,7 @@ pub struct Profile {
     /// `[gateway]`: what `millstream gateway` sells with, and where its operator reaches it.
     pub gateway: GatewaySection,
     /// `[http]`: what may be paid for HTTP 402, and with what.
+    #[serde(skip_serializing_if = "HttpSection::is_empty")]
     pub http: HttpSection,
     /// `[policy]`: who may spend what, beside the limits of `[http]`.
     #[serde(skip_serializing_if = "is_unset")]

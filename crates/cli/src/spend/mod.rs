@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use millstream_chain::{Rpc, RpcOptions, token_facts};
+use millstream_chain::{ChainError, ChainKey, Rpc, RpcOptions, Submitter, SubmitterOptions, token_facts};
 use millstream_client::http::{
     Asset, AssetId, AssetLimits, HttpPayError, HttpPayer, HttpPayerOptions, PayeePolicy, PayerAccount, PaymentBook, Refusal, Scheme,
     SpendLimits,
@@ -25,6 +25,9 @@ pub use section::{AssetSection, HttpSection};
 
 /// The book's name, where the profile does not give one: beside the payer's state or key.
 const BOOK_FILE: &str = "payments.redb";
+
+/// What to do where the chain has to be asked and cannot be.
+const ENDPOINT_HINT: &str = "name one in [http.rpc_urls] of the profile, as in 8453 = \"https://base.example\"";
 
 /// Flags of everything that pays for HTTP. Amounts are whole tokens, for each token that is allowed.
 #[derive(Args, Clone, Debug, Default)]
@@ -136,6 +139,18 @@ impl SpendArgs {
         Ok(HttpPayer::new(account, book, options)?)
     }
 
+    /// The payer's account as a sender of transactions.
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub fn submitter(&self, context: &Context, rpc: Rpc) -> CliResult<Submitter> {
+        let profile = self.profile(context)?;
+        let secret = profile::read_secret(&self.key_path(&profile)?)?;
+        let key = ChainKey::from_bytes(&secret)?;
+        let options = SubmitterOptions::on(rpc.chain());
+        Ok(Submitter::new(rpc, key, options))
+    }
+
     async fn options(&self, profile: &Profile) -> CliResult<HttpPayerOptions> {
         let section = &profile.http;
         let mut options = HttpPayerOptions {
@@ -230,7 +245,10 @@ impl From<HttpPayError> for CliError {
             | HttpPayError::OwnPayment { .. }
             | HttpPayError::Id(_)
             | HttpPayError::IdConflict { .. }
-            | HttpPayError::UnknownChannel { .. } => Exit::Usage,
+            | HttpPayError::UnknownChannel { .. }
+            | HttpPayError::NoEndpoint { .. } => Exit::Usage,
+            HttpPayError::NoServer { .. } | HttpPayError::NothingLeft { .. } => Exit::Refused,
+            HttpPayError::Chain(chain) => Self::from(ChainError::clone(chain)).exit,
             _ if error.code() == "book-in-use" => Exit::Unavailable,
             _ => Exit::Failed,
         };
@@ -242,6 +260,8 @@ impl From<HttpPayError> for CliError {
                 Some(hint) => failed.hint(hint),
                 None => failed,
             },
+            HttpPayError::NoEndpoint { .. } => failed.hint(ENDPOINT_HINT),
+            HttpPayError::NoServer { channel } => failed.hint(format!("millstream payments withdraw {channel}")),
             HttpPayError::NeedsApproval { approval, .. } => {
                 failed.hint(format!("`millstream policy approve {approval}`, then ask the same again: it is held for it"))
             }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use millstream_client::http::{ProxyOptions, ProxyUpstreams, serve_orders, serve_proxy};
+use millstream_node::stop_signal;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -71,6 +72,7 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
     let failed = |error: std::io::Error| CliError::failed("listen", format!("cannot listen on {}: {error}", args.listen));
     let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let stop = stop_signal().map_err(|error| CliError::failed("signals", format!("{error:#}")))?;
     context.output.show(&ProxyView {
         base_url: format!("http://{address}"),
         account: payer.account().to_string(),
@@ -85,22 +87,8 @@ pub async fn run(context: &Context, args: &ProxyArgs) -> CliResult<()> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = serve_proxy(payer.clone(), options, listener, stopped()) => {}
+        () = serve_proxy(payer.clone(), options, listener, stop) => {}
         () = orders => {}
     }
     Ok(())
-}
-
-/// Resolves when the process is told to stop.
-async fn stopped() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }

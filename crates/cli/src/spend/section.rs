@@ -82,6 +82,11 @@ pub struct AssetSection {
 }
 
 impl HttpSection {
+    /// Whether nothing in it differs from what holds without it.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(super) fn bounded(&self, key: &str, value: Option<u64>, default: u64, max: u64) -> CliResult<u64> {
         match value {
             None => Ok(default),

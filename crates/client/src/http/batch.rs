@@ -18,6 +18,7 @@ use super::account::Validity;
 use super::asset::{Asset, AssetLimits};
 use super::book::{ChannelRecord, ChannelStatus, Draft, EscrowTerms, Outcome, PendingDeposit, RequestRecord};
 use super::error::{HttpPayError, Limit, Refusal, Unsigned};
+use super::leave::of_the_chain;
 use super::now;
 use super::offer::{Offers, Quote, Way};
 use super::payer::{Inner, Prepared, Verdict, no_offer, payment_id, secs_on, stopped};
@@ -82,6 +83,12 @@ pub(super) fn envelope(
     Ok((PAYMENT_SIGNATURE.to_ascii_lowercase(), payment.to_header().map_err(HttpPayError::Write)?))
 }
 
+/// Whether a payment of x402 has a deposit in it.
+pub(super) fn brings_deposit(header: &str) -> bool {
+    let payload = PaymentPayload::from_header(header).and_then(|payment| BatchPayload::from_object(&payment.payload));
+    payload.is_ok_and(|payload| matches!(payload, BatchPayload::Deposit { .. }))
+}
+
 impl Inner {
     /// The n-th channel on an offer.
     fn batch_channel(&self, offer: &BatchOffer, lane: u16) -> Result<BatchChannel, Refusal> {
@@ -125,7 +132,11 @@ impl Inner {
 
     /// Puts a channel into the book that is not there. Where the chain can be asked, what is on it is not deposited again.
     async fn know(&self, channel: &BatchChannel, prepared: &Prepared) -> Result<(), HttpPayError> {
-        if self.book.channel(channel.channel).is_some() {
+        if let Some(known) = self.book.channel(channel.channel) {
+            if known.origin.is_empty() {
+                let (origin, url, method) = (prepared.origin(), prepared.url.as_str(), prepared.method.as_str());
+                self.book.meet(channel.channel, &origin, url, method).wait().await?;
+            }
             return Ok(());
         }
         let terms = EscrowTerms::X402(channel.config);
@@ -135,8 +146,7 @@ impl Inner {
             let failed = |error| HttpPayError::Chain(Arc::new(error));
             let contract = BatchSettlement::attach(rpc.clone()).await.map_err(failed)?;
             let state = contract.newest_state(channel.channel).await.map_err(failed)?;
-            (record.funded, record.deposited) = (state.balance, state.balance);
-            (record.charged, record.signed) = (state.claimed, state.claimed);
+            record = of_the_chain(record, state.balance, state.claimed);
         }
         Ok(self.book.add(channel.channel, record).wait().await?)
     }
@@ -306,7 +316,7 @@ impl Inner {
         );
         let refused_deposit = ticket.deposits
             && matches!(known, Some(Reason::BatchDepositSimulationFailed | Reason::BatchDepositTransactionFailed))
-            && ticket.fundings > 1;
+            && ticket.resumed;
         if refused_deposit && record.pending.is_some() {
             // It was signed before and is not taken: perhaps because it was.
             let _ = self.book.update(id, |record| {
@@ -428,7 +438,7 @@ impl Inner {
         let (record, deposits) = self.sign_batch(channel, &quote, prepared, &id, plan, ticket.before).await?;
         ticket.fundings = ticket.fundings.saturating_add(u8::from(deposits));
         ticket.raise(record.price);
-        (ticket.record, ticket.deposits, ticket.quote) = (record, deposits, Some(quote));
+        (ticket.record, ticket.deposits, ticket.resumed, ticket.quote) = (record, deposits, plan == Plan::Again, Some(quote));
         Ok(Verdict::Again)
     }
 

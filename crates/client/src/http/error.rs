@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_chain::ChainError;
 use millstream_dialect::DialectError;
 use millstream_policy::{ConfigError, Reason};
-use millstream_types::{Address, Amount, AmountError, CumulativeAmount, EscrowChannelId, Timestamp};
+use millstream_types::{Address, Amount, AmountError, ChainId, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::EvmError;
 
 use super::asset::AssetId;
@@ -238,6 +238,24 @@ pub enum HttpPayError {
         /// The channel.
         channel: EscrowChannelId,
     },
+    /// Where the channel's server is, is not known: it was found on the chain.
+    #[error("the server of channel {channel} is not known: it was found on the chain, and can be left there")]
+    NoServer {
+        /// The channel.
+        channel: EscrowChannelId,
+    },
+    /// The channel has nothing to take.
+    #[error("nothing is left in channel {channel}")]
+    NothingLeft {
+        /// The channel.
+        channel: EscrowChannelId,
+    },
+    /// No endpoint of the chain is set.
+    #[error("no endpoint of chain {chain} is set")]
+    NoEndpoint {
+        /// The chain.
+        chain: ChainId,
+    },
     /// The durable book failed. What was not written was not sent.
     #[error("the book of payments failed")]
     Book(#[from] BookError),
@@ -290,6 +308,9 @@ impl HttpPayError {
             Self::OwnPayment { .. } => "own-payment",
             Self::Id(_) => "id-refused",
             Self::UnknownChannel { .. } => "channel-unknown",
+            Self::NoServer { .. } => "server-unknown",
+            Self::NothingLeft { .. } => "nothing-left",
+            Self::NoEndpoint { .. } => "endpoint-missing",
             Self::Book(BookError::InUse { .. }) => "book-in-use",
             Self::Book(_) => "book-failed",
             Self::Chain(_) => "chain-failed",

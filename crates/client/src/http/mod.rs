@@ -33,6 +33,7 @@ mod body;
 mod book;
 mod control;
 mod error;
+mod leave;
 mod limits;
 mod offer;
 mod payer;
@@ -53,6 +54,7 @@ pub use asset::{Asset, AssetId, AssetLimits, SpendLimits};
 pub use book::{BookError, ChannelStatus, EscrowTerms, HttpChannel, PaymentBook, Scheme, Spent};
 pub use control::{ControlError, send_order, serve_orders, socket_of};
 pub use error::{HttpPayError, Limit, Refusal, Signed};
+pub use leave::{Recovered, Withdrawal};
 pub use millstream_policy::{
     ApprovalView, CheckView, CounterView, DecisionView, GrantView, OrderError, PauseView, PolicyConfig, PolicyOrder, PolicyReply,
     PolicyView, ReasonView,

@@ -298,6 +298,9 @@ fn refused(error: &HttpPayError) -> Response<Body> {
         HttpPayError::Unanswered { .. } => StatusCode::GATEWAY_TIMEOUT,
         HttpPayError::OwnPayment { .. } | HttpPayError::Id(_) | HttpPayError::Body(_) => StatusCode::BAD_REQUEST,
         HttpPayError::UnknownChannel { .. }
+        | HttpPayError::NoServer { .. }
+        | HttpPayError::NothingLeft { .. }
+        | HttpPayError::NoEndpoint { .. }
         | HttpPayError::Book(_)
         | HttpPayError::Policy(_)
         | HttpPayError::Chain(_)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
+use millstream_chain::session_escrow::{SessionEscrow, SessionPhase};
 use millstream_dialect::mpp::{Credential, Funding, NeedVoucher, Offer, ProblemKind, SessionPayload, SessionRequest, Source};
 use millstream_types::{Amount, CumulativeAmount, EscrowChannelId, Hash256};
 use millstream_voucher::evm::{EscrowDomain, SessionTerms};
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::account::{Validity, random_word};
 use super::book::{BookError, ChannelRecord, ChannelStatus, Draft, EscrowTerms, Outcome, PendingDeposit, RequestRecord, key_of};
 use super::error::{HttpPayError, Refusal, Unsigned};
+use super::leave::of_the_chain;
 use super::limits::Asked;
 use super::offer::{Offers, Quote, Way, credential_header};
 use super::payer::{Inner, Prepared, Verdict, no_offer, secs_on, stopped};
@@ -23,6 +25,8 @@ use super::{Asset, AssetLimits, now};
 const FUNDINGS_MAX: u8 = 2;
 /// Seconds that clocks may differ.
 const CLOCK_SECS: u64 = 60;
+/// Ids of sessions that the chain is asked about at once.
+const SALTS_LOOKED_AT: u64 = 32;
 
 /// A channel on its terms.
 #[derive(Clone, Copy)]
@@ -42,7 +46,7 @@ enum Plan {
 }
 
 /// The salt of the n-th session on equal terms: an id is never used again, so each has another.
-fn salt(number: u64) -> Hash256 {
+pub(super) fn salt(number: u64) -> Hash256 {
     let mut word = [0; 32];
     word[24..].copy_from_slice(&number.to_be_bytes());
     Hash256::from_bytes(word)
@@ -65,33 +69,66 @@ fn step(signed: CumulativeAmount, needed: CumulativeAmount, min_delta: Option<Am
 }
 
 impl Inner {
-    /// The session that is paid on, or the one that is opened.
-    fn session_of(&self, request: &SessionRequest, prepared: &Prepared) -> SessionChannel {
+    /// The session that is paid on, or the one that is opened, with what is known of it so far. Where the chain can be asked, one that is there
+    /// and not in the book is gone on with, and an id that was used is passed over.
+    async fn session_of(&self, request: &SessionRequest, prepared: &Prepared) -> Result<(SessionChannel, ChannelRecord), HttpPayError> {
         let domain = request.domain();
-        let mine = |record: &ChannelRecord| match record.terms {
+        let own = |salt, signer| request.terms(self.account.address(), salt, signer);
+        let fits = |record: &ChannelRecord| match record.terms {
             EscrowTerms::Session(terms) => {
-                record.chain == domain.chain()
-                    && record.contract == domain.contract()
-                    && terms == request.terms(self.account.address(), terms.salt, terms.authorized_signer)
-                    && record.origin == prepared.origin()
+                record.chain == domain.chain() && record.contract == domain.contract() && terms == own(terms.salt, terms.authorized_signer)
             }
             EscrowTerms::X402(_) => false,
         };
-        let (open, used) = self.book.sessions(mine);
-        let terms = open.unwrap_or_else(|| request.terms(self.account.address(), salt(used), millstream_types::Address::ZERO));
-        SessionChannel { channel: terms.channel_id(&domain), terms, domain }
+        let of = |terms: SessionTerms| {
+            let (origin, url, method) = (prepared.origin(), prepared.url.as_str(), prepared.method.as_str());
+            let record = ChannelRecord::new(domain.chain(), domain.contract(), EscrowTerms::Session(terms), &origin, url, method);
+            (SessionChannel { channel: terms.channel_id(&domain), terms, domain }, ChannelRecord { known: true, ..record })
+        };
+        let (open, mut number) = self.book.sessions(&prepared.origin(), fits);
+        if let Some(terms) = open {
+            return Ok(of(terms));
+        }
+        let numbered = |number| own(salt(number), millstream_types::Address::ZERO);
+        let Some(rpc) = self.options.rpcs.get(&domain.chain()) else { return Ok(of(numbered(number))) };
+        let failed = |error| HttpPayError::Chain(Arc::new(error));
+        let contract = SessionEscrow::attach(rpc.clone(), domain.contract()).await.map_err(failed)?;
+        loop {
+            let some: Vec<SessionTerms> = (number..number.saturating_add(SALTS_LOOKED_AT)).map(numbered).collect();
+            let ids: Vec<EscrowChannelId> = some.iter().map(|terms| terms.channel_id(&domain)).collect();
+            for (terms, state) in some.into_iter().zip(contract.newest_states(&ids).await.map_err(failed)?) {
+                match state.phase {
+                    SessionPhase::Absent => return Ok(of(terms)),
+                    SessionPhase::Open => {
+                        let (channel, record) = of(terms);
+                        return Ok((channel, of_the_chain(record, state.deposit, state.settled)));
+                    }
+                    SessionPhase::Closing { .. } | SessionPhase::Closed => {}
+                }
+            }
+            number = number.saturating_add(SALTS_LOOKED_AT);
+        }
+    }
+
+    /// The most that can have been spent of a session. Of one that was found on the chain it is not known what was signed: the server's word is
+    /// believed as far as one request may cost (P-34).
+    pub(super) fn spendable(&self, record: &ChannelRecord) -> CumulativeAmount {
+        let limits = self.options.limits.of(record.asset()).filter(|_| !record.known);
+        let more = limits.map_or(Amount::ZERO, |(_, limits)| limits.request_max);
+        record.signed.checked_add(more).unwrap_or(record.signed)
     }
 
     pub(super) async fn pay_session(self: &Arc<Self>, quote: Quote, prepared: &Prepared, id: &str) -> Result<Ticket, HttpPayError> {
         let refused = |refusal| no_offer(prepared, quote.name(), refusal);
         let (_, request) = parts(&quote).ok_or_else(|| refused(Refusal::NoWay("another scheme")))?;
-        let channel = self.session_of(request, prepared);
+        let (channel, record) = self.session_of(request, prepared).await?;
         let turn = self.turn(channel.channel).lock_owned().await;
-        if self.book.channel(channel.channel).is_none() {
-            let (chain, contract) = (channel.domain.chain(), channel.domain.contract());
-            let terms = EscrowTerms::Session(channel.terms);
-            let record = ChannelRecord::new(chain, contract, terms, &prepared.origin(), prepared.url.as_str(), prepared.method.as_str());
-            self.book.add(channel.channel, record).wait().await?;
+        match self.book.channel(channel.channel) {
+            None => self.book.add(channel.channel, record).wait().await?,
+            Some(known) if known.origin.is_empty() => {
+                self.book.meet(channel.channel, &record.origin, &record.url, &record.method).wait().await?;
+            }
+            Some(_) => {}
         }
         let (record, deposits) = self.sign_session(&channel, &quote, prepared, id, Plan::AsNeeded, None).await?;
         let before = Some(record.signed_before);
@@ -355,11 +392,19 @@ impl Inner {
             }
             Some(ProblemKind::InsufficientBalance | ProblemKind::PaymentInsufficient) if !ticket.renewed => {
                 // Requests whose cost was never told may have been charged; more than those can account for is not.
-                let bound = record.charged.checked_add(self.in_flight_of(id))?.checked_add(record.unresolved)?;
+                let believed = self.spendable(&record).delta_since(record.signed)?;
+                let bound = record.charged.checked_add(self.in_flight_of(id))?.checked_add(record.unresolved)?.checked_add(believed)?;
                 match problem.required {
                     Some(required) if required > record.signed && required <= bound => {
                         ticket.renewed = true;
                         self.resign_session(ticket, &channel, quote, prepared, Plan::AsNeeded, Some(required)).await
+                    }
+                    Some(required) if required > bound && !record.known => {
+                        let reason = format!(
+                            "it says that {required} has to be signed for, and what was signed before the book was lost is not known: of that, \
+                             {bound} is believed. Leave the session by the chain"
+                        );
+                        Err(self.refuse(ticket, reason))
                     }
                     _ => Err(self.refuse(ticket, problem.detail)),
                 }
@@ -455,6 +500,8 @@ impl Inner {
         let quote = offers.quotes.iter().find(same).ok_or_else(|| refused(Refusal::NoWay("the server offers no such session")))?;
         let (offer, _) = parts(quote).ok_or_else(|| refused(Refusal::NoWay("another scheme")))?;
         let current = self.book.channel(id).ok_or(HttpPayError::UnknownChannel { channel: id })?;
+        // What a server was believed to have charged may be more than is known to be signed.
+        self.book.update(id, |record| record.signed = record.signed.max(record.charged)).wait().await?;
         let voucher = self.account.voucher(&record.domain(), id, current.charged)?;
         let header = self.credential(offer, quote, &SessionPayload::Close { voucher })?;
         let response = self.send(&prepared.bare(Method::HEAD), Some(&header)).await.map_err(HttpPayError::Unreachable)?;

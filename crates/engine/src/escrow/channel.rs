@@ -97,6 +97,8 @@ pub struct EscrowChannel {
 pub struct EscrowTotals {
     /// The confirmed deposit.
     pub deposit: Amount,
+    /// What the deposit will be once what was announced is confirmed; the deposit itself when nothing more is announced.
+    pub announced: Amount,
     /// What was claimed on the chain.
     pub settled: CumulativeAmount,
     /// What the payer authorised.
@@ -140,6 +142,7 @@ impl EscrowState {
     pub(crate) const fn totals(&self) -> EscrowTotals {
         EscrowTotals {
             deposit: Amount::from_units(self.deposit),
+            announced: Amount::from_units(self.backing()),
             settled: CumulativeAmount::from_units(self.settled),
             accepted: CumulativeAmount::from_units(self.accepted),
             charged: CumulativeAmount::from_units(self.charged),
@@ -153,8 +156,8 @@ impl EscrowState {
     }
 
     /// What the accepted total may reach: the deposit as confirmed or as announced.
-    pub(crate) fn backing(&self) -> u128 {
-        self.deposit.max(self.announced)
+    pub(crate) const fn backing(&self) -> u128 {
+        if self.announced > self.deposit { self.announced } else { self.deposit }
     }
 
     /// What rests on a deposit that is not confirmed. A loss counts for as long as it stands, so that the same trust is not lost again.
@@ -435,6 +438,12 @@ impl EscrowChannel {
     #[must_use]
     pub fn announced(&self) -> Option<Amount> {
         (self.state.announced > 0).then(|| Amount::from_units(self.state.announced))
+    }
+
+    /// What rests on a deposit that is not confirmed, or never came: it counts against the escrow's limits.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Amount {
+        Amount::from_units(self.state.exposed())
     }
 
     /// Reservations under way.

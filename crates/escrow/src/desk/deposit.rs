@@ -3,25 +3,28 @@
 //! One at a time on each channel, in a task of its own: a client that leaves leaves a deposit that goes on, and one that comes back with the
 //! same deposit waits for the same transaction. It is announced to the engine before it is sent, so that a start knows of it, and counts once
 //! the contract says at the confirmation depth that it is there. What the payer signed can be used once, so nothing is ever deposited twice.
+//!
+//! Where the operator trusts deposits that are sent, a request is served as soon as the chain's node has the transaction and it would
+//! succeed, within the limits. Both are looked at again until it is confirmed: with the first sign against it the credit is over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream_chain::session_escrow::{SessionOpening, SessionTopUp};
+use millstream_chain::session_escrow::{SessionFunding, SessionOpening, SessionTopUp};
 use millstream_chain::x402::DepositAuthorization;
-use millstream_chain::{Call, ChainError, ErrorKind, IntentId, TxReceipt, token_balance};
+use millstream_chain::{Call, ChainError, ErrorKind, IntentId, PERMIT2, TxReceipt, TxStage, TxWatch, token_allowance, token_balance};
 use millstream_dialect::x402::{self, Deposit};
 use millstream_engine::escrow::{EscrowAnswer, EscrowInput, EscrowTerms};
 use millstream_gateway::port::{Funded, PortError, Rejection, Standing};
 use millstream_gateway::tender::{ChannelTerms, Funding, Tender, TotalRule};
-use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Uint256};
+use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Uint256};
 use millstream_voucher::evm::{ChannelConfig, VerifiedEscrowVoucher};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::sent::{Errand, Kind, Resumed};
+use super::sent::{Errand, Kind, Resumed, end_of};
 use super::{Inner, signer};
 use crate::board::{fault, nothing, now, stopped, unavailable};
 use crate::lock::lock;
@@ -31,17 +34,64 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The longest.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 
+/// Between two looks whether a deposit that payments rest on is still coming.
+const CREDIT_PAUSE: Duration = Duration::from_millis(250);
+/// Looks in a row that speak against it until that is believed: of several nodes behind one endpoint one may lag.
+const CREDIT_LOOKS: u32 = 3;
+
 /// How a deposit ended: with a transaction, or as one that was there before.
 pub(super) type Ended = Result<Option<Funded>, PortError>;
 
-/// Deposits under way, by channel.
+/// How far a deposit is.
+#[derive(Clone)]
+enum Progress {
+    /// On its way, and worth nothing yet.
+    Begun,
+    /// On its way, and payments may rest on it.
+    Credited(Funded),
+    /// It ended.
+    Ended(Ended),
+}
+
+/// What of a deposit a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Until payments may rest on it.
+    Credit,
+    /// Until the engine knows its end.
+    End,
+}
+
+/// What payments may rest on while a deposit is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credit {
+    /// Nothing yet.
+    None,
+    /// On it; and so many looks in a row speak against it.
+    Given { against: u32 },
+    /// Nothing any more.
+    Over,
+}
+
+/// Deposits under way.
 #[derive(Default)]
-pub(super) struct Deposits(Mutex<HashMap<EscrowChannelId, Running>>);
+pub(super) struct Deposits {
+    running: Mutex<HashMap<EscrowChannelId, Running>>,
+    /// Accounts with a deposit that payments rest on, or did until something spoke against it.
+    trusted: Mutex<HashSet<Address>>,
+}
+
+/// An account's only deposit that payments may rest on before it is confirmed: of two that it has the money for once, both would look good until
+/// the first is mined.
+struct Trusted<'a> {
+    deposits: &'a Deposits,
+    funder: Address,
+}
 
 #[derive(Clone)]
 struct Running {
     intent: IntentId,
-    ended: watch::Receiver<Option<Ended>>,
+    progress: watch::Receiver<Progress>,
 }
 
 /// What is deposited.
@@ -72,16 +122,17 @@ pub(super) enum Of {
 enum Why {
     Ended,
     NoBalance,
+    NoAllowance,
     Simulation,
 }
 
 impl Inner {
     /// Sees to the deposit that a tender brings, if it brings one: submitted now, under way, or there already.
-    pub(super) async fn fund(self: &Arc<Self>, tender: &Tender, voucher: Option<&VerifiedEscrowVoucher>) -> Ended {
+    pub(super) async fn fund(self: &Arc<Self>, tender: &Tender, voucher: Option<&VerifiedEscrowVoucher>, wait: Wait) -> Ended {
         match (&tender.funding, &tender.terms) {
             (None, _) => Ok(None),
-            (Some(Funding::X402(deposit)), Some(ChannelTerms::X402(config))) => self.deposit(tender, config, deposit, voucher).await,
-            (Some(Funding::Session { action, funding }), _) => self.session_deposit(tender, action, funding, voucher).await,
+            (Some(Funding::X402(deposit)), Some(ChannelTerms::X402(config))) => self.deposit(tender, config, deposit, voucher, wait).await,
+            (Some(Funding::Session { action, funding }), _) => self.session_deposit(tender, (action, funding), voucher, wait).await,
             (Some(Funding::Sent { hash }), _) => self.sent_deposit(tender, *hash).await,
             (Some(Funding::X402(_)), _) => Err(not_served()),
         }
@@ -93,6 +144,7 @@ impl Inner {
         config: &ChannelConfig,
         deposit: &Deposit,
         voucher: Option<&VerifiedEscrowVoucher>,
+        wait: Wait,
     ) -> Ended {
         let channel = tender.channel;
         let terms = self.terms(channel, config)?;
@@ -108,27 +160,47 @@ impl Inner {
             return Ok(None);
         }
         let (authorization, valid_before) = authorization(deposit);
-        let call = self.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
+        let call = self.channels()?.operator.deposit_call(config, deposit.amount, &authorization).map_err(|error| chain_failed(&error))?;
         let of = Of::X402 { config: *config, authorization };
-        self.see_to(Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of }).await
+        self.see_to(Plan { intent, terms, call, funder: config.payer, amount: deposit.amount, valid_before, of }, wait).await
     }
 
-    /// Begins a deposit, or joins it, and waits for its end.
-    pub(super) async fn see_to(self: &Arc<Self>, plan: Plan) -> Ended {
-        let ended = self.begin(plan).await?;
-        match self.end_of(ended).await? {
-            Some(outcome) => outcome,
-            None => Err(unavailable()),
+    /// Begins a deposit, or joins it, and waits until payments may rest on it or for its end.
+    pub(super) async fn see_to(self: &Arc<Self>, plan: Plan, wait: Wait) -> Ended {
+        let progress = self.begin(plan).await?;
+        match self.reached(progress, wait).await? {
+            Some(Progress::Ended(outcome)) => outcome,
+            Some(Progress::Credited(funded)) => Ok(Some(funded)),
+            Some(Progress::Begun) | None => Err(unavailable()),
         }
     }
 
-    /// Waits for the end of a deposit, as long as a request may wait: it goes on, and whoever comes back waits on. Nothing when nobody carries
-    /// it any more.
-    async fn end_of(&self, mut ended: watch::Receiver<Option<Ended>>) -> Result<Option<Ended>, PortError> {
-        match tokio::time::timeout(self.deposit_wait, ended.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => Ok(outcome.clone()),
+    /// Waits for a deposit, as long as a request may wait: it goes on, and whoever comes back waits on. Nothing when nobody carries it any
+    /// more.
+    async fn reached(&self, mut progress: watch::Receiver<Progress>, wait: Wait) -> Result<Option<Progress>, PortError> {
+        let reached = |progress: &Progress| match progress {
+            Progress::Begun => false,
+            Progress::Credited(_) => wait == Wait::Credit,
+            Progress::Ended(_) => true,
+        };
+        match tokio::time::timeout(self.deposit_wait, progress.wait_for(reached)).await {
+            Ok(Ok(progress)) => Ok(Some(progress.clone())),
             Ok(Err(_)) => Ok(None),
             Err(_) => Err(unavailable()),
+        }
+    }
+
+    /// Waits for the end of the deposit that is on its way to a channel, where payments may rest on such: what is beyond the limit for that has
+    /// to wait. Nothing when there is none.
+    pub(super) async fn deposits_end(&self, channel: &EscrowChannelId) -> Result<Option<Ended>, PortError> {
+        if !self.trusts_sent {
+            return Ok(None);
+        }
+        let progress = lock(&self.deposits.running).get(channel).map(|running| running.progress.clone());
+        let Some(progress) = progress else { return Ok(None) };
+        match self.reached(progress, Wait::End).await? {
+            Some(Progress::Ended(outcome)) => Ok(Some(outcome)),
+            Some(Progress::Begun | Progress::Credited(_)) | None => Ok(None),
         }
     }
 
@@ -152,7 +224,7 @@ impl Inner {
         };
         let (is_known, standing) = standing.map_or_else(|| (false, unopened()), |standing| (true, standing.clone()));
         let expected = standing.charged.checked_add(above_charged).map_err(fault)?;
-        let covered = standing.deposit.checked_add(deposit.amount).map_err(fault)?;
+        let covered = standing.announced.checked_add(deposit.amount).map_err(fault)?;
         match cumulative {
             None => Ok(true),
             Some(found) if found != expected && is_known => Ok(false),
@@ -163,36 +235,37 @@ impl Inner {
     }
 
     /// Begins a deposit, or joins it when it is under way. Another one on the channel is waited for.
-    async fn begin(self: &Arc<Self>, plan: Plan) -> Result<watch::Receiver<Option<Ended>>, PortError> {
+    async fn begin(self: &Arc<Self>, plan: Plan) -> Result<watch::Receiver<Progress>, PortError> {
         let channel = plan.terms.channel;
         loop {
             let other = {
-                let mut running = lock(&self.deposits.0);
+                let mut running = lock(&self.deposits.running);
                 match running.get(&channel) {
-                    Some(known) if known.intent == IntentId::from_bytes(plan.intent) => return Ok(known.ended.clone()),
-                    Some(other) => other.ended.clone(),
+                    Some(known) if known.intent == IntentId::from_bytes(plan.intent) => return Ok(known.progress.clone()),
+                    Some(other) => other.progress.clone(),
                     None => {
                         let permit = Arc::clone(&self.transactions).try_acquire_owned().map_err(|_| unavailable())?;
-                        let (tell, ended) = watch::channel(None);
-                        running.insert(channel, Running { intent: IntentId::from_bytes(plan.intent), ended: ended.clone() });
+                        let (tell, progress) = watch::channel(Progress::Begun);
+                        let intent = IntentId::from_bytes(plan.intent);
+                        running.insert(channel, Running { intent, progress: progress.clone() });
                         let inner = Arc::clone(self);
                         tokio::spawn(async move {
-                            let outcome = inner.carry(&plan).await;
+                            let outcome = inner.carry(&plan, &tell).await;
                             inner.deposit_ended(channel, &tell, outcome);
                             drop(permit);
                         });
-                        return Ok(ended);
+                        return Ok(progress);
                     }
                 }
             };
-            if self.end_of(other).await?.is_none() {
-                lock(&self.deposits.0).remove(&channel);
+            if self.reached(other, Wait::End).await?.is_none() {
+                lock(&self.deposits.running).remove(&channel);
             }
         }
     }
 
     /// Tells whoever waits how a deposit ended.
-    fn deposit_ended(&self, channel: EscrowChannelId, tell: &watch::Sender<Option<Ended>>, outcome: Ended) {
+    fn deposit_ended(&self, channel: EscrowChannelId, tell: &watch::Sender<Progress>, outcome: Ended) {
         match &outcome {
             Ok(Some(funded)) => {
                 self.metrics.deposits.inc();
@@ -204,15 +277,15 @@ impl Inner {
                 info!(%channel, %error, "a deposit failed");
             }
         }
-        lock(&self.deposits.0).remove(&channel);
-        tell.send_replace(Some(outcome));
+        lock(&self.deposits.running).remove(&channel);
+        tell.send_replace(Progress::Ended(outcome));
     }
 
-    /// Goes on with a deposit of an earlier process: whoever comes back with it waits for it.
+    /// Goes on with a deposit of an earlier process: whoever comes back with it waits for it. Payments rest on it when it is confirmed.
     pub(super) fn go_on_with_deposit(self: &Arc<Self>, resumed: Resumed) {
         let (channel, intent) = (resumed.errand.channel, resumed.errand.intent);
-        let (tell, ended) = watch::channel(None);
-        lock(&self.deposits.0).insert(channel, Running { intent, ended });
+        let (tell, progress) = watch::channel(Progress::Begun);
+        lock(&self.deposits.running).insert(channel, Running { intent, progress });
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             let (errand, sent) = resumed.end().await;
@@ -242,22 +315,24 @@ impl Inner {
     }
 
     /// Carries a deposit to its end.
-    async fn carry(&self, plan: &Plan) -> Ended {
-        if let Err(error) = self.operator.submitter().simulate(&plan.call).await {
+    async fn carry(&self, plan: &Plan, tell: &watch::Sender<Progress>) -> Ended {
+        if let Err(error) = self.submitter.simulate(&plan.call).await {
             return self.not_sent(plan, error).await;
         }
-        // What is not deep enough yet counts in: the announcement says what the deposit will be.
+        // What is not deep enough yet counts in: this is what the deposit will be.
         let total = self.newest_deposit(plan).await?.checked_add(plan.amount).map_err(fault)?;
-        let announce = EscrowInput::Announce { terms: plan.terms.clone(), deposit: total };
-        if let EscrowAnswer::Rejected { rejection, channel } = self.board.payments.apply(announce).await.map_err(stopped)? {
-            return Err(self.refuse(rejection, channel));
-        }
+        // A start knows of the channel. Nothing may rest on it yet.
+        self.announce(plan, Amount::ZERO).await?;
         self.look(plan.terms.clone(), true, 0).await?;
         let (channel, amount, intent) = (plan.terms.channel, plan.amount, IntentId::from_bytes(plan.intent));
         let errand = Errand { kind: Kind::Deposit, channel, intent, intent_bytes: plan.intent, amount, call: plan.call.clone() };
-        let mut pause = RETRY_PAUSE;
+        let (mut pause, mut trusts) = (RETRY_PAUSE, self.trusts_sent);
         loop {
-            let sent = self.sender.send(&errand).await;
+            let sent = match self.sender.start(&errand).await {
+                Ok(sent) if trusts => self.trusted(plan, total, sent, tell).await,
+                Ok(sent) => end_of(plan.call.operation(), sent).await,
+                Err(error) => Err(error),
+            };
             let error = match sent {
                 Ok(receipt) => {
                     self.settle_announcement(&plan.terms, receipt.block.height()).await?;
@@ -266,18 +341,19 @@ impl Inner {
                 }
                 Err(error) => error,
             };
+            // Whether it will be sent again or not: this transaction will not be mined, and the next one is not trusted.
+            trusts = false;
+            self.withdraw_announcement(channel).await?;
             match error {
                 ChainError::Reverted { transaction: Some(_), ref revert, .. } => {
                     // Used by another transaction, such as one of this node's own that was sent before a crash?
                     let is_used = self.is_used(plan).await?;
-                    self.withdraw_announcement(channel).await?;
                     self.sender.forget(&errand).await.map_err(stopped)?;
                     let reason = revert.to_string();
                     return if is_used { Ok(None) } else { Err(Rejection::Reverted { reason }.into()) };
                 }
                 error if error.kind() == ErrorKind::Unavailable && !matches!(error, ChainError::Stopped { .. }) => {
                     if self.has_ended(plan) && !self.is_used(plan).await.unwrap_or(true) {
-                        self.withdraw_announcement(channel).await?;
                         self.sender.forget(&errand).await.map_err(stopped)?;
                         return Err(plan.refused(Why::Ended));
                     }
@@ -287,11 +363,89 @@ impl Inner {
                 }
                 error => {
                     let outcome = self.not_sent(plan, error).await;
-                    self.withdraw_announcement(channel).await?;
                     self.sender.forget(&errand).await.map_err(stopped)?;
                     return outcome;
                 }
             }
+        }
+    }
+
+    /// Follows a deposit's transaction to its end. Payments may rest on it while nothing speaks against it; once something did, only its
+    /// confirmation counts.
+    async fn trusted(
+        &self,
+        plan: &Plan,
+        total: Amount,
+        mut sent: TxWatch,
+        tell: &watch::Sender<Progress>,
+    ) -> Result<TxReceipt, ChainError> {
+        let channel = plan.terms.channel;
+        let stopped = || Err(ChainError::Stopped { operation: plan.call.operation() });
+        let (mut credit, mut trusted) = (Credit::None, None);
+        let ended = loop {
+            let (transaction, is_mined) = match sent.stage() {
+                TxStage::Ended { outcome, .. } => break outcome,
+                TxStage::Sent { transaction } => (transaction, false),
+                TxStage::Mined { transaction, .. } => (transaction, true),
+            };
+            // What an endpoint does not answer speaks neither for nor against it.
+            if credit != Credit::Over
+                && let Ok(is_coming) = self.is_coming(plan, total, (!is_mined).then_some(transaction)).await
+            {
+                credit = match (credit, is_coming) {
+                    (Credit::None, true) => {
+                        trusted = self.deposits.trust(plan.funder);
+                        if trusted.is_some() && self.announce(plan, total).await.is_ok() {
+                            tell.send_replace(Progress::Credited(Funded { transaction: transaction.to_string(), amount: plan.amount }));
+                            Credit::Given { against: 0 }
+                        } else {
+                            Credit::Over
+                        }
+                    }
+                    (Credit::Given { .. }, true) => Credit::Given { against: 0 },
+                    (Credit::Given { against }, false) if against.saturating_add(1) < CREDIT_LOOKS => {
+                        Credit::Given { against: against.saturating_add(1) }
+                    }
+                    (Credit::Given { .. }, false) => {
+                        warn!(%channel, "a deposit that payments rest on may not come: nothing more rests on it until it is confirmed");
+                        tell.send_replace(Progress::Begun);
+                        if self.withdraw_announcement(channel).await.is_err() {
+                            break stopped();
+                        }
+                        Credit::Over
+                    }
+                    (Credit::None | Credit::Over, _) => credit,
+                };
+            }
+            if let Ok(false) = tokio::time::timeout(CREDIT_PAUSE, sent.changed()).await {
+                break stopped();
+            }
+        };
+        // Whoever comes now waits for what becomes of it.
+        tell.send_replace(Progress::Begun);
+        drop(trusted);
+        ended
+    }
+
+    /// Whether a deposit that was sent is on its way still: the node has its transaction, which would succeed now; or it is in a block, and the
+    /// channel has what it brings.
+    async fn is_coming(&self, plan: &Plan, total: Amount, waiting: Option<Hash256>) -> Result<bool, PortError> {
+        if let Some(transaction) = waiting {
+            match self.submitter.simulate(&plan.call).await {
+                Ok(_) => return self.rpc.has_transaction(transaction).await.map_err(|error| chain_failed(&error)),
+                // Mined meanwhile, it cannot be made again.
+                Err(ChainError::Reverted { .. }) => {}
+                Err(error) => return Err(chain_failed(&error)),
+            }
+        }
+        Ok(self.newest_deposit(plan).await? >= total)
+    }
+
+    async fn announce(&self, plan: &Plan, deposit: Amount) -> Result<(), PortError> {
+        let announce = EscrowInput::Announce { terms: plan.terms.clone(), deposit };
+        match self.board.payments.apply(announce).await.map_err(stopped)? {
+            EscrowAnswer::Rejected { rejection, channel } => Err(self.refuse(rejection, channel)),
+            _ => Ok(()),
         }
     }
 
@@ -303,7 +457,7 @@ impl Inner {
             self.look(plan.terms.clone(), false, 0).await?;
             let known = self.board.standing(plan.terms.channel).await?.map_or(Amount::ZERO, |standing| standing.deposit);
             if known < self.newest_deposit(plan).await? {
-                let newest = self.operator.contract().newest_height().await.map_err(|error| chain_failed(&error))?;
+                let newest = self.rpc.head_height().await.map_err(|error| chain_failed(&error))?;
                 self.look(plan.terms.clone(), false, newest).await?;
             }
             return Ok(None);
@@ -315,13 +469,21 @@ impl Inner {
         if balance < plan.amount.units() {
             return Err(plan.refused(Why::NoBalance));
         }
+        if plan.of.is_by_permit2() {
+            let allowed = token_allowance(&self.rpc, self.token, plan.funder, PERMIT2).await.map_err(|error| chain_failed(&error))?;
+            if allowed < plan.amount.units() {
+                return Err(plan.refused(Why::NoAllowance));
+            }
+        }
         info!(channel = %plan.terms.channel, %revert, "a deposit is refused by the contracts");
         Err(plan.refused(Why::Simulation))
     }
 
     async fn is_used(&self, plan: &Plan) -> Result<bool, PortError> {
         let used = match &plan.of {
-            Of::X402 { config, authorization } => self.operator.is_deposit_used(plan.terms.channel, config, authorization).await,
+            Of::X402 { config, authorization } => {
+                self.channels()?.operator.is_deposit_used(plan.terms.channel, config, authorization).await
+            }
             Of::Open(opening) => self.sessions()?.operator.is_opening_used(opening).await,
             Of::TopUp(top_up) => self.sessions()?.operator.is_top_up_used(top_up, self.token).await,
         };
@@ -332,7 +494,7 @@ impl Inner {
     async fn newest_deposit(&self, plan: &Plan) -> Result<Amount, PortError> {
         let channel = plan.terms.channel;
         let deposit = match &plan.of {
-            Of::X402 { .. } => self.operator.contract().newest_state(channel).await.map(|state| state.balance),
+            Of::X402 { .. } => self.channels()?.operator.contract().newest_state(channel).await.map(|state| state.balance),
             Of::Open(_) | Of::TopUp(_) => self.sessions()?.operator.contract().newest_state(channel).await.map(|state| state.deposit),
         };
         deposit.map_err(|error| chain_failed(&error))
@@ -357,6 +519,18 @@ impl Inner {
     }
 }
 
+impl Of {
+    /// Whether Permit2 moves it, which its owner has to have approved.
+    const fn is_by_permit2(&self) -> bool {
+        match self {
+            Self::X402 { authorization, .. } => matches!(authorization, DepositAuthorization::Permit2 { .. }),
+            Self::Open(SessionOpening { funding, .. }) | Self::TopUp(SessionTopUp { funding, .. }) => {
+                matches!(funding, SessionFunding::Permit2 { .. })
+            }
+        }
+    }
+}
+
 impl Plan {
     fn refused(&self, why: Why) -> PortError {
         let reason = match (&self.of, why) {
@@ -367,9 +541,11 @@ impl Plan {
                 "invalid_batch_settlement_evm_permit2_deadline_expired"
             }
             (Of::X402 { .. }, Why::NoBalance) => x402::Reason::BatchInsufficientBalance.as_str(),
+            (Of::X402 { .. }, Why::NoAllowance) => x402::Reason::BatchPermit2AllowanceRequired.as_str(),
             (Of::X402 { .. }, Why::Simulation) => x402::Reason::BatchDepositSimulationFailed.as_str(),
             (Of::Open(_) | Of::TopUp(_), Why::Ended) => "what was signed for it is not valid any more",
             (Of::Open(_) | Of::TopUp(_), Why::NoBalance) => "the payer has less than that of the token",
+            (Of::Open(_) | Of::TopUp(_), Why::NoAllowance) => "the payer has not approved that much of the token to Permit2",
             (Of::Open(_) | Of::TopUp(_), Why::Simulation) => "the escrow or the token does not take what was signed",
         };
         Rejection::DepositRefused { reason: reason.to_owned() }.into()
@@ -381,8 +557,21 @@ pub(super) fn not_served() -> PortError {
 }
 
 impl Deposits {
+    /// Takes an account's one chance, if it is free.
+    fn trust(&self, funder: Address) -> Option<Trusted<'_>> {
+        let is_free = lock(&self.trusted).insert(funder);
+        // Made only then: dropped, it would free the other's.
+        is_free.then(|| Trusted { deposits: self, funder })
+    }
+
     pub(super) fn is_running(&self, channel: &EscrowChannelId, intent: &IntentId) -> bool {
-        lock(&self.0).get(channel).is_some_and(|running| running.intent == *intent)
+        lock(&self.running).get(channel).is_some_and(|running| running.intent == *intent)
+    }
+}
+
+impl Drop for Trusted<'_> {
+    fn drop(&mut self) {
+        lock(&self.deposits.trusted).remove(&self.funder);
     }
 }
 

@@ -86,7 +86,7 @@ impl Inner {
             }),
             Some(_) | None => None,
         };
-        let call = self.operator.refund_call(&config, amount, claim.as_ref()).map_err(|error| chain_failed(&error))?;
+        let call = self.channels()?.operator.refund_call(&config, amount, claim.as_ref()).map_err(|error| chain_failed(&error))?;
         let intent_bytes = intent(&channel, self.board.on_chain(&channel).refund_nonce, amount);
         let intent = IntentId::from_bytes(intent_bytes);
         let errand = Errand { kind: Kind::Refund, channel, intent, intent_bytes, amount, call };
@@ -122,7 +122,7 @@ impl Inner {
         let standing = self.board.standing(channel).await?.ok_or(Rejection::UnknownChannel)?;
         self.board.tell(&standing);
         self.metrics.refunds.inc();
-        let amount = self.operator.refunded(receipt);
+        let amount = self.channels()?.operator.refunded(receipt);
         info!(%channel, %amount, transaction = %receipt.transaction, "refunded");
         Ok(Released { transaction: receipt.transaction.to_string(), amount, standing })
     }

@@ -206,11 +206,18 @@ impl Sender {
     /// # Errors
     /// As [`Submitter::send_kept`], and how the transaction ended.
     pub(crate) async fn send(&self, errand: &Errand) -> Result<TxReceipt, ChainError> {
+        end_of(errand.kind.operation(), self.start(errand).await?).await
+    }
+
+    /// Sends an errand: simulated, kept, and handed to the chain's node.
+    ///
+    /// # Errors
+    /// As [`Submitter::send_kept`].
+    pub(crate) async fn start(&self, errand: &Errand) -> Result<TxWatch, ChainError> {
         let bounds = GasBounds { gas_max: GAS_MAX, fee_per_gas_max: u128::MAX, pace: Pace::AtLeisure };
         let journal = errand.versions(&self.payments, Vec::new());
         let call = errand.call.clone().with_intent(errand.intent);
-        let watch = self.submitter.send_kept(call, bounds, journal).await?;
-        end_of(errand.kind.operation(), watch).await
+        self.submitter.send_kept(call, bounds, journal).await
     }
 
     /// Hands an errand of an earlier process to the chain again. Before anything is sent on the lane.
@@ -244,7 +251,11 @@ impl Resumed {
     }
 }
 
-async fn end_of(operation: &'static str, mut watch: TxWatch) -> Result<TxReceipt, ChainError> {
+/// Waits for a transaction's end.
+///
+/// # Errors
+/// How it ended.
+pub(super) async fn end_of(operation: &'static str, mut watch: TxWatch) -> Result<TxReceipt, ChainError> {
     loop {
         match watch.stage() {
             TxStage::Ended { outcome, .. } => return outcome,

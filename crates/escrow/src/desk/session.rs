@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::Inner;
-use super::deposit::{Ended, Of, Plan, chain_failed, not_served};
+use super::deposit::{Ended, Of, Plan, Wait, chain_failed, not_served};
 use crate::board::{fault, unavailable};
 use crate::follower::Look;
 use crate::terms::{read_session_config, session_config};
@@ -67,9 +67,9 @@ impl Inner {
     pub(super) async fn session_deposit(
         self: &Arc<Self>,
         tender: &Tender,
-        action: &FundingAction,
-        funding: &Funding,
+        (action, funding): (&FundingAction, &Funding),
         voucher: Option<&VerifiedEscrowVoucher>,
+        wait: Wait,
     ) -> Ended {
         self.is_ours(tender)?;
         let (channel, amount) = (tender.channel, funding.amount());
@@ -98,7 +98,7 @@ impl Inner {
                 standing = self.board.standing(channel).await?;
             }
             // Gas is spent for nothing that is refused afterwards anyway.
-            let there = standing.as_ref().map_or(Amount::ZERO, |standing| standing.deposit);
+            let there = standing.as_ref().map_or(Amount::ZERO, |standing| standing.announced);
             let covered = there.checked_add(amount).map_err(fault)?;
             if voucher.is_some_and(|voucher| voucher.statement().cumulative > CumulativeAmount::from_units(covered.units())) {
                 let standing = standing.ok_or_else(|| refuse("the voucher is over more than the deposit"))?;
@@ -111,7 +111,7 @@ impl Inner {
             Of::TopUp(top_up) => operator.top_up_call(top_up),
             Of::X402 { .. } => return Err(not_served()),
         };
-        self.see_to(Plan { intent, terms, call, funder: funding.from(), amount, valid_before, of }).await
+        self.see_to(Plan { intent, terms, call, funder: funding.from(), amount, valid_before, of }, wait).await
     }
 
     /// A deposit that the payer has sent itself: the chain says whether it is there, and how much.

@@ -733,3 +733,64 @@ async fn vouchers_are_kept_for_a_server_that_keeps_none() {
     assert_eq!(chain.state(payer.channel).await, (3_700, 3_700));
     shop.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_for_servers_is_claimed_in_one_transaction_and_swept_to_each() {
+    let (chain, directory) = (Chain::start().await, tempfile::tempdir().expect("a directory"));
+    let receivers = [CLIENTLESS, CLIENTLESS + 1].map(|account| DEV_ACCOUNTS[account].address);
+    let (keys, hashes) = (
+        ["s3cret", "an0ther"],
+        [
+            "1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0",
+            "5a89eeaaaf204d72f7efd266d9dd6eba00f00f7bd913b453a3016c8862998df5",
+        ],
+    );
+    let key = |server: usize| {
+        let (name, sha256, receiver) = (format!("shop-{server}"), hashes[server], receivers[server]);
+        format!("[[facilitator.key]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nreceivers = [\"{receiver}\"]\n")
+    };
+    let section = format!("voucher_store = true\n{}{}", key(0), key(1));
+    let plan = Plan { custody: receivers.into(), ..Plan::default() };
+    let shop = Shop::start_with(&chain, directory.path(), &section, &plan).await;
+    // Two payers of the first server, and one of the second, which pays less than it may.
+    let sold = [(PAYER, 0, 1_000), (PAYER + 1, 0, 1_000), (PAYER, 1, 400)];
+    let mut channels = Vec::new();
+    for (account, server, cost) in sold {
+        let payer = Payer::new(&chain, account);
+        let config = ChannelConfig { receiver: receivers[server], ..payer.config };
+        let mut payer = Payer::with(&chain, payer.key, config);
+        let mut offer = offer(&chain, 1_000, OPERATOR);
+        offer.pay_to = eip55(&receivers[server]);
+        offer.extra.insert("voucherStore", json!(true));
+        let (payload, key) = (payer.funding(1_000, 5_000).to_object().expect("written"), keys[server]);
+        let verified = shop.ask("/verify", payload.clone(), &offer, Some(key)).await;
+        assert_eq!(verified["isValid"], json!(true), "{verified}");
+        let mut settling = body(payload, &offer);
+        settling["paymentRequirements"]["amount"] = json!(cost.to_string());
+        let (_, settled) = shop.post("/settle", settling.to_string(), Some(key)).await;
+        assert_eq!(settled["extra"]["chargedAmount"], json!(cost.to_string()), "{settled}");
+        channels.push((payer.channel, cost));
+    }
+    let before = [chain.balance(receivers[0]).await, chain.balance(receivers[1]).await];
+    let report = shop.rail.claims().claim_now().await.expect("sent");
+    assert_eq!((report.claims.len(), report.rows, report.quarantined.len()), (1, 3, 0));
+    for (channel, cost) in &channels {
+        until("it is claimed", async || chain.state(*channel).await == (5_000, *cost)).await;
+    }
+    // A claim moves nothing, and what it left to be swept outlives a crash.
+    assert_eq!([chain.balance(receivers[0]).await, chain.balance(receivers[1]).await], before);
+    shop.crash().await;
+    let shop = Shop::start_with(&chain, directory.path(), &section, &plan).await;
+    until("it is swept to each server", async || {
+        // Until the engine has the claims at the depth there is nothing to sweep.
+        shop.rail.claims().sweep_now().await.expect("looked");
+        [chain.balance(receivers[0]).await, chain.balance(receivers[1]).await] == [before[0] + 2_000, before[1] + 400]
+    })
+    .await;
+    // Nothing is claimed or swept twice.
+    let report = shop.rail.claims().claim_now().await.expect("looked");
+    assert_eq!((report.claims.len(), report.rows), (0, 0));
+    shop.rail.claims().sweep_now().await.expect("looked");
+    assert_eq!([chain.balance(receivers[0]).await, chain.balance(receivers[1]).await], [before[0] + 2_000, before[1] + 400]);
+    shop.stop().await;
+}

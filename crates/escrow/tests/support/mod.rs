@@ -17,7 +17,7 @@ use millstream_dialect::x402::{
     BatchOffer, BatchPayload, BatchResponseExtra, Deposit, DepositAuthorization, Erc3009Deposit, PaymentPayload, PaymentRequired,
     PaymentRequirements, SettleResponse, VoucherFields, batch_domain,
 };
-use millstream_escrow::{EscrowSection, Parts, Rail, RailConfig, SessionsConfig, policy_of};
+use millstream_escrow::{ChannelsConfig, EscrowSection, Parts, Rail, RailConfig, SessionsConfig, policy_of};
 use millstream_gateway::{GatewayConfig, serve};
 use millstream_node::{ChainSection, Node, NodeConfig, ServerSection};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
@@ -59,11 +59,19 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// One with the contracts of both dialects.
     pub async fn start() -> Self {
+        Self::of(true, true).await
+    }
+
+    /// One with the contracts of x402, of sessions, or of neither.
+    pub async fn of(x402: bool, sessions: bool) -> Self {
         let anvil = blocking(|| Anvil::spawn(&AnvilOptions::default()).unwrap_or_else(|error| panic!("{error}"))).await;
         let anvil = Arc::new(anvil);
         let rpc = Rpc::connect(&anvil.url(), RpcOptions::default()).await.expect("anvil answers");
-        place_development_x402(&rpc).await.expect("placed");
+        if x402 {
+            place_development_x402(&rpc).await.expect("placed");
+        }
         let artifact: Value = serde_json::from_str(include_str!("../../../../contracts/artifacts/TestUSDC.json")).expect("JSON");
         let chain = Self { anvil, rpc, token: TokenDomain::new("", "", ChainId::new(31_337), Address::ZERO) };
         let deployer = DEV_ACCOUNTS[8].address;
@@ -78,7 +86,9 @@ impl Chain {
         let token: Address = receipt["contractAddress"].as_str().and_then(|text| text.parse().ok()).expect("deployed");
         let token = TokenDomain::new("USD Coin", "2", ChainId::new(31_337), token);
         let chain = Self { token, ..chain };
-        deploy_session_escrow(&chain.submitter(8)).await.expect("deployed");
+        if sessions {
+            deploy_session_escrow(&chain.submitter(8)).await.expect("deployed");
+        }
         for account in &DEV_ACCOUNTS[PAYER..RECEIVER - 1] {
             mint(&chain.submitter(8), chain.token.token(), account.address, 1_000_000_000).await.expect("minted");
         }
@@ -140,6 +150,8 @@ pub struct Plan {
     /// Of the route, as TOML.
     pub limits: String,
     pub custody: std::collections::BTreeSet<Address>,
+    /// Offers x402's channels.
+    pub x402: bool,
     /// Offers MPP sessions beside x402's channels; then the operator is paid itself.
     pub mpp: Option<Mpp>,
 }
@@ -166,7 +178,8 @@ impl Default for Plan {
     fn default() -> Self {
         let escrow = EscrowSection { claim_margin_secs: 120, ..EscrowSection::default() };
         let price = "0.001 USDC / call".to_owned();
-        Self { confirmations: 1, escrow, price, limits: String::new(), sections: String::new(), custody: Default::default(), mpp: None }
+        let (limits, sections) = (String::new(), String::new());
+        Self { confirmations: 1, escrow, price, limits, sections, custody: Default::default(), x402: true, mpp: None }
     }
 }
 
@@ -238,12 +251,12 @@ pub fn rail_config(chain: &Chain, plan: &Plan) -> RailConfig {
         escrow: plan.escrow.clone(),
         token: chain.token.token(),
         receiver: plan.receiver(),
+        x402: plan.x402.then_some(ChannelsConfig { withdraw_delay_secs: DELAY_SECS }),
         sessions: plan.mpp.map(|mpp| SessionsConfig {
             contract: session_escrow_address().expect("an address"),
             voucher_delta_min: units(mpp.voucher_delta_min),
         }),
         custody: plan.custody.clone(),
-        withdraw_delay_secs: DELAY_SECS,
         delivery_secs_max: 60,
         coin_nanos: 0,
         confirmations: plan.confirmations,
@@ -303,6 +316,9 @@ pub fn node_config(directory: &Path, chain: &Chain, plan: &Plan) -> NodeConfig {
 
 fn gateway_config(chain: &Chain, upstream: &Upstream, directory: &Path, plan: &Plan) -> String {
     let mpp = plan.mpp.map(|mpp| mpp_section(directory, mpp)).unwrap_or_default();
+    let operator = DEV_ACCOUNTS[OPERATOR].address;
+    let x402 = format!("[payment.x402]\nreceiver_authorizer = \"{operator}\"\nwithdraw_delay_secs = {DELAY_SECS}");
+    let x402 = if plan.x402 { x402 } else { String::new() };
     format!(
         r#"
         [payment]
@@ -313,9 +329,7 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, directory: &Path, plan: &P
         asset_name = "USD Coin"
         asset_version = "2"
         pay_to = "{receiver}"
-        [payment.x402]
-        receiver_authorizer = "{operator}"
-        withdraw_delay_secs = {DELAY_SECS}
+        {x402}
         {mpp}
         {sections}
         [timeouts]
@@ -329,7 +343,6 @@ fn gateway_config(chain: &Chain, upstream: &Upstream, directory: &Path, plan: &P
         "#,
         token = chain.token.token(),
         receiver = plan.receiver(),
-        operator = DEV_ACCOUNTS[OPERATOR].address,
         upstream = upstream.address,
         price = plan.price,
         sections = plan.sections,

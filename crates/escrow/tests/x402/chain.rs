@@ -188,7 +188,7 @@ async fn what_others_claim_and_sweep_is_learned() {
         total: total(1_500),
     };
     receiver.claim(IntentId::from_bytes([1; 32]), &[row]).await.expect("claimed");
-    let (escrow, account) = (house.rail.escrow(), DEV_ACCOUNTS[RECEIVER].address);
+    let (escrow, account) = (house.rail.escrow().expect("served"), DEV_ACCOUNTS[RECEIVER].address);
     let sweep = async || {
         let payments = house.node.payments();
         let read = payments.read(move |engine| {

@@ -6,3 +6,4 @@ mod payments;
 mod policy;
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;

@@ -18,8 +18,8 @@ use crate::problem::Problem;
 
 /// Milliseconds after which a client whose channel or id is busy may come back.
 const BUSY_MILLIS: u64 = 500;
-/// The last event of a stream that was paid for by x402.
-const X402_EVENT: &str = "x402-settlement";
+/// What the comment begins with that a stream ends with that was paid for by x402.
+const X402_COMMENT: &str = "x402-settlement";
 
 /// One client's dialect, for one request.
 #[derive(Clone)]
@@ -80,12 +80,13 @@ impl Speech {
         }
     }
 
-    /// The receipt as the last event of a stream.
+    /// The receipt at the end of a stream of events.
     pub(crate) fn receipt_event(&self, charge: &Charge) -> Option<Bytes> {
         let event = match &self.spoken {
-            // The header's own text: x402 has no event of its own yet.
+            // The header's own text, as a comment: x402 has no event of its own yet, and clients of x402 hand whatever event comes to a program
+            // that knows nothing of it.
             Spoken::X402 { payer } => settled(&self.terms, payer, self.deposited(), Some(charge.amount), &charge.standing)
-                .map(|text| format!("event: {X402_EVENT}\ndata: {text}\n\n")),
+                .map(|text| format!(": {X402_COMMENT} {text}\n\n")),
             Spoken::Mpp { offer_id, channel } => {
                 self.charge_receipt(offer_id, channel, charge).and_then(|receipt| SessionEvent::Receipt(receipt).to_stream())
             }
@@ -102,7 +103,7 @@ impl Speech {
             channel_id: *channel,
             required_cumulative: standing.accepted.checked_add(still).ok()?,
             accepted_cumulative: standing.accepted,
-            deposit: standing.deposit,
+            deposit: standing.announced,
         };
         self.logged(SessionEvent::NeedVoucher(need).to_stream()).map(Bytes::from)
     }

@@ -58,7 +58,8 @@ impl MemoryPort {
 
     /// A channel with a deposit, as a chain would tell of it.
     pub fn open(&self, channel: EscrowChannelId, payer: Address, signer: Signer, deposit: u128) {
-        let standing = Standing { deposit: Amount::from_units(deposit), ..nothing(channel, payer, signer) };
+        let deposit = Amount::from_units(deposit);
+        let standing = Standing { deposit, announced: deposit, ..nothing(channel, payer, signer) };
         let channel_state = Channel { standing: watch::Sender::new(standing), carry: Carry::ZERO };
         self.lock().channels.insert(channel, channel_state);
     }
@@ -101,6 +102,7 @@ fn nothing(channel: EscrowChannelId, payer: Address, signer: Signer) -> Standing
         payer,
         signer,
         deposit: Amount::ZERO,
+        announced: Amount::ZERO,
         accepted: CumulativeAmount::ZERO,
         accepted_signature: None,
         charged: CumulativeAmount::ZERO,
@@ -129,9 +131,10 @@ impl State {
             };
             vacant.insert(Channel { standing: watch::Sender::new(nothing(tender.channel, payer, signer)), carry: Carry::ZERO });
         }
-        self.channels[&tender.channel]
-            .standing
-            .send_modify(|standing| standing.deposit = standing.deposit.checked_add(amount).expect("small"));
+        self.channels[&tender.channel].standing.send_modify(|standing| {
+            standing.deposit = standing.deposit.checked_add(amount).expect("small");
+            standing.announced = standing.deposit;
+        });
         Some(Funded { transaction: format!("0x{}", "ab".repeat(32)), amount })
     }
 
@@ -306,7 +309,10 @@ impl ChargePort for MemoryPort {
             ReleaseKind::Refund { amount } => amount.unwrap_or(free).min(free),
             ReleaseKind::Close => free,
         };
-        channel.standing.send_modify(|standing| standing.deposit = standing.deposit.checked_sub(amount).expect("free"));
+        channel.standing.send_modify(|standing| {
+            standing.deposit = standing.deposit.checked_sub(amount).expect("free");
+            standing.announced = standing.deposit;
+        });
         let standing = channel.standing.borrow().clone();
         Self::done(Ok(Released { transaction: format!("0x{}", "cd".repeat(32)), amount, standing }))
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Hash256, Timestamp};
+use millstream_voucher::evm::SessionTerms;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use millstream_policy::{Ended, Ledger, Outcome as Decided, Policy, RecordError, Verdict};
@@ -143,7 +144,7 @@ pub struct HttpChannel {
     pub contract: Address,
     /// Its terms.
     pub terms: EscrowTerms,
-    /// Scheme, host and port of the server.
+    /// Scheme, host and port of the server; empty of a channel that was found on the chain and not paid on since.
     pub origin: String,
     /// The address that it was opened for.
     pub url: String,
@@ -378,17 +379,29 @@ impl PaymentBook {
         Ok(self.inner.committer.queue(vec![change]))
     }
 
-    /// The terms of the open session that fits, and how many there ever were.
-    pub(crate) fn sessions(&self, fits: impl Fn(&ChannelRecord) -> bool) -> (Option<millstream_voucher::evm::SessionTerms>, u64) {
+    /// The terms of the open session with a server that fits, and the number of the next one: no id is used again, whichever server it was for.
+    pub(crate) fn sessions(&self, origin: &str, fits: impl Fn(&ChannelRecord) -> bool) -> (Option<SessionTerms>, u64) {
         let state = self.lock();
-        let (mut open, mut used) = (None, 0u64);
+        let (mut open, mut next) = (None, 0u64);
         for record in state.channels.values().filter(|record| fits(record)) {
-            used = used.saturating_add(1);
-            if let (EscrowTerms::Session(terms), ChannelStatus::Open) = (record.terms, &record.status) {
+            let EscrowTerms::Session(terms) = record.terms else { continue };
+            let number = terms.salt.as_bytes().split_last_chunk().filter(|(rest, _)| rest.iter().all(|byte| *byte == 0));
+            next = next.max(number.map_or(0, |(_, number)| u64::from_be_bytes(*number).saturating_add(1)));
+            let is_theirs = record.origin == origin || record.origin.is_empty();
+            if is_theirs && record.status == ChannelStatus::Open {
                 open = open.or(Some(terms));
             }
         }
-        (open, used)
+        (open, next)
+    }
+
+    /// Says whose server a channel is that was found on the chain.
+    pub(crate) fn meet(&self, channel: EscrowChannelId, origin: &str, url: &str, method: &str) -> Durable {
+        self.update(channel, |record| {
+            if record.origin.is_empty() {
+                (record.origin, record.url, record.method) = (origin.to_owned(), url.to_owned(), method.to_owned());
+            }
+        })
     }
 
     /// Signs a single payment.

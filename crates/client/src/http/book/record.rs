@@ -23,7 +23,7 @@ pub enum EscrowTerms {
 pub enum ChannelStatus {
     /// It is.
     Open,
-    /// Not any more: its server claimed what cannot be.
+    /// Not any more, and why: its server claimed what cannot be, or its deposit is being taken back on the chain.
     Suspended(String),
     /// Its deposit came back.
     Closed,
@@ -45,7 +45,7 @@ pub(crate) struct ChannelRecord {
     pub(crate) chain: ChainId,
     pub(crate) contract: Address,
     pub(crate) terms: EscrowTerms,
-    /// Scheme, host and port of the server.
+    /// Scheme, host and port of the server; empty until it is seen, of a channel that was found on the chain. So are the next two.
     pub(crate) origin: String,
     /// The address that it was opened for, and by which method: where its server is asked for a refund.
     pub(crate) url: String,
@@ -62,7 +62,7 @@ pub(crate) struct ChannelRecord {
     pub(crate) charged: CumulativeAmount,
     /// Ceilings of requests whose cost was never told.
     pub(crate) unresolved: Amount,
-    /// Whether `signed` is all there ever was: not after this file was lost.
+    /// Whether `signed` is all there ever was: not after this file was lost, until the server said where it stands.
     pub(crate) known: bool,
     pub(crate) status: ChannelStatus,
     pub(crate) pending: Option<PendingDeposit>,
