@@ -29,6 +29,9 @@ pub struct GatewayConfig {
     /// Timeouts of all routes that have none of their own.
     #[serde(default)]
     pub timeouts: TimeoutsSection,
+    /// Rate cards, for routes that name one.
+    #[serde(default)]
+    pub ratecards: RatecardsSection,
     /// Who may spend what here: the customers' budgets, rates, breakers and approvals.
     #[serde(default)]
     pub policy: Option<PolicyConfig>,
@@ -182,6 +185,16 @@ pub struct MppSection {
     pub voucher_wait_secs: u64,
 }
 
+/// `[ratecards]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RatecardsSection {
+    /// The directory that cards are published into.
+    pub dir: Option<PathBuf>,
+    /// The accounts whose signature says prices. Empty for the account that is paid.
+    pub signers: Vec<String>,
+}
+
 /// `[limits]`, and `limits` of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -227,9 +240,12 @@ pub struct RouteSection {
     /// Speak HTTP/2 to an `http://` upstream without being asked. An `https://` one is asked by ALPN.
     #[serde(default)]
     pub upstream_http2: bool,
-    /// A price such as `0.40 USDC / 1M output_token`. Exactly one of `price` and `free`.
+    /// A price such as `0.40 USDC / 1M output_token`. Exactly one of `price`, `card` and `free`.
     #[serde(default)]
     pub price: Option<String>,
+    /// The name of a rate card, which says the price.
+    #[serde(default)]
+    pub card: Option<String>,
     /// Passed on without payment.
     #[serde(default)]
     pub free: bool,
@@ -387,6 +403,7 @@ impl GatewayConfig {
             policy: None,
             limits: LimitsSection::default(),
             timeouts: TimeoutsSection::default(),
+            ratecards: RatecardsSection::default(),
             routes: vec![RouteSection { upstream: Some(upstream.to_owned()), price: Some(price.to_owned()), ..RouteSection::at("/*") }],
         }
     }
@@ -402,6 +419,7 @@ impl RouteSection {
             upstream: None,
             upstream_http2: false,
             price: None,
+            card: None,
             free: false,
             minimum: None,
             tariff: None,

@@ -30,6 +30,8 @@ const BEHIND_SECS: u64 = 600;
 const UPSTREAM_WAIT: Duration = Duration::from_secs(2);
 /// The file of the secret that offers are authenticated with, in the data directory.
 const OFFERS_SECRET: &str = "offers.secret";
+/// The directory of rate cards, in the data directory.
+const RATECARDS_DIR: &str = "ratecards";
 /// Coins below which the operator is told, in wei: a few hundred transactions on a cheap chain.
 const COINS_LOW_WEI: u128 = 1_000_000_000_000_000;
 
@@ -71,6 +73,8 @@ impl Ready {
         let terms = Terms { asset: address(payment, "asset")?, pay_to: address(payment, "pay_to")?, operator };
         complete_dialects(payment, &rpc, &terms, &data_dir, &mut warnings).await?;
 
+        // Cards are money's other half: they are kept where it is, unless they are kept elsewhere.
+        fill(section(&mut table, "ratecards")?, "dir", &data_dir.join(RATECARDS_DIR).display().to_string());
         let gateway: GatewayConfig = table.try_into().map_err(|error: toml::de::Error| wrong(error.to_string().trim().to_owned()))?;
         let priced =
             Token::new(&gateway.payment.symbol, gateway.payment.decimals).map_err(|error| wrong(format!("payment.symbol: {error}")))?;

@@ -50,7 +50,7 @@ impl Exact {
 
     /// Whether single payments are taken for such a price.
     pub(super) fn sells_by(&self, tariff: &Tariff) -> bool {
-        self.takes_ceiling || tariff.price().is_fixed()
+        self.takes_ceiling || tariff.is_fixed()
     }
 
     /// Whether this request can be paid by itself.

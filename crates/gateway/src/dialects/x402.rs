@@ -9,7 +9,7 @@ use millstream_dialect::x402::{
     Resource, SettleResponse, TransferMethod, VERSION, VoucherState, batch_domain, offer_payment_identifier,
 };
 use millstream_dialect::{DialectError, Object};
-use millstream_tariff::Token;
+use millstream_tariff::{TariffVersion, Token};
 use millstream_types::{Address, Amount, ChainId, Uint256};
 use millstream_voucher::evm::{EscrowDomain, EvmSignature, WITHDRAW_DELAY_MAX_SECS, WITHDRAW_DELAY_MIN_SECS};
 
@@ -212,12 +212,17 @@ pub(super) fn settled(
     moved: Option<(&str, Amount)>,
     charged: Option<Amount>,
     standing: &Standing,
+    tariff: Option<&TariffVersion>,
 ) -> Result<String, DialectError> {
     let extra = millstream_dialect::x402::BatchResponseExtra {
         charged_amount: charged,
         channel_state: Some(channel_state(standing)),
         voucher_state: None,
     };
+    let mut extra = Object::of("extra", &extra)?;
+    if let Some(tariff) = tariff {
+        extra.insert("tariff", tariff.to_string().into());
+    }
     let (transaction, amount) = moved.map_or_else(Default::default, |(transaction, amount)| (transaction.to_owned(), amount.to_string()));
     SettleResponse {
         success: true,
@@ -225,7 +230,7 @@ pub(super) fn settled(
         transaction,
         network: terms.network.to_string(),
         amount: Some(amount),
-        extra: Object::of("extra", &extra)?,
+        extra,
         ..SettleResponse::default()
     }
     .to_header()
