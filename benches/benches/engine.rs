@@ -53,7 +53,7 @@ fn apply_among(criterion: &mut Criterion) {
                     for frame in frames {
                         engine.apply(Timestamp::from_millis(1), Input::Frame(frame), &mut effects).expect("honest frames");
                     }
-                    engine.end_tick(&mut effects);
+                    engine.end_tick(&mut effects).expect("books");
                 },
                 BatchSize::SmallInput,
             );

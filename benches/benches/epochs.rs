@@ -3,7 +3,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use millstream_benches::{epoch, leaves, ledger};
-use millstream_billing::{EpochHeader, EpochTree, FrameLeaf};
+use millstream_billing::{BatchTree, EpochHeader, EpochTree, FrameLeaf};
 use millstream_engine::index_records;
 
 fn epochs(criterion: &mut Criterion) {
@@ -14,6 +14,13 @@ fn epochs(criterion: &mut Criterion) {
     group.bench_function("append, leaf nodes of 64 frames", |bencher| {
         bencher.iter(|| appended.iter().filter_map(FrameLeaf::node).count());
     });
+    for frames in [6_u64, 64, 1_024] {
+        let leaves = leaves(frames);
+        group.throughput(Throughput::Elements(frames));
+        group.bench_function(BenchmarkId::new("book in the journal", frames), |bencher| {
+            bencher.iter(|| BatchTree::of_frames(&leaves).map(|tree| tree.root()));
+        });
+    }
     for frames in [64, 4_096, 65_536] {
         let leaves = leaves(frames);
         group.throughput(Throughput::Elements(frames));

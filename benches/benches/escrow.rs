@@ -52,7 +52,7 @@ fn open(channels: u32, signer: Address) -> Engine {
             engine.apply(Timestamp::from_millis(1), Input::EscrowFact(fact), &mut effects).expect("in order");
         }
     }
-    engine.end_tick(&mut effects);
+    engine.end_tick(&mut effects).expect("books");
     engine
 }
 
@@ -111,7 +111,7 @@ fn pay(engine: &mut Engine, round: u32, vouchers: Vec<VerifiedEscrowVoucher>) ->
         });
         input(engine, reserve, &mut effects);
     }
-    engine.end_tick(&mut effects);
+    engine.end_tick(&mut effects).expect("books");
     let reserved = batch(&effects).size_bytes();
     effects.clear();
     for number in 0..PAYING {
@@ -119,7 +119,7 @@ fn pay(engine: &mut Engine, round: u32, vouchers: Vec<VerifiedEscrowVoucher>) ->
         let (request, cost) = (request(number), Cost::whole(Amount::from_units(700)));
         input(engine, EscrowInput::Capture { request, cost, meter, stored: None }, &mut effects);
     }
-    engine.end_tick(&mut effects);
+    engine.end_tick(&mut effects).expect("books");
     reserved + batch(&effects).size_bytes()
 }
 

@@ -125,7 +125,7 @@ pub fn fill(store: &mut impl millstream_store::Backend, channels: u32) -> Result
             }
         }
         let mut effects = Vec::new();
-        engine.end_tick(&mut effects);
+        engine.end_tick(&mut effects).expect("books");
         effects.retain(|effect| matches!(effect, Effect::Put(Record::Channel(_))));
         store.commit(&batch(&effects))?;
     }
@@ -176,7 +176,7 @@ fn secret_x() -> [u8; 32] {
 pub fn engine(channels: u32) -> Engine {
     let mut engine = Engine::restore(config(), [], &mut Vec::new());
     (0..channels).for_each(|number| open(&mut engine, number));
-    engine.end_tick(&mut Vec::new());
+    engine.end_tick(&mut Vec::new()).expect("books");
     engine
 }
 
@@ -189,7 +189,7 @@ pub fn tick(engine: &mut Engine, frames: Vec<FrameInput>) -> Vec<Effect> {
     for frame in frames {
         engine.apply(Timestamp::from_millis(1), Input::Frame(frame), &mut effects).expect("honest frames");
     }
-    engine.end_tick(&mut effects);
+    engine.end_tick(&mut effects).expect("books");
     effects
 }
 
@@ -201,6 +201,7 @@ pub fn billed_in(effects: &[Effect], epoch: EpochId) -> Vec<Effect> {
         match effect {
             Effect::PutFrame { epoch: of, .. } => *of = epoch,
             Effect::Put(Record::Leaves(leaves)) => leaves.epoch = epoch,
+            Effect::Put(Record::FrameBatch(batch)) => batch.epoch = epoch,
             _ => {}
         }
     }
@@ -222,6 +223,7 @@ pub fn batch(effects: &[Effect]) -> Batch {
             Effect::DeleteThrough(_)
             | Effect::ReclaimThrough(_)
             | Effect::ForgetOutcomesBefore(_)
+            | Effect::ForgetTalliesBefore(_)
             | Effect::Answer { .. }
             | Effect::EscrowAnswer { .. }
             | Effect::SealEpoch { .. }
@@ -243,6 +245,9 @@ const fn table(key: &Key) -> millstream_store::Table {
         millstream_engine::Table::Escrows => millstream_store::Table::Escrows,
         millstream_engine::Table::Charges => millstream_store::Table::Charges,
         millstream_engine::Table::Outcomes => millstream_store::Table::Outcomes,
+        millstream_engine::Table::Batches => millstream_store::Table::Batches,
+        millstream_engine::Table::Accounts => millstream_store::Table::Accounts,
+        millstream_engine::Table::Tallies => millstream_store::Table::Tallies,
     }
 }
 

@@ -216,6 +216,13 @@ fn push_leaves(frames: &[FrameLeaf], before: usize, nodes: &mut Vec<[u8; NODE_BY
     Ok(())
 }
 
+/// The hashes of frames as leaves, or `None` when the totals of one go down.
+pub(crate) fn leaf_hashes(frames: &[FrameLeaf]) -> Option<Vec<[u8; DIGEST_BYTES]>> {
+    let mut nodes = Vec::with_capacity(frames.len());
+    push_leaves(frames, 0, &mut nodes).ok()?;
+    nodes.iter().map(|node| node.first_chunk().copied()).collect()
+}
+
 /// Replaces a level by the one above it, once for each of `empties`, the empty subtrees of those levels.
 #[allow(clippy::arithmetic_side_effects, reason = "there are at most 2^20 leaves")]
 fn raise(level: &mut Vec<[u8; NODE_BYTES]>, empties: &[SumNode]) {

@@ -12,16 +12,27 @@
 #![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 
 mod epoch;
+mod evidence;
 mod frame;
 mod head;
+mod hex_bytes;
+mod journal;
 mod line;
 mod proof;
+mod receipt;
+mod statement;
 
 pub use epoch::{EPOCH_FRAMES_MAX, EpochError, EpochHeader, EpochTree, FrameLeaf, SumNode};
+pub use evidence::{Delivery, EVIDENCE_TEXT_BYTES_MAX, Evidence, TokenSource, Units};
 pub use frame::{FRAME_LINES_MAX, FrameTree, LinesError, frame_root, raw_frame_root};
 pub use head::{genesis_head, next_head};
+pub use journal::{BATCH_ENTRIES_MAX, Batch, BatchKind, BatchTree, DurabilityLevel, SignedBatch, batch_root, genesis_link};
 pub use line::{LINE_BYTES, LINE_WITH_DIGEST_BYTES, Line};
 pub use proof::{LineProof, ProofError};
+pub use receipt::{ChargeCause, ChargeEntry, ChargeSource, Entry, Receipt, ReceiptError, ReceiptLine, Recover};
+pub use statement::{
+    Account, AccountOf, EpochPlace, Finding, JudgeVoucher, Row, RowName, STATEMENT_ROWS_MAX, StatedRoot, StatedVoucher, Statement,
+};
 
 use millstream_lanes::sha256::{DIGEST_BYTES, hash_records};
 use millstream_types::Hash256;

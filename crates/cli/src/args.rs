@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::books::receipt::ReceiptCommand;
+use crate::books::statement::StatementCommand;
 use crate::ceremony::CeremonyCommand;
 use crate::channel::ChannelCommand;
 use crate::config::ConfigCommand;
@@ -79,6 +81,12 @@ pub enum Command {
     /// Make and check proofs of single payments
     #[command(subcommand)]
     Proof(ProofCommand),
+    /// Show and check the node's signed receipts of single payments
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// Export statements of what payers paid, check them, and reconcile usage, vouchers and chain
+    #[command(subcommand)]
+    Statement(StatementCommand),
     /// Collect what was paid, on-chain
     #[command(subcommand)]
     Settle(SettleCommand),
@@ -156,6 +164,17 @@ mod tests {
         assert!(!parse("millstream policy approve x"));
         assert!(parse("millstream replay --channels 96 --payments 1000000 --seed 7 --settle"));
         assert!(parse("millstream proof verify p.json --root 0x0000000000000000000000000000000000000000000000000000000000000001"));
+        assert!(parse("millstream receipt show rcp_000000000000002a --admin http://127.0.0.1:4403"));
+        assert!(parse("millstream receipt show --channel 0x0011111111111111111111111111111111111111111111111111111111111111 --line 0"));
+        assert!(!parse("millstream receipt show"));
+        assert!(!parse("millstream receipt verify r.json"));
+        assert!(parse("millstream receipt verify - --key 0x00000000000000000000000000000000000000aa"));
+        assert!(parse("millstream statement export --payer 0x00000000000000000000000000000000000000aa --from 2026-11-01 --format csv"));
+        assert!(!parse("millstream statement export --from 2026-11-01"));
+        assert!(parse(
+            "millstream statement verify s.json --key 0x00000000000000000000000000000000000000aa --csv s.csv --rpc http://127.0.0.1:1"
+        ));
+        assert!(parse("millstream statement reconcile --rpc http://127.0.0.1:1"));
         assert!(parse("millstream bench --lines 64 --connections 100 --rate 500000 --duration 5 --json"));
         assert!(parse("millstream bench --sweep 10,50,100 --chart curve.svg"));
         assert!(parse("millstream channel exit --channel 0x00ab --wait"));

@@ -154,6 +154,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("ratecard show", &["millstream ratecard show chat@2.toml", "millstream ratecard show chat@2"]),
     ("ratecard sign", &["millstream ratecard sign chat@2.toml --key-file /etc/millstream/prices.key"]),
+    ("receipt", &["millstream receipt show rcp_000000000000002a"]),
+    ("receipt key", &["millstream receipt key --admin http://127.0.0.1:4403"]),
+    (
+        "receipt show",
+        &[
+            "millstream receipt show rcp_000000000000002a --out receipt.json",
+            concat!("millstream receipt show --channel ", id!(), " --line 1001"),
+        ],
+    ),
+    ("receipt verify", &["millstream receipt verify receipt.json --key 0x00000000000000000000000000000000000000aa"]),
     ("replay", &["millstream replay --trace requests.csv --channels 96 --settle"]),
     ("restore", &["millstream restore /mnt/backups/2026-11-28 /var/lib/millstream"]),
     ("settle", &["millstream settle plan"]),
@@ -161,6 +171,22 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("settle jobs", &["millstream settle jobs"]),
     ("settle plan", &["millstream settle plan"]),
     ("settle run", &["millstream settle run"]),
+    ("statement", &["millstream statement reconcile --rpc https://rpc.example"]),
+    (
+        "statement export",
+        &[
+            "millstream statement export --payer 0x00000000000000000000000000000000000000aa --from 2026-11-01 --to 2026-12-01 --out november.json",
+            "millstream statement export --payer 0x00000000000000000000000000000000000000aa --format csv --out all.csv",
+        ],
+    ),
+    ("statement reconcile", &["millstream statement reconcile --rpc https://rpc.example"]),
+    (
+        "statement verify",
+        &[
+            "millstream statement verify november.json --key 0x00000000000000000000000000000000000000aa",
+            "millstream statement verify november.json --key 0x00000000000000000000000000000000000000aa --csv november.csv --rpc https://rpc.example",
+        ],
+    ),
     ("status", &["millstream status", "millstream status --json | jq .channels"]),
     ("token", &["millstream token list --file admin-tokens.toml"]),
     ("token list", &["millstream token list --file admin-tokens.toml"]),

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod args;
 pub mod bench;
+pub mod books;
 pub mod ceremony;
 pub mod channel;
 pub mod config;

@@ -7,8 +7,8 @@ use millstream_cli::args::Command;
 use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
 use millstream_cli::{
-    bench, ceremony, channel, config, database, demo, deploy, dev, doctor, examples, gateway, init, keys, ledger, logging, manual, node,
-    pay, proof, ratecard, replay, settle, spend, status, token, top,
+    bench, books, ceremony, channel, config, database, demo, deploy, dev, doctor, examples, gateway, init, keys, ledger, logging, manual,
+    node, pay, proof, ratecard, replay, settle, spend, status, token, top,
 };
 
 fn main() -> ExitCode {
@@ -52,6 +52,8 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         | Command::Policy(_)
         | Command::Replay(_)
         | Command::Proof(_)
+        | Command::Receipt(_)
+        | Command::Statement(_)
         | Command::Settle(_)
         | Command::Ledger(_)
         | Command::Ceremony(_)
@@ -86,6 +88,8 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Policy(command) => spend::policy::run(context, command).await,
         Command::Replay(args) => replay::command(context, args).await,
         Command::Proof(command) => proof::run(context, command).await,
+        Command::Receipt(command) => books::receipt::run(context, command).await,
+        Command::Statement(command) => books::statement::run(context, command).await,
         Command::Settle(command) => settle::run(context, command).await,
         Command::Ledger(command) => ledger::run(context, command).await,
         Command::Ceremony(command) => ceremony::run(context, command).await,

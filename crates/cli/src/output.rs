@@ -58,6 +58,14 @@ impl Output {
         print_line(&render(view, self.format)?)
     }
 
+    /// Prints text as it is: a result whose form was asked for.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub fn text(&self, text: &str) -> CliResult<()> {
+        print_line(text.trim_end_matches('\n'))
+    }
+
     /// Prints a value as one line of JSON, for whoever started this process to read.
     ///
     /// # Errors

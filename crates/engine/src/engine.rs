@@ -9,9 +9,10 @@ use millstream_types::{Amount, BlockNumber, BookId, ChannelId, EpochId, LedgerId
 use crate::channels::Channels;
 use crate::escrow::{EscrowConfig, Escrows};
 use crate::input::{Ack, Answer, ChainCursor, Effect, FrameInput, Input, ReplyId, Snapshot};
+use crate::journal::Journal;
 use crate::queue::RequestQueue;
 use crate::record::{LEAVES_PER_RECORD_MAX, LeavesRecord, Record};
-use crate::{Channel, EpochRecord, Fault, IndexRecord, OpenEpoch, Rejection};
+use crate::{Channel, EpochRecord, Fault, IndexRecord, JournalHead, OpenEpoch, Rejection};
 
 /// What the operator decides.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,7 @@ pub struct Engine {
     /// Leaves of the open epoch that no effect has carried out yet; the last one is at its last position.
     new_leaves: Vec<FrameLeaf>,
     pub(crate) escrows: Escrows,
+    journal: Journal,
 }
 
 /// An engine that is given its records one by one; see [`Engine::restore`].
@@ -102,10 +104,12 @@ impl Restoring {
             open_epoch_changed: false,
             new_leaves: Vec::new(),
             escrows: Escrows::default(),
+            journal: Journal::starting(config.ledger),
         })
     }
 
-    /// Takes a record, each key once. Leaves and index are not state of the engine and are passed over.
+    /// Takes a record, each key once: of the tallies those of the hour and the day of the journal's end, which comes before them. Leaves, index
+    /// and batches are not state of the engine and are passed over.
     pub fn record(&mut self, record: Record) {
         let engine = &mut self.0;
         match record {
@@ -128,7 +132,9 @@ impl Restoring {
             Record::Request(index, request) => {
                 engine.queue.requests.insert(index, request);
             }
-            Record::Leaves(_) | Record::Index(_) => {}
+            Record::Leaves(_) | Record::Index(_) | Record::FrameBatch(_) | Record::ChargeBatch(_) | Record::PayerBatch(..) => {}
+            Record::Journal(head) => engine.journal.restore(head),
+            Record::Tally(key, count) => engine.journal.restore_tally(key, count),
             Record::Escrow(record) => engine.escrows.restore(record),
         }
     }
@@ -169,6 +175,7 @@ impl Engine {
     /// # Errors
     /// [`Fault`]: the caller must stop without answering anything of this tick.
     pub fn apply(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        self.journal.see(now);
         match input {
             Input::Attach { reply, channel } => self.attach(reply, channel, effects),
             Input::Frame(frame) => return self.frame(now, frame, effects),
@@ -185,7 +192,7 @@ impl Engine {
                 if let Some(at) = self.open_epoch.first_frame_at {
                     let due = at.plus_millis(self.config.epoch_millis_max);
                     if now >= due {
-                        self.cut_epoch(effects);
+                        self.cut_epoch(effects)?;
                     } else {
                         self.wake(now, due, effects);
                     }
@@ -193,7 +200,7 @@ impl Engine {
                 self.prune(now, chain_time, effects);
                 self.escrow_tick(now, chain_time, effects)?;
             }
-            Input::CutEpoch => self.cut_epoch(effects),
+            Input::CutEpoch => self.cut_epoch(effects)?,
             Input::EpochIndexed { epoch, records } => return self.epoch_indexed(epoch, records, effects),
             Input::EpochSealed(header) => return self.epoch_sealed(now, &header, effects),
             Input::Escrow { reply, input } => return self.escrow_input(now, reply, *input, effects),
@@ -202,9 +209,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends a tick: emits one record for each channel that changed, however many frames changed it, one for the leaves of its frames, and one for the charges.
-    pub fn end_tick(&mut self, effects: &mut Vec<Effect>) {
-        self.put_leaves(effects);
+    /// Ends a tick: emits one record for each channel that changed, however many frames changed it, and books its frames and charges, with one
+    /// record for the leaves and one for the charges.
+    ///
+    /// # Errors
+    /// [`Fault`]: as of [`Engine::apply`].
+    pub fn end_tick(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        self.put_leaves(effects)?;
         for id in core::mem::take(&mut self.changed_channels) {
             if let Some(channel) = self.channels.get(&id) {
                 effects.push(Effect::Put(Record::Channel(Box::new(channel.clone()))));
@@ -213,7 +224,17 @@ impl Engine {
         if core::mem::take(&mut self.open_epoch_changed) {
             effects.push(Effect::Put(Record::OpenEpoch(self.open_epoch)));
         }
+        let (charges, voids) = self.escrows.take_booked();
+        self.journal.charges(&charges, &voids, effects)?;
         self.escrows.end_tick(effects);
+        self.journal.end_tick(effects);
+        Ok(())
+    }
+
+    /// The end of the journal.
+    #[must_use]
+    pub const fn journal(&self) -> &JournalHead {
+        self.journal.head()
     }
 
     /// What the operator decided.
@@ -321,30 +342,33 @@ impl Engine {
             cut = epoch.frames >= self.config.epoch_frames_max
                 || usize::try_from(epoch.frames).map_or(true, |frames| frames >= EPOCH_FRAMES_MAX);
             if self.new_leaves.len() >= LEAVES_PER_RECORD_MAX {
-                self.put_leaves(effects);
+                self.put_leaves(effects)?;
             }
         }
         effects.push(Effect::Answer { reply: frame.reply, answer: Answer::Ack(ack) });
         if cut {
-            self.cut_epoch(effects);
+            self.cut_epoch(effects)?;
         }
         Ok(())
     }
 
-    /// Writes the leaves that are not written yet.
-    fn put_leaves(&mut self, effects: &mut Vec<Effect>) {
+    /// Writes the leaves that are not written yet, and books them.
+    fn put_leaves(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         let leaves = core::mem::take(&mut self.new_leaves);
-        let Ok(count @ 1..) = u32::try_from(leaves.len()) else { return };
+        let Ok(count @ 1..) = u32::try_from(leaves.len()) else { return Ok(()) };
         let OpenEpoch { id: epoch, frames, .. } = self.open_epoch;
-        effects.push(Effect::Put(Record::Leaves(LeavesRecord { epoch, first: frames.saturating_sub(count), leaves })));
+        let first = frames.saturating_sub(count);
+        self.journal.frames(epoch, first, &leaves, effects)?;
+        effects.push(Effect::Put(Record::Leaves(LeavesRecord { epoch, first, leaves })));
+        Ok(())
     }
 
-    fn cut_epoch(&mut self, effects: &mut Vec<Effect>) {
+    fn cut_epoch(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         let OpenEpoch { id, frames, .. } = self.open_epoch;
         if frames == 0 {
-            return;
+            return Ok(());
         }
-        self.put_leaves(effects);
+        self.put_leaves(effects)?;
         let record = EpochRecord { id, frames, top: None, anchored_at: None, pruned_at: None };
         self.epochs.insert(id, record);
         self.unanchored.insert(id);
@@ -352,6 +376,7 @@ impl Engine {
         self.open_epoch_changed = true;
         effects.push(Effect::Put(Record::Epoch(record)));
         effects.push(Effect::SealEpoch { epoch: id, frames });
+        Ok(())
     }
 
     fn epoch_indexed(&self, epoch: EpochId, records: Vec<IndexRecord>, effects: &mut Vec<Effect>) -> Result<(), Fault> {

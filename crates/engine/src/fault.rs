@@ -13,6 +13,9 @@ pub enum Fault {
         /// The channel.
         channel: ChannelId,
     },
+    /// The journal or the tallies cannot take what is to be booked.
+    #[error("the journal or the tallies cannot take what is to be booked: a number does not fit")]
+    Journal,
     /// The chain speaks of a channel that it never opened.
     #[error("the chain speaks of channel {channel}, which it never opened")]
     UnknownChannel {

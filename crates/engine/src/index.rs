@@ -58,6 +58,11 @@ impl IndexRecord {
         Some((*index, self.lines_before.saturating_add((*start).into())))
     }
 
+    /// The positions of the frames in the epoch.
+    pub fn positions(&self) -> impl Iterator<Item = u32> {
+        self.frames.iter().map(|(_, index)| *index)
+    }
+
     /// The key.
     #[must_use]
     pub const fn key(&self) -> Key {

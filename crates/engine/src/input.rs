@@ -6,7 +6,7 @@ use millstream_types::{Address, Amount, BlockNumber, BookId, ChannelId, Cumulati
 use millstream_voucher::{SignedVoucher, VerifiedVoucher};
 
 use crate::escrow::{EscrowAnswer, EscrowFact, EscrowInput};
-use crate::{ChannelStatus, IndexRecord, Key, Record, Rejection};
+use crate::{ChannelStatus, IndexRecord, Key, Record, Rejection, Span};
 
 /// The caller's name for who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -225,6 +225,8 @@ pub enum Effect {
     },
     /// Delete the outcomes of the generations before this one: the range [`Key::outcomes_before`].
     ForgetOutcomesBefore(u32),
+    /// Delete the tallies of the spans of this kind before this one: the range [`Key::tallies_before`].
+    ForgetTalliesBefore(Span),
 }
 
 /// The answer to an [`Input::Attach`] or [`Input::Frame`].

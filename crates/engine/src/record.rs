@@ -2,11 +2,12 @@
 //! is stored without being copied.
 
 use millstream_billing::FrameLeaf;
-use millstream_types::{BillHead, BlockNumber, ChannelId, EpochId, Hash256};
+use millstream_types::{Address, BillHead, BlockNumber, ChannelId, EpochId, EscrowChannelId, Hash256};
 
 use crate::codec::Reader;
 use crate::escrow::{EscrowKey, EscrowRecord};
-use crate::{ChainCursor, Channel, EpochRecord, IndexRecord, OpenEpoch, Request};
+use crate::journal::{charge_batch_key, payer_batch_key};
+use crate::{ChainCursor, Channel, ChargeBatch, Count, EpochRecord, FrameBatch, IndexRecord, JournalHead, OpenEpoch, Request, TallyKey};
 
 /// Why stored bytes are not a record: a fault, since we wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,10 +57,16 @@ pub enum Table {
     Charges,
     /// Outcomes of requests by generation and request.
     Outcomes,
+    /// Batches of frames by epoch and first position.
+    Batches,
+    /// Batches of charges by first number, and by payer and first number.
+    Accounts,
+    /// Tallies by span, asset and whose they are.
+    Tallies,
 }
 
 /// The key of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// How far the chain was read.
     Cursor,
@@ -81,6 +88,16 @@ pub enum Key {
     Index(EpochId, ChannelId, u64),
     /// Something about escrows.
     Escrow(EscrowKey),
+    /// The end of the journal.
+    Journal,
+    /// A batch of frames, by the key of its leaves.
+    FrameBatch(EpochId, u32),
+    /// A batch of charges, by the number of the first.
+    ChargeBatch(u64),
+    /// That a payer has charges in a batch.
+    PayerBatch(Address, u64),
+    /// A tally.
+    Tally(TallyKey),
 }
 
 impl Key {
@@ -88,7 +105,7 @@ impl Key {
     #[must_use]
     pub const fn table(&self) -> Table {
         match self {
-            Self::Cursor | Self::Retelling | Self::OpenEpoch => Table::Meta,
+            Self::Cursor | Self::Retelling | Self::OpenEpoch | Self::Journal => Table::Meta,
             Self::Channel(_) => Table::Channels,
             Self::Frame(..) => Table::Frames,
             Self::Leaves(..) => Table::Leaves,
@@ -96,6 +113,9 @@ impl Key {
             Self::Request(_) => Table::Requests,
             Self::Index(..) => Table::Index,
             Self::Escrow(key) => key.table(),
+            Self::FrameBatch(..) => Table::Batches,
+            Self::ChargeBatch(_) | Self::PayerBatch(..) => Table::Accounts,
+            Self::Tally(_) => Table::Tallies,
         }
     }
 
@@ -107,7 +127,8 @@ impl Key {
             Self::Retelling => b"retelling".to_vec(),
             Self::OpenEpoch => b"open-epoch".to_vec(),
             Self::Channel(channel) => channel.as_bytes().to_vec(),
-            Self::Frame(epoch, index) | Self::Leaves(epoch, index) => {
+            Self::Journal => b"journal".to_vec(),
+            Self::Frame(epoch, index) | Self::Leaves(epoch, index) | Self::FrameBatch(epoch, index) => {
                 [epoch.number().to_be_bytes().as_slice(), &index.to_be_bytes()].concat()
             }
             Self::Epoch(epoch) => epoch.number().to_be_bytes().to_vec(),
@@ -116,17 +137,26 @@ impl Key {
                 [epoch.number().to_be_bytes().as_slice(), channel.as_bytes(), &lines_before.to_be_bytes()].concat()
             }
             Self::Escrow(key) => key.to_bytes(),
+            Self::ChargeBatch(first) => charge_batch_key(*first),
+            Self::PayerBatch(payer, first) => payer_batch_key(payer, *first),
+            Self::Tally(key) => key.to_bytes(),
         }
     }
 
     /// The tables of what an epoch's bill consists of. Their keys begin with the epoch.
-    pub const BILL_TABLES: [Table; 3] = [Table::Frames, Table::Leaves, Table::Index];
+    pub const BILL_TABLES: [Table; 4] = [Table::Frames, Table::Leaves, Table::Index, Table::Batches];
 
     /// The range of [`Key::BILL_TABLES`] that [`crate::Effect::DeleteThrough`] deletes: from the first key, included, to the second, excluded.
     /// It begins at the first epoch of all, so that it also covers what an earlier one left.
     #[must_use]
     pub const fn through(epoch: EpochId) -> ([u8; 8], [u8; 8]) {
         ([0; 8], epoch.next().number().to_be_bytes())
+    }
+
+    /// The key of a channel on an escrow that is done with.
+    #[must_use]
+    pub const fn archived(channel: EscrowChannelId) -> Self {
+        Self::Escrow(EscrowKey::Archived(channel))
     }
 
     /// The range of [`Table::Outcomes`] that [`crate::Effect::ForgetOutcomesBefore`] deletes: from the first key, included, to the second,
@@ -158,12 +188,22 @@ pub enum Record {
     Index(IndexRecord),
     /// Something about escrows.
     Escrow(EscrowRecord),
+    /// The end of the journal.
+    Journal(JournalHead),
+    /// A batch of frames.
+    FrameBatch(FrameBatch),
+    /// A batch of charges.
+    ChargeBatch(ChargeBatch),
+    /// A payer has charges in the batch that begins with this one.
+    PayerBatch(Address, u64),
+    /// A tally.
+    Tally(TallyKey, Count),
 }
 
 impl Record {
     /// The key.
     #[must_use]
-    pub const fn key(&self) -> Key {
+    pub fn key(&self) -> Key {
         match self {
             Self::Cursor(_) => Key::Cursor,
             Self::Retelling(_) => Key::Retelling,
@@ -174,6 +214,11 @@ impl Record {
             Self::Request(index, _) => Key::Request(*index),
             Self::Index(record) => record.key(),
             Self::Escrow(record) => Key::Escrow(record.key()),
+            Self::Journal(_) => Key::Journal,
+            Self::FrameBatch(batch) => Key::FrameBatch(batch.epoch, batch.first),
+            Self::ChargeBatch(batch) => Key::ChargeBatch(batch.first),
+            Self::PayerBatch(payer, first) => Key::PayerBatch(*payer, *first),
+            Self::Tally(key, _) => Key::Tally(key.clone()),
         }
     }
 
@@ -190,10 +235,17 @@ impl Record {
             Self::Request(_, request) => request.encode(),
             Self::Index(record) => record.encode(),
             Self::Escrow(record) => record.encode(),
+            Self::Journal(head) => head.encode(),
+            Self::FrameBatch(batch) => batch.encode(),
+            Self::ChargeBatch(batch) => batch.encode(),
+            // That it is there is all that it says.
+            Self::PayerBatch(..) => vec![1],
+            Self::Tally(_, count) => count.encode(),
         }
     }
 
-    /// A record of a table that is read whole at start-up: everything but frames, leaves, index, charges and outcomes.
+    /// A record of a table that is read at start-up, whole or of tallies the open ones: everything but frames, leaves, index, charges,
+    /// outcomes, and the batches of the journal.
     ///
     /// # Errors
     /// [`RecordError`]: the bytes are not what this program wrote.
@@ -211,6 +263,7 @@ impl Record {
                 reader.finish()?;
                 Ok(Self::Retelling(until))
             }
+            Table::Meta if key == b"journal" => JournalHead::decode(value).map(Self::Journal),
             Table::Meta if key == b"open-epoch" => OpenEpoch::decode(value).map(Self::OpenEpoch),
             Table::Channels => {
                 let id = key.try_into().map_err(|_| RecordError::Length { what: "channel" })?;
@@ -220,9 +273,15 @@ impl Record {
             Table::Epochs => EpochRecord::decode(EpochId::new(number("epoch")?), value).map(Self::Epoch),
             Table::Requests => Ok(Self::Request(number("request")?, Request::decode(value)?)),
             Table::Escrows => EscrowRecord::decode(key, value).map(Self::Escrow),
-            Table::Meta | Table::Frames | Table::Leaves | Table::Index | Table::Charges | Table::Outcomes => {
-                Err(RecordError::Value { what: "unexpected" })
-            }
+            Table::Tallies => Count::decode(key, value).map(|(key, count)| Self::Tally(key, count)),
+            Table::Meta
+            | Table::Frames
+            | Table::Leaves
+            | Table::Index
+            | Table::Charges
+            | Table::Outcomes
+            | Table::Batches
+            | Table::Accounts => Err(RecordError::Value { what: "unexpected" }),
         }
     }
 }

@@ -7,7 +7,7 @@ use millstream_billing::{EpochTree, FrameLeaf, FrameTree, Line, genesis_head, ne
 use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{
     Answer, ChainFact, ChannelStatus, Effect, Engine, EngineConfig, EpochRecord, FrameInput, Input, Key, LeavesRecord, Record, ReplyId,
-    Summary, index_records,
+    Summary, Table, index_records,
 };
 use millstream_types::{
     Address, Amount, BillHead, BookId, ChainId, ChannelId, CumulativeAmount, EpochId, LedgerId, Reference, Tier, Timestamp,
@@ -150,7 +150,7 @@ impl World {
     fn apply(&mut self, input: Input) -> Option<Answer> {
         let (mut effects, mut answer) = (Vec::new(), None);
         self.engine.apply(Timestamp::from_millis(self.now), input, &mut effects).expect("no fault");
-        self.engine.end_tick(&mut effects);
+        self.engine.end_tick(&mut effects).expect("no fault");
         for effect in effects {
             match effect {
                 Effect::Put(record) => {
@@ -171,6 +171,10 @@ impl World {
                 }
                 Effect::Answer { answer: given, .. } => answer = Some(given),
                 Effect::WakeAt(at) => self.timer = Some(self.timer.map_or(at, |timer| timer.min(at))),
+                Effect::ForgetTalliesBefore(span) => {
+                    let (from, to) = Key::tallies_before(span);
+                    self.records.retain(|(table, key), _| *table != Table::Tallies as u8 || key[..] < from[..] || key[..] >= to[..]);
+                }
                 Effect::SealEpoch { .. } | Effect::ReclaimThrough(_) => {}
                 Effect::EscrowAnswer { .. } | Effect::ForgetOutcomesBefore(_) => panic!("there are no escrows here"),
             }
@@ -241,7 +245,8 @@ impl World {
                 }
             }
             Action::Crash => {
-                let stored = self.records.values().filter(|record| !matches!(record, Record::Leaves(_) | Record::Index(_)));
+                let stored =
+                    self.records.values().filter(|record| !matches!(record, Record::Leaves(_) | Record::Index(_) | Record::FrameBatch(_)));
                 let read = stored
                     .map(|record| Record::decode(record.key().table(), &record.key().to_bytes(), &record.encode()).expect("its own bytes"));
                 let mut effects = Vec::new();

@@ -250,6 +250,7 @@ impl Starting<'_> {
     ) -> anyhow::Result<(EscrowId, mpsc::Sender<Look>)> {
         let (config, separator) = (self.config, *domain.separator());
         let id = escrow_id(&separator, &config.token);
+        self.parts.payments.name(id, *domain);
         serve(&self.parts.payments, Escrow { id, separator, token: config.token, step, claim, optimistic: config.optimistic() }).await?;
         let (looks, asked) = mpsc::channel(LOOKS_QUEUED_MAX);
         let options = IndexerOptions { confirmations: config.confirmations, ..IndexerOptions::default() };

@@ -27,6 +27,7 @@ use crate::access::{Denied, Scope, TokenFile};
 use crate::api::{self, Endpoint};
 use crate::backup::{self, BackupManifest};
 use crate::base::Base;
+use crate::books::{self, Books};
 use crate::config::NodeConfig;
 use crate::core::{Core, Stopped, stopped, store_table};
 use crate::live::{Reloaded, Reloads};
@@ -50,6 +51,7 @@ pub(crate) struct Admin {
     part: OnceLock<AdminPart>,
     started: Instant,
     stopping: watch::Receiver<bool>,
+    pub(crate) books: Arc<Books>,
     database: RocksReader,
     data_dir: PathBuf,
     reloads: Arc<Reloads>,
@@ -89,6 +91,7 @@ impl Admin {
             part: OnceLock::new(),
             started,
             stopping: base.stopping.clone(),
+            books: Arc::clone(&base.books),
             database: base.database.clone(),
             data_dir: config.server.data_dir.clone(),
             reloads: Arc::clone(reloads),
@@ -124,6 +127,7 @@ pub(crate) async fn run(admin: Arc<Admin>, listener: TcpListener) -> anyhow::Res
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/openapi.json", get(openapi))
+        .merge(books::routes())
         .route("/backup", post(backup))
         .route("/reload", post(reload))
         .fallback(elsewhere)

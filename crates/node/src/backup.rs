@@ -19,7 +19,7 @@ use crate::core::{SCHEMA, now};
 /// The file that says what a backup is, in its directory.
 const MANIFEST_FILE: &str = "backup.json";
 /// Files of a data directory, beside the database, that a node cannot make again as they were.
-const OTHER_FILES: [&str; 2] = [millstream_transport::IDENTITY_FILE, "offers.secret"];
+const OTHER_FILES: [&str; 3] = [millstream_transport::IDENTITY_FILE, "offers.secret", crate::books::KEY_FILE];
 /// Version of the manifest.
 const MANIFEST_VERSION: u32 = 1;
 

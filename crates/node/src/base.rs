@@ -6,6 +6,7 @@ use millstream_chain::Submitter;
 use millstream_store::{Read, RocksReader};
 use tokio::sync::watch;
 
+use crate::books::Books;
 use crate::clock::ChainClock;
 use crate::core::Core;
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ pub(crate) struct Base {
     pub(crate) database: RocksReader,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: ChainClock,
+    pub(crate) books: Arc<Books>,
     /// Turns true when the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use millstream_billing::{Line, frame_root, genesis_head, next_head};
+use millstream_billing::{AccountOf, Line, frame_root, genesis_head, next_head};
 use millstream_engine::escrow::EscrowConfig;
 use millstream_engine::{ChainFact, EngineConfig, FrameInput, Input, ReplyId, Table};
 use millstream_policy::Policy;
@@ -14,6 +14,8 @@ use millstream_voucher::{SecretKey, VoucherBody};
 use millstream_wire::{FrameMessage, LENGTH_BYTES};
 use tokio::sync::mpsc;
 
+use crate::books::BooksError;
+use crate::books_tests::{assert_every_alteration_is_found, books, checked_statement, tallied};
 use crate::core::{Core, CoreThread, Errand, SCHEMA, Stopped, bill_through, now, store_table};
 use crate::errands::{hand_in, seal};
 use crate::metrics::Metrics;
@@ -21,7 +23,7 @@ use crate::proofs::{self, Bill, ProofFailure};
 
 const CHANNELS: u8 = 3;
 
-fn ledger() -> LedgerId {
+pub(crate) fn ledger() -> LedgerId {
     LedgerId { chain: ChainId::new(31_337), contract: Address::from_bytes([0x11; 20]) }
 }
 
@@ -196,7 +198,8 @@ impl House {
             assert!(matches!(self.proof(number, line).await, Err(ProofFailure::NoSuchLine { .. })));
         }
         assert!(matches!(self.proof(CHANNELS, 0).await, Err(ProofFailure::NoSuchLine { .. })));
-        for table in [Table::Frames, Table::Leaves, Table::Index] {
+        self.check_books().await;
+        for table in [Table::Frames, Table::Leaves, Table::Index, Table::Batches] {
             let mut epochs = std::collections::BTreeSet::new();
             let visit = &mut |key: &[u8], _: &[u8]| {
                 epochs.insert(key[7]);
@@ -206,6 +209,36 @@ impl House {
             let expected: &[u8] = if table == Table::Index { &[1, 2] } else { &[1, 2, 3] };
             assert!(epochs.iter().eq(expected), "{table:?}: {epochs:?}");
         }
+    }
+
+    /// The statement has every frame that is kept, from where the pruned epoch ended to the accepted totals; the tallies have all of them.
+    async fn check_books(&self) {
+        let payer = Address::from_bytes([2; 20]);
+        let statement = checked_statement(self, &[], |_| {}, payer).await;
+        let summary = self.core.query(millstream_engine::Engine::summary).await.expect("runs");
+        let mut tallies = tallied(self);
+        for span in ["hours", "days"] {
+            let all = tallies.remove(&(span, "all")).expect("all are counted");
+            assert_eq!((all.lines, all.amount, all.charges), (summary.lines, summary.accepted.units(), 0), "{span}");
+        }
+        assert!(tallies.is_empty(), "{tallies:?}");
+        for number in 0..CHANNELS {
+            let total = self.core.query(move |engine| engine.channel(&channel(number)).map(|channel| channel.accepted_total())).await;
+            let of = AccountOf::Ledger(channel(number));
+            let account = statement.accounts.iter().find(|account| account.of == of);
+            let rounds = (1..4).filter(|round| pays(number, *round)).count();
+            assert_eq!(account.map_or(0, |account| account.rows.len()), 2 * rounds, "two frames a round");
+            let Some(account) = account else { continue };
+            assert_eq!((Some(account.closing), account.opening.units()), (total.expect("runs"), 30), "channel {number}");
+            // Those of sealed epochs lead to the root that is anchored.
+            let places = account.rows.iter().filter(|row| row.place.is_some()).count();
+            assert_eq!(places, 2 * (1..3).filter(|round| pays(number, *round)).count(), "channel {number}");
+        }
+        let books = books(self);
+        let pruned = books.line_receipt(channel(0), 0).await;
+        assert!(matches!(pruned, Err(BooksError::Pruned { .. })), "{pruned:?}");
+        assert!(matches!(books.line_receipt(channel(0), 99).await, Err(BooksError::NoLine { .. })));
+        assert_eq!(books.payers(None, 10).await.expect("reads"), [payer]);
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
@@ -225,6 +258,8 @@ async fn lines_are_proven_until_their_epoch_is_pruned_whatever_crashes() {
     let mut house = House::start(&disk, None);
     house.live().await.expect("lives");
     house.check().await;
+    let statement = checked_statement(&house, &[], |_| {}, Address::from_bytes([2; 20])).await;
+    assert_every_alteration_is_found(&books(&house), &[], &statement);
     house.stop().await.expect("stops");
 
     let mut crashes = 0;

@@ -9,6 +9,7 @@
 //! | epochs | the tree over the leaves has the root and the sum that are kept, and each frame has its leaf |
 //! | bills | each channel's leaves end where its voucher stands |
 //! | charges | their numbers follow each other |
+//! | journal | each batch is over what was booked, they are linked to the end that is kept, and the days are their sums |
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -18,13 +19,14 @@ use anyhow::Context;
 use bytes::Bytes;
 use millstream_billing::{FrameLeaf, genesis_head, next_head};
 use millstream_engine::escrow::{ChargesRecord, Outcome};
-use millstream_engine::{Channel, ChannelStatus, EpochRecord, IndexRecord, Key, LeavesRecord, Record, Table};
+use millstream_engine::{Channel, ChannelStatus, Count, EpochRecord, FrameBatch, IndexRecord, Key, LeavesRecord, Record, Table};
 use millstream_store::{KeyRange, Read, StoreError, StoreOptions, StoreView};
 use millstream_types::{Address, BillHead, ChainId, ChannelId, EpochId, LedgerId};
 use millstream_voucher::PublicKey;
 use millstream_wire::FrameMessage;
 use serde::Serialize;
 
+use crate::books;
 use crate::core::{SCHEMA, SERVED_KEY, Served, store_table};
 use crate::errands::seal;
 
@@ -149,6 +151,7 @@ pub fn check_database(data_dir: &Path) -> anyhow::Result<CheckReport> {
     let Some(served) = served else { return Ok(report) };
 
     read_all(&view, &mut report)?;
+    books::check(&view, served.ledger(), |problem| report.problem(problem))?;
     let channels = channels(&view, &mut report)?;
     let (epochs, open) = epochs(&view, &mut report)?;
     let mut standings = BTreeMap::new();
@@ -210,6 +213,8 @@ fn read_all(view: &StoreView, report: &mut CheckReport) -> anyhow::Result<()> {
                 millstream_store::Table::Escrows => Record::decode(Table::Escrows, key, value).map(drop),
                 millstream_store::Table::Index => IndexRecord::decode(key, value).map(drop),
                 millstream_store::Table::Outcomes => Outcome::decode(value).map(drop),
+                millstream_store::Table::Batches => FrameBatch::decode(key, value).map(drop),
+                millstream_store::Table::Tallies => Count::decode(key, value).map(drop),
                 millstream_store::Table::Charges => ChargesRecord::decode(key, value).map(|record| {
                     for charge in &record.charges {
                         report.charges = report.charges.saturating_add(1);

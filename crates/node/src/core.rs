@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use millstream_engine::escrow::{ARCHIVED_KEYS, EscrowAnswer, EscrowInput, Outcome, RequestId};
-use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Table};
+use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Span, Table};
 use millstream_policy::{Ask, Decision, OrderError, Policy, PolicyOrder, PolicyReply, Verdict};
 use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
 use millstream_types::{Address, ChainId, ChannelId, EpochId, LedgerId, Timestamp};
@@ -359,6 +359,9 @@ pub(crate) const fn store_table(table: Table) -> millstream_store::Table {
         Table::Escrows => millstream_store::Table::Escrows,
         Table::Charges => millstream_store::Table::Charges,
         Table::Outcomes => millstream_store::Table::Outcomes,
+        Table::Batches => millstream_store::Table::Batches,
+        Table::Accounts => millstream_store::Table::Accounts,
+        Table::Tallies => millstream_store::Table::Tallies,
     }
 }
 
@@ -429,17 +432,23 @@ pub(crate) fn bill_through(epoch: EpochId) -> impl Iterator<Item = (millstream_s
     Key::BILL_TABLES.into_iter().map(move |table| (store_table(table), KeyRange::between(&from, &to)))
 }
 
-/// The engine from everything that it keeps in memory: proportional to channels and to what is under way, not to payments. Each record is
+/// The engine from everything that it keeps in memory: proportional to channels, to what is under way and to the tallies of a day, not to payments. Each record is
 /// decoded as it is read.
 pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec<Effect>) -> anyhow::Result<Engine> {
     let mut restoring = Restoring::new(config);
-    for key in [Key::Cursor, Key::Retelling, Key::OpenEpoch] {
+    let mut tallies = Vec::new();
+    for key in [Key::Cursor, Key::Retelling, Key::OpenEpoch, Key::Journal] {
         if let Some(value) = store.get(store_table(key.table()), &key.to_bytes())? {
-            restoring.record(Record::decode(key.table(), &key.to_bytes(), &value)?);
+            let record = Record::decode(key.table(), &key.to_bytes(), &value)?;
+            if let Record::Journal(head) = &record {
+                let open = Span::of(head.at).map(|span| Key::tallies(span, span.next()));
+                tallies.extend(open.map(|(from, to)| (Table::Tallies, KeyRange::between(&from, &to))));
+            }
+            restoring.record(record);
         }
     }
     let all = [Table::Channels, Table::Epochs, Table::Requests].map(|table| (table, KeyRange::all()));
-    for (table, range) in all.into_iter().chain([(Table::Escrows, KeyRange::between(&[], &[ARCHIVED_KEYS]))]) {
+    for (table, range) in all.into_iter().chain([(Table::Escrows, KeyRange::between(&[], &[ARCHIVED_KEYS]))]).chain(tallies) {
         let mut decoded = Ok(());
         store.scan(store_table(table), &range, &mut |key, value| match Record::decode(table, key, value) {
             Ok(record) => {
@@ -549,7 +558,7 @@ impl<S: Backend> Ticker<S> {
                 self.observe(now, &effects, &mut seen);
                 next = if commands < TICK_COMMANDS_MAX && bytes < TICK_BYTES_MAX { queue.try_recv().ok() } else { None };
             }
-            self.engine.end_tick(&mut effects);
+            self.engine.end_tick(&mut effects)?;
             self.observe(now, &effects, &mut seen);
             self.finish_tick(effects)?;
             for done in durable {
@@ -663,7 +672,7 @@ impl<S: Backend> Ticker<S> {
         let input = Box::new(EscrowInput::Resume);
         let now = now();
         self.engine.apply(now, Input::Escrow { reply: None, input }, &mut effects)?;
-        self.engine.end_tick(&mut effects);
+        self.engine.end_tick(&mut effects)?;
         self.observe(now, &effects, &mut 0);
         if let Some(guard) = &mut self.guard {
             guard.sweep(now, &mut self.own);
@@ -698,6 +707,10 @@ impl<S: Backend> Ticker<S> {
                 Effect::ForgetOutcomesBefore(generation) => {
                     let (from, to) = Key::outcomes_before(generation);
                     self.batch.delete_range(store_table(Table::Outcomes), &KeyRange::between(&from, &to));
+                }
+                Effect::ForgetTalliesBefore(span) => {
+                    let (from, to) = Key::tallies_before(span);
+                    self.batch.delete_range(store_table(Table::Tallies), &KeyRange::between(&from, &to));
                 }
                 Effect::Answer { .. }
                 | Effect::EscrowAnswer { .. }
@@ -754,6 +767,7 @@ impl<S: Backend> Ticker<S> {
                 | Effect::PutFrame { .. }
                 | Effect::DeleteThrough(_)
                 | Effect::ForgetOutcomesBefore(_)
+                | Effect::ForgetTalliesBefore(_)
                 | Effect::Answer { .. }
                 | Effect::EscrowAnswer { .. } => continue,
             };

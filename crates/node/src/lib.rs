@@ -13,6 +13,9 @@ mod backup;
 mod base;
 #[cfg(test)]
 mod bill_tests;
+mod books;
+#[cfg(test)]
+mod books_tests;
 mod check;
 mod clock;
 mod config;
@@ -52,7 +55,7 @@ use millstream_chain::{ChainKey, Ledger, Rpc, RpcOptions, Submitter, SubmitterOp
 use millstream_engine::EngineConfig;
 use millstream_keystore::{self as keystore, KeyFile, KeyUse, Passwords};
 use millstream_store::{Backend, RocksStore, StoreOptions};
-use millstream_types::ChainId;
+use millstream_types::{Address, ChainId};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,6 +82,7 @@ pub use seed::{compact, seed_channels};
 
 use crate::admin::Admin;
 use crate::base::Base;
+use crate::books::Books;
 use crate::core::{Core, CoreThread, SCHEMA, Served};
 use crate::metrics::Metrics;
 use crate::native::Native;
@@ -129,7 +133,9 @@ impl Node {
             Core::start_guarded(engine_config(config, served), config.policy.clone(), store, Arc::clone(&metrics), errand)?;
         let (stop, stopping) = watch::channel(false);
         let submitter = Submitter::new(rpc, key, submitter_options(config));
-        let base = Base { core, submitter, reader, database, metrics, clock: ChainClock::default(), stopping };
+        let books = Books::open(core.clone(), Arc::clone(&reader), served.ledger(), &config.server.data_dir)?;
+        let (clock, books) = (ChainClock::default(), Arc::new(books));
+        let base = Base { core, submitter, reader, database, metrics, clock, books, stopping };
 
         let reloads = Arc::new(Reloads::new(config));
         let native = match ledger {
@@ -184,7 +190,13 @@ impl Node {
     /// A handle for payments of HTTP 402.
     #[must_use]
     pub fn payments(&self) -> Payments {
-        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader))
+        Payments::new(self.base.core.clone(), Arc::clone(&self.base.reader)).naming_in(self.base.books.domains())
+    }
+
+    /// The account of the key that signs receipts and statements: what whoever checks them has to know.
+    #[must_use]
+    pub fn journal_key(&self) -> Address {
+        self.base.books.key()
     }
 
     /// The chain's endpoint.

@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Context;
-use millstream_engine::escrow::{EscrowAnswer, EscrowFact, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
+use millstream_engine::escrow::{EscrowAnswer, EscrowFact, EscrowId, EscrowInput, Meter, RequestId, Reserve, ReserveOnce};
 use millstream_engine::{Engine, Input};
 use millstream_policy::{Ask, OrderError, PolicyOrder, PolicyReply};
 use millstream_store::{KeyRange, Read, Table};
 use millstream_tariff::Cost;
 use millstream_types::{Amount, EscrowChannelId};
-use millstream_voucher::evm::VerifiedEscrowVoucher;
+use millstream_voucher::evm::{EscrowDomain, VerifiedEscrowVoucher};
 
+use crate::books::Domains;
 use crate::core::{Core, Guarded, OwnRecord, Stopped};
 
 /// A handle to the node's core. Cheap to clone. Every answer leaves after the batch that it rests on is synced; callers wait while the
@@ -23,6 +24,7 @@ use crate::core::{Core, Guarded, OwnRecord, Stopped};
 pub struct Payments {
     core: Core,
     reader: Arc<dyn Read>,
+    domains: Domains,
 }
 
 /// A record of a transaction that is sent for an escrow without the engine's knowing.
@@ -36,7 +38,17 @@ pub struct Submission {
 
 impl Payments {
     pub(crate) fn new(core: Core, reader: Arc<dyn Read>) -> Self {
-        Self { core, reader }
+        Self { core, reader, domains: Domains::default() }
+    }
+
+    /// The same, for a node whose statements show vouchers.
+    pub(crate) fn naming_in(self, domains: &Domains) -> Self {
+        Self { domains: domains.clone(), ..self }
+    }
+
+    /// Says which contract an escrow is, whose vouchers statements are to show. Whoever serves it does so at each start.
+    pub fn name(&self, escrow: EscrowId, domain: EscrowDomain) {
+        self.domains.insert(escrow, domain);
     }
 
     /// Keeps records of what is sent, all or none, and answers when they are durable: before a transaction leaves, and when its end is known.

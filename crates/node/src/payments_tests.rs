@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_billing::{AccountOf, Statement};
 use millstream_engine::escrow::{
     AuthorizationId, Charge, ChargesRecord, ClaimRow, ClaimRule, Escrow, EscrowAnswer, EscrowFact, EscrowId, EscrowInput, EscrowTerms,
     Fingerprint, Meter, OptimisticLimit, RequestId, Reserve, ReserveOnce, StepRule, Subject,
@@ -17,6 +18,8 @@ use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, EvmSecr
 use tokio::sync::mpsc;
 
 use crate::bill_tests::{House, config};
+use crate::books::Books;
+use crate::books_tests::{assert_every_alteration_is_found, books, checked_statement, paid, tallied};
 use crate::core::{Core, Stopped, now, store_table};
 use crate::metrics::Metrics;
 use crate::payments::Payments;
@@ -206,6 +209,36 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
+    /// Both escrows and the single payment are on the payer's statement, to the base unit, and in the tallies.
+    async fn check_books(&self, charges: &[Charge]) {
+        let statement = self.statement().await;
+        let total: u128 = charges.iter().map(|charge| charge.amount.units()).sum();
+        assert_eq!((paid(&statement.accounts), statement.accounts.len()), (total, 3));
+        for account in &statement.accounts {
+            let expected = match account.of {
+                AccountOf::Escrow(id) => {
+                    let number = if id == channel(EXACT) { EXACT } else { MONOTONE };
+                    self.charged(number).await
+                }
+                AccountOf::Ledger(_) | AccountOf::Payments(_) => 100,
+            };
+            assert_eq!((account.opening.units(), account.closing.units()), (0, expected));
+        }
+        let sums = tallied(&self.house);
+        for span in ["hours", "days"] {
+            for whose in ["all", "payers", "routes"] {
+                let count = sums[&(span, whose)];
+                assert_eq!((count.charges, count.amount), (charges.len() as u64, total), "{whose} by {span}");
+            }
+            assert_eq!(sums[&(span, "all")].voids, sums[&(span, "payers")].voids);
+        }
+    }
+
+    async fn statement(&self) -> Statement {
+        let name = |books: &Books| [EXACT, MONOTONE].iter().for_each(|number| books.domains().insert(EscrowId(*number), domain(*number)));
+        checked_statement(&self.house, &[domain(EXACT), domain(MONOTONE)], name, Address::from_bytes([2; 20])).await
+    }
+
     /// What the disk says is what payers were told, once.
     async fn check(&self) {
         let mut charges: Vec<Charge> = Vec::new();
@@ -224,6 +257,7 @@ impl<'a> Life<'a> {
             let own = charges.iter().filter(|charge| charge.subject == Subject::Channel(channel(escrow)));
             assert_eq!(own.map(|charge| charge.amount.units()).sum::<u128>(), self.charged(escrow).await);
         }
+        self.check_books(&charges).await;
         let (reserved, claims, settled) = self
             .payments
             .read(|engine| {
@@ -246,6 +280,8 @@ async fn what_was_acknowledged_is_charged_once_whatever_crashes() {
     let mut life = Life::start(&disk, &mut told, None);
     life.live().await.expect("lives");
     life.check().await;
+    let statement = life.statement().await;
+    assert_every_alteration_is_found(&books(&life.house), &[domain(EXACT), domain(MONOTONE)], &statement);
     life.house.stop().await.expect("stops");
     assert_eq!(told.charged.values().sum::<u128>(), 3 * 70 + 60 + 61 + 62 + 100);
 

@@ -75,7 +75,7 @@ pub(crate) fn make(reader: &dyn Read, bill: Bill, channel: ChannelId, line: u64)
 }
 
 /// The sealed epochs from `first` on, oldest first: their index is complete.
-fn sealed_epochs(reader: &dyn Read, first: EpochId) -> anyhow::Result<Vec<EpochId>> {
+pub(crate) fn sealed_epochs(reader: &dyn Read, first: EpochId) -> anyhow::Result<Vec<EpochId>> {
     let (mut sealed, mut outcome) = (Vec::new(), Ok(()));
     let range = KeyRange::starting_at(&Key::Epoch(first).to_bytes());
     reader.scan(store_table(Table::Epochs), &range, &mut |key, value| match Record::decode(Table::Epochs, key, value) {
@@ -105,7 +105,12 @@ enum Place {
 
 /// The frame with a line: epoch, position, and the channel's lines before it. Lines grow with epochs, so the search halves what is left; epochs
 /// in which the channel paid nothing are stepped over.
-fn find_in_index(reader: &dyn Read, sealed: &[EpochId], channel: ChannelId, line: u64) -> anyhow::Result<Option<(EpochId, u32, u64)>> {
+pub(crate) fn find_in_index(
+    reader: &dyn Read,
+    sealed: &[EpochId],
+    channel: ChannelId,
+    line: u64,
+) -> anyhow::Result<Option<(EpochId, u32, u64)>> {
     let mut left = sealed;
     while !left.is_empty() {
         let middle = left.len() / 2;

@@ -114,7 +114,7 @@ fn channel_records(ledger: LedgerId, numbers: std::ops::Range<u32>) -> anyhow::R
             engine.apply(now, Input::Frame(frame), &mut unbilled)?;
         }
     }
-    engine.end_tick(&mut effects);
+    engine.end_tick(&mut effects)?;
     Ok(effects
         .into_iter()
         .filter_map(|effect| match effect {

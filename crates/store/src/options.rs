@@ -105,8 +105,10 @@ impl StoreOptions {
                 blocks.set_bloom_filter(10.0, false);
             }
             // Growing keys too, and small values: 2.6 bytes written per payload byte, most of it the log.
-            Table::Leaves | Table::Index | Table::Charges => options.set_write_buffer_size(self.frames_buffer_bytes),
-            Table::Meta | Table::Epochs | Table::Books | Table::Chain | Table::Relays | Table::Submissions => {
+            Table::Leaves | Table::Index | Table::Charges | Table::Batches | Table::Accounts => {
+                options.set_write_buffer_size(self.frames_buffer_bytes)
+            }
+            Table::Meta | Table::Epochs | Table::Books | Table::Chain | Table::Relays | Table::Submissions | Table::Tallies => {
                 options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
             }
         }

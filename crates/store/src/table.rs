@@ -35,11 +35,17 @@ pub enum Table {
     /// What is put on the chain beside what the engine decides: for a facilitator's servers, deposits, refunds; each with the signed versions
     /// of its transaction. The first byte of a key says whose record it is.
     Submissions = 12,
+    /// Batches of frames in the journal, under the keys of their leaves: written once, deleted with their epoch.
+    Batches = 13,
+    /// Batches of charges in the journal, and in which of them a payer has charges: written once, keys grow, for the second payer by payer.
+    Accounts = 14,
+    /// Sums by hour and day: those of now are overwritten, old ones deleted.
+    Tallies = 15,
 }
 
 impl Table {
     /// Every table, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Channels,
         Self::Frames,
@@ -53,6 +59,9 @@ impl Table {
         Self::Outcomes,
         Self::Relays,
         Self::Submissions,
+        Self::Batches,
+        Self::Accounts,
+        Self::Tallies,
     ];
 
     /// The name of its column family.
@@ -72,6 +81,9 @@ impl Table {
             Self::Outcomes => "outcomes",
             Self::Relays => "relays",
             Self::Submissions => "submissions",
+            Self::Batches => "batches",
+            Self::Accounts => "accounts",
+            Self::Tallies => "tallies",
         }
     }
 
@@ -92,6 +104,9 @@ impl Table {
             Self::Outcomes => 10,
             Self::Relays => 11,
             Self::Submissions => 12,
+            Self::Batches => 13,
+            Self::Accounts => 14,
+            Self::Tallies => 15,
         }
     }
 
@@ -123,9 +138,12 @@ mod tests {
             (10, "outcomes"),
             (11, "relays"),
             (12, "submissions"),
+            (13, "batches"),
+            (14, "accounts"),
+            (15, "tallies"),
         ];
         assert_eq!(listed, pinned);
         assert!(Table::ALL.iter().all(|table| Table::from_number(table.number()) == Some(*table)));
-        assert_eq!(Table::from_number(13), None);
+        assert_eq!(Table::from_number(16), None);
     }
 }

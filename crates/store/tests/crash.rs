@@ -182,8 +182,8 @@ fn a_torn_tail_that_nobody_was_told_about_is_dropped() {
 #[test]
 fn a_disk_that_refuses_a_write_loses_the_store_and_nothing_acknowledged() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    // Files may not grow past 96 KiB, and growing one fails as on a full disk instead of killing the process.
-    let limited = "trap '' XFSZ; ulimit -f 96; exec \"$0\" --exact writer --nocapture";
+    // Files may not grow past 192 KiB (the file of options has some 7 for each table), and growing one fails as on a full disk instead of killing the process.
+    let limited = "trap '' XFSZ; ulimit -f 192; exec \"$0\" --exact writer --nocapture";
     // Logs that are made ready could not even be made.
     let mut through = Command::new("bash");
     through.args(["-c", limited]).arg(this_test_binary()).env(WRITER_LOG_BYTES, "0");

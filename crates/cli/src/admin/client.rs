@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use millstream_billing::LineProof;
+use millstream_billing::{LineProof, Receipt, Statement};
 use millstream_node::BackupManifest;
 use millstream_policy::{PolicyOrder, PolicyReply};
-use millstream_types::{ChannelId, EscrowChannelId};
+use millstream_types::{Address, ChannelId, EscrowChannelId};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, redirect};
 use serde::Deserialize;
@@ -14,12 +14,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{AdminChannel, AdminRelay, AnyStatus, CancelledJob, CutEpoch, NodeStatus, ReloadedConfig, SettleJob, SettlePlan, SettleRun};
+use crate::books::{Journal, Tally};
 use crate::error::{CliError, CliResult, Exit, chain_of};
 use crate::gateway::{Claimable, Claimed, EscrowStatus};
 use crate::ratecard::{CardView, PublishedCard};
 
 /// How long a question may take.
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a statement may take: thousands of rows, and of signatures.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Payers asked for at once.
+const PAYERS_PAGE: usize = 1_000;
 
 /// Channels asked for at once.
 const CHANNELS_PAGE: usize = 1_000;
@@ -186,6 +193,66 @@ impl Admin {
     /// The node does not answer, or with a problem: no such line, or its epoch is not sealed.
     pub async fn line_proof(&self, channel: ChannelId, line: u64) -> CliResult<LineProof> {
         self.ask(Method::GET, &format!("/proof?channel={channel}&line={line}"), ASK_DEADLINE).await
+    }
+
+    /// The journal: its key and its end.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn journal(&self) -> CliResult<Journal> {
+        self.ask(Method::GET, "/books", ASK_DEADLINE).await
+    }
+
+    /// The receipt of a charge of HTTP 402, by its number.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem: there is no such charge.
+    pub async fn charge_receipt(&self, sequence: u64) -> CliResult<Receipt> {
+        self.ask(Method::GET, &format!("/books/receipts/charge/{sequence}"), ASK_DEADLINE).await
+    }
+
+    /// The receipt of one payment on a channel of the ledger.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem: there is no such line, or it is deleted.
+    pub async fn line_receipt(&self, channel: ChannelId, line: u64) -> CliResult<Receipt> {
+        self.ask(Method::GET, &format!("/books/receipts/line?channel={channel}&line={line}"), ASK_DEADLINE).await
+    }
+
+    /// What a payer paid in a period, in milliseconds of Unix time.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem: the period has too many rows.
+    pub async fn statement(&self, payer: Address, from: Option<u64>, to: Option<u64>) -> CliResult<Statement> {
+        let bound = |name: &str, at: Option<u64>| at.map_or(String::new(), |at| format!("&{name}={at}"));
+        let path = format!("/books/statement?payer={payer}{}{}", bound("from", from), bound("to", to));
+        self.ask(Method::GET, &path, STATEMENT_DEADLINE).await
+    }
+
+    /// Everybody who paid.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn payers(&self) -> CliResult<Vec<Address>> {
+        let mut payers: Vec<Address> = Vec::new();
+        loop {
+            let after = payers.last().map_or(String::new(), |last| format!("&after={last}"));
+            let page: Vec<Address> =
+                self.ask(Method::GET, &format!("/books/payers?limit={PAYERS_PAGE}{after}"), STATEMENT_DEADLINE).await?;
+            let is_last = page.len() < PAYERS_PAGE;
+            payers.extend(page);
+            if is_last {
+                return Ok(payers);
+            }
+        }
+    }
+
+    /// What was charged, by day, over all payers.
+    ///
+    /// # Errors
+    /// The node does not answer, or with a problem.
+    pub async fn tallies_by_day(&self) -> CliResult<Vec<Tally>> {
+        self.ask(Method::GET, "/books/tallies?every=day&by=all", ASK_DEADLINE).await
     }
 
     /// What the rail of a gateway holds.

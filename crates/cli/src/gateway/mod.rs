@@ -14,7 +14,7 @@ pub use args::{AskArgs, ClaimArgs, GatewayArgs, GatewayCommand, ReleaseArgs, Rou
 pub(crate) use operate::admin;
 pub use operate::{ClaimUnderWay, Claimable, ClaimableChannel, Claimed, EscrowStatus, EscrowSums, Quarantined, SweepState};
 pub use run::{Selling, Sold};
-pub(crate) use settings::Settings;
+pub(crate) use settings::{ADMIN_LISTEN, Settings};
 
 use crate::context::Context;
 use crate::error::CliResult;

@@ -22,5 +22,6 @@ pub use price::{PriceError, Prices};
 pub use progress::{ReplayProgress, ReplaySnapshot};
 pub use report::{ReplayReport, SettlementCheck};
 pub use session::{ReplayOptions, ReplaySession, run};
+pub(crate) use timestamp::parse_nanos;
 pub use trace::{Request, RowProblem, Trace, TraceError};
 pub use workload::{CHANNELS_MAX, ChannelPlan, Lines, Source, Workload, WorkloadError, WorkloadOptions};

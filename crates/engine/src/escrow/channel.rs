@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millstream_tariff::Carry;
-use millstream_types::{Amount, BlockNumber, CumulativeAmount, Timestamp};
+use millstream_types::{Amount, BlockNumber, CumulativeAmount, EscrowChannelId, Timestamp};
 use millstream_voucher::evm::{EscrowVoucher, Evidence, EvmSignature, Signed, VerifiedEscrowVoucher};
 
 use super::id::ClaimId;
@@ -484,6 +484,16 @@ impl EscrowChannel {
         put_blob(&mut bytes, &self.terms.encode());
         bytes.extend_from_slice(&self.state.encode());
         bytes
+    }
+
+    /// A channel that is done with, from the value of its key [`Key::archived`](crate::Key::archived).
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn decode_archived(id: EscrowChannelId, bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut reader = Reader::new("archived channel", bytes)?;
+        let terms = EscrowTerms::decode(id, &reader.blob()?)?;
+        Ok(Self { terms: Box::new(terms), state: EscrowState::decode(reader.rest())? })
     }
 }
 

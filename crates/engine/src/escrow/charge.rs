@@ -28,6 +28,8 @@ pub enum Cause {
     Recovered,
     /// The reservation was held for too long.
     Expired,
+    /// A single payment could not be collected and nothing had left: what was charged for it is taken back.
+    Reversed,
 }
 
 /// Held for a delivery under way.
@@ -62,9 +64,9 @@ pub struct Charge {
     pub subject: Subject,
     /// The request.
     pub request: RequestId,
-    /// What was charged.
+    /// What was charged; of a reversal, what is taken back.
     pub amount: Amount,
-    /// Charged on the channel, with this; of a single payment, its amount.
+    /// Charged on the channel, with this; of a single payment, its amount, and after a reversal nothing.
     pub charged_after: CumulativeAmount,
     /// When.
     pub at: Timestamp,
@@ -131,6 +133,7 @@ impl Cause {
             Self::Voided => 2,
             Self::Recovered => 3,
             Self::Expired => 4,
+            Self::Reversed => 5,
         }
     }
 
@@ -140,6 +143,7 @@ impl Cause {
             2 => Ok(Self::Voided),
             3 => Ok(Self::Recovered),
             4 => Ok(Self::Expired),
+            5 => Ok(Self::Reversed),
             _ => Err(reader.invalid()),
         }
     }

@@ -7,7 +7,7 @@ use millstream_types::{Address, Amount, CumulativeAmount, EscrowChannelId, Times
 use millstream_voucher::evm::VerifiedEscrowVoucher;
 
 use super::channel::{EscrowChannel, EscrowState, EscrowStatus, EscrowTotals, Step, within};
-use super::charge::{CHARGES_PER_RECORD_MAX, Cause, Charge, Generation, Outcome, Reservation, Subject};
+use super::charge::{Cause, Charge, Generation, Outcome, Reservation, Subject};
 use super::claim::{Payment, PaymentState};
 use super::id::{AuthorizationId, EscrowId, Fingerprint, RequestId};
 use super::input::{EscrowAnswer, Meter, Reserve, ReserveOnce};
@@ -17,6 +17,7 @@ use super::state::{EscrowConfig, Escrows, delete, put};
 use super::terms::{ClaimRule, ESCROW_CONFIG_BYTES_MAX, Escrow, EscrowTerms, StepRule};
 use crate::Fault;
 use crate::input::Effect;
+use crate::journal::NewCharge;
 
 /// Requests under way on one channel, at most.
 pub const REQUESTS_PER_CHANNEL_MAX: u32 = 1_024;
@@ -483,6 +484,7 @@ impl Escrows {
             // All of it or nothing.
             Subject::Once(_) => (cost.down(), None),
         };
+        let account = self.account(&reservation)?;
         if let Subject::Once(authorization) = reservation.subject
             && let Some(mut payment) = self.payments.remove(&authorization)
         {
@@ -495,20 +497,30 @@ impl Escrows {
                 effects.push(delete(EscrowKey::Payment(authorization)));
             }
         }
-        let Some(Ending { cost: _, cause, meter }) = ending else { return Ok(EscrowAnswer::Voided) };
+        let Some(Ending { cost: _, cause, meter }) = ending else {
+            self.new_voids.push(account);
+            return Ok(EscrowAnswer::Voided);
+        };
         let charged_after = totals.map_or(CumulativeAmount::from_units(amount.units()), |totals| totals.charged);
         let Reservation { subject, escrow, fingerprint, .. } = reservation;
         let sequence = self.counters.charge;
         self.counters.charge = sequence.checked_add(1).ok_or(Fault::EscrowTables)?;
         self.counters_changed = true;
-        self.new_charges
-            .push(Charge { sequence, escrow, subject, request: *request, amount, charged_after, at: now, cause, meter });
-        if self.new_charges.len() >= CHARGES_PER_RECORD_MAX {
-            self.put_charges(effects);
-        }
+        let charge = Charge { sequence, escrow, subject, request: *request, amount, charged_after, at: now, cause, meter };
+        self.new_charges.push(NewCharge { charge, account });
         let outcome = Outcome { subject, fingerprint, sequence, amount, charged_after, cause };
         self.remember(now, config, request, outcome, effects);
         Ok(EscrowAnswer::Charged { outcome, is_repeated: false, totals })
+    }
+
+    /// The token that a reservation is in, and who pays.
+    fn account(&self, reservation: &Reservation) -> Result<(Address, Address), Fault> {
+        let token = self.services.get(&reservation.escrow).map(|service| service.escrow.token);
+        let payer = match reservation.subject {
+            Subject::Channel(channel) => self.get(&channel).map(|channel| channel.terms.payer),
+            Subject::Once(authorization) => self.payments.get(&authorization).map(|payment| payment.payer),
+        };
+        token.zip(payer).ok_or(Fault::EscrowTables)
     }
 
     /// Frees what is held, and charges a cost, at most that: what the carry leaves of it, rounded up.
@@ -615,6 +627,35 @@ impl Escrows {
         effects.push(put(EscrowRecord::Payment(payment.clone())));
         self.put_payment(payment);
         Ok(EscrowAnswer::Done)
+    }
+
+    /// Whether a payment was charged, and what became of it is not known.
+    pub(crate) fn is_charged(&self, authorization: &AuthorizationId) -> bool {
+        let state = self.payments.get(authorization).map(|payment| &payment.state);
+        matches!(state, Some(PaymentState::Captured | PaymentState::Submitted { .. }))
+    }
+
+    /// Takes back what was charged for a payment that failed before anything had left: the charge stays in the log, and this after it.
+    pub(crate) fn reverse(&mut self, now: Timestamp, authorization: AuthorizationId) -> Result<(), Fault> {
+        let payment = self.payments.get(&authorization).ok_or(Fault::EscrowTables)?;
+        let service = self.services.get(&payment.escrow).ok_or(Fault::EscrowTables)?;
+        let account = (service.escrow.token, payment.payer);
+        let sequence = self.counters.charge;
+        let charge = Charge {
+            sequence,
+            escrow: payment.escrow,
+            subject: Subject::Once(authorization),
+            request: payment.request,
+            amount: payment.amount,
+            charged_after: CumulativeAmount::ZERO,
+            at: now,
+            cause: Cause::Reversed,
+            meter: Meter::default(),
+        };
+        self.counters.charge = sequence.checked_add(1).ok_or(Fault::EscrowTables)?;
+        self.counters_changed = true;
+        self.new_charges.push(NewCharge { charge, account });
+        Ok(())
     }
 
     /// A payment of this payer that was delivered for and could not be collected, if there is one.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use millstream_types::{Address, BlockNumber, EscrowChannelId, Timestamp};
 
 use super::channel::{EscrowChannel, EscrowState, EscrowStatus, cut_reason};
-use super::charge::{Charge, ChargesRecord, Generation, Outcome, Reservation, Subject};
+use super::charge::{Generation, Outcome, Reservation, Subject};
 use super::claim::{Claim, Payment, PaymentState, Sweep};
 use super::desk::Judged;
 use super::id::{AuthorizationId, ClaimId, EscrowId, RequestId};
@@ -16,6 +16,7 @@ use super::rejection::EscrowRejection;
 use super::terms::{Escrow, EscrowTerms};
 use crate::engine::Engine;
 use crate::input::{Effect, ReplyId};
+use crate::journal::NewCharge;
 use crate::record::{Key, Record};
 use crate::{ChainCursor, Fault};
 
@@ -105,7 +106,9 @@ pub(crate) struct Escrows {
     /// Outcomes of this tick: the store does not have them yet.
     pub(crate) fresh: HashMap<RequestId, Outcome>,
     /// Charges of this tick.
-    pub(crate) new_charges: Vec<Charge>,
+    pub(crate) new_charges: Vec<NewCharge>,
+    /// Token and payer of what ended in this tick without a charge.
+    pub(crate) new_voids: Vec<(Address, Address)>,
     changed: BTreeSet<EscrowChannelId>,
     /// Claims that were made, changed or ended in this tick: each is written once, however many of its rows the chain confirmed.
     pub(crate) changed_claims: BTreeSet<ClaimId>,
@@ -329,16 +332,12 @@ impl Escrows {
         self.want_next(config);
     }
 
-    /// Writes the charges that are not written yet.
-    pub(crate) fn put_charges(&mut self, effects: &mut Vec<Effect>) {
-        let charges = core::mem::take(&mut self.new_charges);
-        if !charges.is_empty() {
-            effects.push(put(EscrowRecord::Charges(ChargesRecord { charges })));
-        }
+    /// What of this tick is to be booked: charges, and token and payer of what ended without one.
+    pub(crate) fn take_booked(&mut self) -> (Vec<NewCharge>, Vec<(Address, Address)>) {
+        (core::mem::take(&mut self.new_charges), core::mem::take(&mut self.new_voids))
     }
 
     pub(crate) fn end_tick(&mut self, effects: &mut Vec<Effect>) {
-        self.put_charges(effects);
         for id in core::mem::take(&mut self.changed) {
             let Some(channel) = self.get(&id) else { continue };
             let is_over = channel.state.status == EscrowStatus::Closed && !channel.state.is_owing() && channel.state.requests == 0;
@@ -417,7 +416,12 @@ impl Engine {
             EscrowInput::PaymentFailed { authorization, reason, is_owed } => {
                 let state = PaymentState::Failed { reason: cut_reason(reason), is_owed };
                 let until = if is_owed { now.plus_millis(config.outcome_millis) } else { now };
-                Ok(escrows.payment_step(authorization, state, until, effects))
+                let was_charged = escrows.is_charged(&authorization);
+                let step = escrows.payment_step(authorization, state, until, effects);
+                if was_charged && !is_owed && step.is_ok() {
+                    escrows.reverse(now, authorization)?;
+                }
+                Ok(step)
             }
         }?;
         if let Some(at) = self.escrows.wanted.take() {

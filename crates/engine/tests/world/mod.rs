@@ -2,15 +2,18 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use millstream_billing::{BatchTree, genesis_link};
 use millstream_engine::escrow::{
-    AuthorizationId, ChargesRecord, ClaimId, ClaimRow, ClaimRule, Escrow, EscrowAnswer, EscrowConfig, EscrowFact, EscrowId, EscrowInput,
-    EscrowRejection, EscrowStatus, EscrowTerms, Exit, Fingerprint, Meter, OptimisticLimit, Outcome, RequestId, Reserve, ReserveOnce,
-    StepRule, Subject,
+    AuthorizationId, Cause, ChargesRecord, ClaimId, ClaimRow, ClaimRule, Escrow, EscrowAnswer, EscrowConfig, EscrowFact, EscrowId,
+    EscrowInput, EscrowRejection, EscrowStatus, EscrowTerms, Exit, Fingerprint, Meter, OptimisticLimit, Outcome, RequestId, Reserve,
+    ReserveOnce, StepRule, Subject,
 };
-use millstream_engine::{ChainCursor, Effect, Engine, EngineConfig, Fault, Input, Key, Record, ReplyId, Table};
+use millstream_engine::{
+    ChainCursor, ChargeBatch, Count, Effect, Engine, EngineConfig, Fault, Input, Key, Record, ReplyId, Span, Table, Whose,
+};
 use millstream_tariff::Cost;
 use millstream_types::{Address, Amount, BlockNumber, ChainId, CumulativeAmount, EscrowChannelId, Hash256, LedgerId, Timestamp};
 use millstream_voucher::evm::{EscrowDomain, EscrowScheme, EscrowVoucher, EvmSecretKey, VerifiedEscrowVoucher};
@@ -102,12 +105,14 @@ pub struct World {
     pub records: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     pub now: u64,
     pub timer: Option<Timestamp>,
+    /// Reservations that ended without a charge.
+    pub voids: u64,
 }
 
 impl World {
     pub fn new(optimistic: u128) -> Self {
         let engine = Engine::restore(config(), [], &mut Vec::new());
-        let mut world = Self { engine, records: BTreeMap::new(), now: 1, timer: None };
+        let mut world = Self { engine, records: BTreeMap::new(), now: 1, timer: None, voids: 0 };
         for id in [EXACT, MONOTONE] {
             assert_eq!(world.input(EscrowInput::Serve(escrow(id, optimistic))), EscrowAnswer::Done);
         }
@@ -116,6 +121,13 @@ impl World {
 
     fn take(&mut self, effects: Vec<Effect>) -> Option<EscrowAnswer> {
         let mut answer = None;
+        let before = self.captures();
+        let is_reservation = |key: &[u8]| key.first() == Some(&6);
+        let ended = effects.iter().filter(|effect| match effect {
+            Effect::Delete(key) => key.table() == Table::Escrows && is_reservation(&key.to_bytes()),
+            _ => false,
+        });
+        self.voids += ended.count() as u64;
         for effect in effects {
             match effect {
                 Effect::Put(record) => {
@@ -126,6 +138,10 @@ impl World {
                     let (from, to) = Key::outcomes_before(generation);
                     self.records.retain(|(table, key), _| *table != Table::Outcomes || key[..] < from[..] || key[..] >= to[..]);
                 }
+                Effect::ForgetTalliesBefore(span) => {
+                    let (from, to) = Key::tallies_before(span);
+                    self.records.retain(|(table, key), _| *table != Table::Tallies || key[..] < from[..] || key[..] >= to[..]);
+                }
                 Effect::EscrowAnswer { answer: given, .. } => assert!(answer.replace(given).is_none(), "answered twice"),
                 Effect::WakeAt(at) => self.timer = Some(self.timer.map_or(at, |timer| timer.min(at))),
                 Effect::PutFrame { .. }
@@ -135,13 +151,15 @@ impl World {
                 | Effect::SealEpoch { .. } => panic!("nothing here is about native channels"),
             }
         }
+        // Every reservation ends once: with a charge, or without.
+        self.voids -= self.captures() - before;
         answer
     }
 
     pub fn apply(&mut self, input: Input) -> Result<Option<EscrowAnswer>, Fault> {
         let mut effects = Vec::new();
         self.engine.apply(Timestamp::from_millis(self.now), input, &mut effects)?;
-        self.engine.end_tick(&mut effects);
+        self.engine.end_tick(&mut effects)?;
         Ok(self.take(effects))
     }
 
@@ -172,7 +190,8 @@ impl World {
 
     /// The process is gone; what was put is there, and what a start reads is read.
     pub fn restart(&mut self) {
-        let read = self.records.iter().filter(|((table, key), _)| *table == Table::Escrows && key[0] < 0x80);
+        let is_read = |table, key: &[u8]| matches!(table, Table::Meta | Table::Tallies) || (table == Table::Escrows && key[0] < 0x80);
+        let read = self.records.iter().filter(|((table, key), _)| is_read(*table, key));
         let read: Vec<_> = read.map(|((table, key), value)| Record::decode(*table, key, value).expect("its own bytes")).collect();
         for record in &read {
             assert_eq!(self.records[&(record.key().table(), record.key().to_bytes())], record.encode(), "{record:?}");
@@ -217,9 +236,65 @@ impl World {
         records.flat_map(|((_, key), value)| ChargesRecord::decode(key, value).expect("its own bytes").charges).collect()
     }
 
+    /// Charges that are no reversals.
+    fn captures(&self) -> u64 {
+        self.charges().iter().filter(|charge| charge.cause != Cause::Reversed).count() as u64
+    }
+
+    /// The journal has each charge once, in one chain, and the tallies are its sums (J-3, J-5, J-9).
+    fn check_books(&self, charges: &[millstream_engine::escrow::Charge]) {
+        let table = |of: Table| self.records.iter().filter(move |((table, _), _)| *table == of);
+        let (first, end) = Key::charge_batches(0..u64::MAX);
+        let batches = table(Table::Accounts).filter(|((_, key), _)| (&first..&end).contains(&key));
+        let batches: Vec<_> = batches.map(|((_, key), value)| ChargeBatch::decode(key, value).expect("its own bytes")).collect();
+        let (mut link, mut booked, mut of_payers) = (genesis_link(&config().ledger), Vec::new(), 0);
+        for (number, batch) in (1..).zip(&batches) {
+            assert_eq!((batch.batch.number, batch.batch.parent), (number, link));
+            link = batch.batch.link();
+            let key = (Table::Charges, batch.first.to_be_bytes().to_vec());
+            let record = ChargesRecord::decode(&key.1, &self.records[&key]).expect("its own bytes");
+            let entries = batch.entries(&record).expect("the same charges");
+            let hashes = entries.iter().map(|entry| *entry.hash().as_bytes()).collect();
+            assert_eq!(BatchTree::new(hashes).expect("a batch").root(), batch.batch.root);
+            for payer in entries.iter().map(|entry| entry.payer).collect::<BTreeSet<_>>() {
+                let (key, _) = Key::payer_batches(&payer, batch.first..u64::MAX);
+                assert!(self.records.contains_key(&(Table::Accounts, key)), "{payer} is not found by its charges");
+                of_payers += 1;
+            }
+            booked.extend(record.charges);
+        }
+        assert_eq!(booked, charges);
+        assert_eq!((self.engine.journal().number, self.engine.journal().link), (batches.len() as u64, link));
+        assert_eq!(table(Table::Accounts).count(), batches.len() + of_payers);
+
+        let mut sums: BTreeMap<(bool, u8), Count> = BTreeMap::new();
+        for ((_, key), value) in table(Table::Tallies) {
+            let (key, count) = Count::decode(key, value).expect("its own bytes");
+            let kind = match key.whose {
+                Whose::All => 0,
+                Whose::Payer(_) | Whose::OtherPayers => 1,
+                Whose::Route(_) | Whose::OtherRoutes => 2,
+            };
+            let sum = sums.entry((matches!(key.span, Span::Day(_)), kind)).or_default();
+            *sum = sum.checked_add(&count).expect("small");
+        }
+        let sum = |of_reversals: bool| -> u128 {
+            let some = charges.iter().filter(|charge| (charge.cause == Cause::Reversed) == of_reversals);
+            some.map(|charge| charge.amount.units()).sum()
+        };
+        let (captures, all) = (self.captures(), charges.len() as u64);
+        let expected =
+            Count { charges: captures, lines: 0, voids: self.voids, amount: sum(false), reversals: all - captures, reversed: sum(true) };
+        let of_routes = Count { voids: 0, ..expected };
+        for (of, sum) in sums {
+            assert_eq!(sum, if of.1 == 2 { of_routes } else { expected }, "{of:?}");
+        }
+    }
+
     /// What has to hold after every step.
     pub fn check(&self) {
         let charges = self.charges();
+        self.check_books(&charges);
         for (sequence, charge) in (0..).zip(&charges) {
             assert_eq!(charge.sequence, sequence, "charges without a gap");
         }

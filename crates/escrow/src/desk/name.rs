@@ -1,17 +1,12 @@
 //! Names and notes: what a request is called in the engine, and what is kept of its delivery.
 
-use bytes::Bytes;
+use millstream_billing::{Delivery, Evidence, TokenSource, Units};
 use millstream_engine::escrow::{METER_BYTES_MAX, Meter, RequestId as EngineRequestId};
 use millstream_gateway::meter::UsageSource;
 use millstream_gateway::port::{Capture, LogicalId, ReservationId};
 use millstream_tariff::TariffVersion;
-use millstream_types::EscrowChannelId;
+use millstream_types::{EscrowChannelId, Hash256};
 use sha2::{Digest, Sha256};
-
-/// Version of what is kept of a delivery.
-const METER_VERSION: u8 = 1;
-/// Bytes of a route's path that are kept, at most.
-const ROUTE_BYTES_MAX: usize = 255;
 
 /// The engine's name for a request: a hash over the channel and the client's id, or the gateway's where the client has none.
 pub(crate) fn request_id(channel: &EscrowChannelId, logical: Option<&LogicalId>, request: &str) -> EngineRequestId {
@@ -37,41 +32,38 @@ pub(crate) fn receipt(sequence: u64) -> String {
 
 /// What of a delivery is known before it begins.
 #[derive(Clone, Debug)]
-pub(crate) struct MeterHead(Bytes);
+pub(crate) struct MeterHead(Evidence);
 
 impl MeterHead {
     pub(crate) fn new(tariff: &TariffVersion, route: &str) -> Self {
-        let mut bytes = vec![METER_VERSION];
-        let route = route.as_bytes();
-        for text in [tariff.name().as_bytes(), route.get(..ROUTE_BYTES_MAX).unwrap_or(route)] {
-            bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-            bytes.extend_from_slice(text.get(..usize::from(u8::MAX)).unwrap_or(text));
-        }
-        Self(bytes.into())
+        Self(Evidence { card: tariff.name().to_owned(), route: route.to_owned(), delivery: None })
     }
 
     /// Of a delivery under way: how much is in the mark itself.
     pub(crate) fn marked(&self, price_version: u32) -> Meter {
-        Meter { price_version, units: self.0.clone() }
+        Meter { price_version, units: self.0.encode().into() }
     }
 
-    /// Of one that ended: `head ‖ flags u8 ‖ SHA-256 of the delivered bytes ‖ calls, input, output, cached tokens, milliseconds, bytes, images`,
-    /// each u64 big-endian; flags: 1 whole, 2 tokens as the upstream reported them, 4 as they were counted.
+    /// Of one that ended.
     pub(crate) fn captured(&self, price_version: u32, capture: &Capture) -> Meter {
-        let mut bytes = Vec::with_capacity(self.0.len().saturating_add(89));
-        bytes.extend_from_slice(&self.0);
-        let source = match capture.source {
-            UsageSource::Reported => 2,
-            UsageSource::Counted => 4,
-            UsageSource::Nothing => 0,
+        let tokens = match capture.source {
+            UsageSource::Reported => TokenSource::Reported,
+            UsageSource::Counted => TokenSource::Counted,
+            UsageSource::Nothing => TokenSource::Nothing,
         };
-        bytes.push(source | u8::from(capture.complete));
-        bytes.extend_from_slice(&capture.delivered_sha256);
         let usage = &capture.usage;
-        for quantity in [usage.calls, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.millis, usage.bytes, usage.images]
-        {
-            bytes.extend_from_slice(&quantity.to_be_bytes());
-        }
+        let units = Units {
+            calls: usage.calls,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cached_tokens: usage.cached_tokens,
+            millis: usage.millis,
+            bytes: usage.bytes,
+            images: usage.images,
+        };
+        let delivered_sha256 = Hash256::from_bytes(capture.delivered_sha256);
+        let delivery = Delivery { is_whole: capture.complete, tokens, delivered_sha256, units };
+        let bytes = Evidence { delivery: Some(delivery), ..self.0.clone() }.encode();
         debug_assert!(bytes.len() <= METER_BYTES_MAX);
         Meter { price_version, units: bytes.into() }
     }
@@ -95,6 +87,10 @@ mod tests {
         assert_eq!((meter.price_version, meter.units.len()), (7, 1 + 65 + 256 + 1 + 32 + 56));
         assert_eq!(meter.units[1 + 65 + 256], 5);
         assert!(meter.units.len() <= METER_BYTES_MAX);
+        let read = Evidence::decode(&meter.units).expect("its own bytes");
+        assert_eq!((read.card, read.route.len()), ("t".repeat(64), 255));
+        let delivery = read.delivery.expect("it ended");
+        assert_eq!((delivery.is_whole, delivery.tokens, delivery.units.images), (true, TokenSource::Counted, u64::MAX));
     }
 
     #[test]
