@@ -133,7 +133,7 @@ type Shared = State<Rooms>;
 /// The endpoints, and why no payments are taken, if none are.
 pub(crate) fn part(rooms: Rooms, board: Arc<Board>) -> AdminPart {
     let waits_for = move || board.require_current().err().map(|_| "the escrow's channels have not been read, or not for too long");
-    AdminPart { routes: routes(rooms), endpoints: ENDPOINTS, waits_for: Box::new(waits_for) }
+    AdminPart { routes: routes(rooms), endpoints: ENDPOINTS.to_vec(), waits_for: Box::new(waits_for) }
 }
 
 fn routes(rooms: Rooms) -> Router {

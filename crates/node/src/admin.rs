@@ -66,7 +66,7 @@ pub struct AdminPart {
     /// Its endpoints, beside those of the node, which come first.
     pub routes: Router,
     /// The same, described.
-    pub endpoints: &'static [Endpoint],
+    pub endpoints: Vec<Endpoint>,
     /// Why it takes no payments now; nothing when it does. Part of `/readyz`.
     pub waits_for: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
@@ -297,7 +297,7 @@ async fn ask_for_token(State(admin): Shared, request: Request, next: Next) -> Re
 
 async fn openapi(State(admin): Shared) -> Json<Value> {
     let of_ledger = if admin.native.is_some() { api::LEDGER_ENDPOINTS } else { &[] };
-    let of_part = admin.part.get().map_or(&[][..], |part| part.endpoints);
+    let of_part = admin.part.get().map_or(&[][..], |part| &part.endpoints);
     Json(api::document(api::ENDPOINTS.iter().chain(of_ledger).chain(of_part), admin.access.is_some()))
 }
 

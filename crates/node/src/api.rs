@@ -32,6 +32,9 @@ impl Endpoint {
     }
 }
 
+const PERIOD_FROM: &str = "the period's first millisecond of Unix time; all that came before without it";
+const PERIOD_TO: &str = "the millisecond behind the period; without it there is no end";
+
 /// Those of every node.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::new("GET", "/livez", "Whether the core ticks"),
@@ -44,6 +47,24 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         ..Endpoint::new("POST", "/backup", "Write a backup of the database while the node runs")
     },
     Endpoint::new("POST", "/reload", "Read the configuration again, and take it whole or not at all"),
+    Endpoint::new("GET", "/books", "Where the journal is, and whose key signs it"),
+    Endpoint::new("GET", "/books/receipts/charge/{sequence}", "The receipt of one charge of HTTP 402"),
+    Endpoint {
+        query: &[("channel", "the channel that paid"), ("line", "the payment's number on it, from 0")],
+        ..Endpoint::new("GET", "/books/receipts/line", "The receipt of one payment on a channel of the ledger")
+    },
+    Endpoint {
+        query: &[("payer", "the payer's account"), ("from", PERIOD_FROM), ("to", PERIOD_TO)],
+        ..Endpoint::new("GET", "/books/statement", "The statement of a payer for a period")
+    },
+    Endpoint {
+        query: &[("after", "an account: the page begins behind it"), ("limit", "payers, 1000 at most")],
+        ..Endpoint::new("GET", "/books/payers", "A page of the payers that have a statement")
+    },
+    Endpoint {
+        query: &[("by", "what the sums are for"), ("every", "hour or day"), ("from", PERIOD_FROM), ("to", PERIOD_TO)],
+        ..Endpoint::new("GET", "/books/tallies", "Sums by hour or day")
+    },
 ];
 
 /// Those of a node with a ledger.

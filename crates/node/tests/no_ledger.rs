@@ -82,7 +82,7 @@ async fn it_starts_shows_itself_takes_payments_and_stops() {
     let part = || {
         let reads = Arc::clone(&reads);
         let waits_for = move || (!reads.load(Ordering::Relaxed)).then_some("the part reads");
-        AdminPart { routes: Router::new().route("/part", get(async || "seen")), endpoints: &[], waits_for: Box::new(waits_for) }
+        AdminPart { routes: Router::new().route("/part", get(async || "seen")), endpoints: Vec::new(), waits_for: Box::new(waits_for) }
     };
     node.mount(part()).expect("the first");
     node.mount(part()).expect_err("the second");

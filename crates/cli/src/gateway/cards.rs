@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use millstream_gateway::cards::{CARD_BYTES_MAX, Cards, PublishError};
-use millstream_node::Problem;
+use millstream_node::{Endpoint, Problem};
 use millstream_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -24,6 +24,14 @@ struct Reloaded {
 }
 
 type Shared = State<Arc<Cards>>;
+
+/// The endpoints, described.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::new("GET", "/ratecards", "The rate cards in use, and what is to come"),
+    Endpoint::new("POST", "/ratecards", "Take a signed rate card, the body's TOML, into the directory"),
+    Endpoint::new("POST", "/ratecards/reload", "Read the directory of rate cards again"),
+    Endpoint::new("GET", "/ratecards/{card}", "One rate card, as it was signed"),
+];
 
 /// The endpoints.
 pub(super) fn routes(cards: Arc<Cards>) -> Router {

@@ -103,6 +103,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
     let mut admin = rail.admin();
     if let Some(cards) = server.cards() {
         admin.routes = admin.routes.merge(cards::routes(Arc::clone(cards)));
+        admin.endpoints.extend(cards::ENDPOINTS);
     }
     node.mount(admin).map_err(failed)?;
     if let Some(path) = &args.config {
