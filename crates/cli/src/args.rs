@@ -21,6 +21,7 @@ use crate::manual::{CompletionsArgs, ManArgs};
 use crate::node::NodeArgs;
 use crate::pay::PayArgs;
 use crate::proof::ProofCommand;
+use crate::ratecard::RatecardCommand;
 use crate::replay::ReplayArgs;
 use crate::settle::SettleCommand;
 use crate::spend::payments::PaymentsCommand;
@@ -49,6 +50,9 @@ pub enum Command {
     Dev(DevArgs),
     /// Sell any HTTP service for payments of HTTP 402: x402 and MPP
     Gateway(Box<GatewayArgs>),
+    /// Say prices by signed, versioned files: draft, check, sign, publish, compare, backtest
+    #[command(subcommand)]
+    Ratecard(Box<RatecardCommand>),
     /// Deploy a ledger with everything that it needs: verifiers, book paths, factory
     Deploy(Box<DeployArgs>),
     /// Measure a node under load: throughput, latency from the intended time of sending, processor, memory and disk
@@ -175,6 +179,16 @@ mod tests {
         assert!(!parse("millstream gateway release 0x11"));
         assert!(!parse("millstream gateway --config gateway.toml status"));
         assert!(!parse("millstream gateway --config gateway.toml --price x"));
+        assert!(parse("millstream ratecard new chat --price x --asset 0x00000000000000000000000000000000000000aa"));
+        assert!(parse("millstream ratecard new chat --after chat@1.toml --valid-from 2027-01-01T00:00:00Z"));
+        assert!(!parse("millstream ratecard new chat"));
+        assert!(!parse("millstream ratecard new chat --after a.toml --price x"));
+        assert!(parse("millstream ratecard lint a.toml b.toml --strict"));
+        assert!(parse("millstream ratecard publish a.toml --admin http://127.0.0.1:4403"));
+        assert!(!parse("millstream ratecard publish a.toml --admin http://127.0.0.1:4403 --dir cards"));
+        assert!(parse("millstream ratecard diff chat@1 chat@2 --dir cards"));
+        assert!(parse("millstream ratecard backtest a.toml --trace t.csv --against b.toml --payers 16"));
+        assert!(!parse("millstream ratecard backtest a.toml"));
         assert!(!parse("millstream gateway --route /a"));
         assert!(!parse("millstream bench --lines 1025"));
         assert!(!parse("millstream bench --rate 1000 --in-flight 2"));

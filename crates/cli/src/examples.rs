@@ -70,6 +70,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "millstream gateway --upstream http://127.0.0.1:8000 --price '0.40 USDC / 1M output_token'",
             "millstream gateway --upstream http://127.0.0.1:8000 --route 'GET /v1/models=free' \\\n      \
              --route 'POST /v1/chat/completions=2 USDC / 1M input_token + 8 USDC / 1M output_token'",
+            "millstream gateway --upstream http://127.0.0.1:8000 --price 'card chat'",
             "millstream gateway --config gateway.toml",
         ],
     ),
@@ -128,6 +129,30 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "millstream proxy --allow api.example --allow search.example",
         ],
     ),
+    ("ratecard", &["millstream ratecard list"]),
+    (
+        "ratecard backtest",
+        &[
+            "millstream ratecard backtest chat@2.toml --trace requests.csv --against chat@1.toml",
+            "millstream ratecard backtest chat@2.toml --trace requests.csv --model large-1 --payers 16",
+        ],
+    ),
+    ("ratecard diff", &["millstream ratecard diff chat@1.toml chat@2.toml", "millstream ratecard diff chat@1 chat@2"]),
+    ("ratecard lint", &["millstream ratecard lint chat@1.toml", "millstream ratecard lint --strict cards/chat@1.toml cards/chat@2.toml"]),
+    ("ratecard list", &["millstream ratecard list", "millstream ratecard list --dir /var/lib/millstream-gateway/ratecards"]),
+    (
+        "ratecard new",
+        &[
+            "millstream ratecard new chat --price '2 USDC / 1M input_token + 8 USDC / 1M output_token'",
+            "millstream ratecard new chat --after chat@1.toml --valid-from 2027-01-01T00:00:00Z",
+        ],
+    ),
+    (
+        "ratecard publish",
+        &["millstream ratecard publish chat@2.toml", "millstream ratecard publish chat@1.toml --dir /var/lib/millstream-gateway/ratecards"],
+    ),
+    ("ratecard show", &["millstream ratecard show chat@2.toml", "millstream ratecard show chat@2"]),
+    ("ratecard sign", &["millstream ratecard sign chat@2.toml --key-file /etc/millstream/prices.key"]),
     ("replay", &["millstream replay --trace requests.csv --channels 96 --settle"]),
     ("restore", &["millstream restore /mnt/backups/2026-11-28 /var/lib/millstream"]),
     ("settle", &["millstream settle plan"]),

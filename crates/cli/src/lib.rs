@@ -27,6 +27,7 @@ pub mod payer;
 pub mod profile;
 pub mod progress;
 pub mod proof;
+pub mod ratecard;
 pub mod replay;
 pub mod settle;
 pub mod spend;

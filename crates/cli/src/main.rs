@@ -8,7 +8,7 @@ use millstream_cli::context::Context;
 use millstream_cli::error::{CliError, CliResult, Exit};
 use millstream_cli::{
     bench, ceremony, channel, config, database, demo, deploy, dev, doctor, examples, gateway, init, keys, ledger, logging, manual, node,
-    pay, proof, replay, settle, spend, status, top,
+    pay, proof, ratecard, replay, settle, spend, status, top,
 };
 
 fn main() -> ExitCode {
@@ -44,6 +44,7 @@ const fn default_log_level(command: &Command, stderr_is_terminal: bool) -> &'sta
         Command::Gateway(_) => "info",
         Command::Bench(_)
         | Command::Demo(_)
+        | Command::Ratecard(_)
         | Command::Deploy(_)
         | Command::Channel(_)
         | Command::Pay(_)
@@ -75,6 +76,7 @@ async fn run(context: &Context, command: &Command) -> CliResult<()> {
         Command::Bench(args) => bench::command(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Gateway(args) => gateway::command(context, args).await,
+        Command::Ratecard(command) => ratecard::run(context, command).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Channel(command) => channel::run(context, command).await,
         Command::Pay(args) => pay::run(context, args).await,

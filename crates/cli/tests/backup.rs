@@ -45,6 +45,10 @@ async fn status_on(net: &Net, data_dir: &Path) -> Value {
     let config = std::fs::read_to_string(net.dev.info().node_config).expect("the configuration");
     let mut config: toml::Table = config.parse().expect("TOML");
     config["server"]["data_dir"] = data_dir.display().to_string().into();
+    // The node that was backed up has the ports.
+    for key in ["listen", "admin_listen"] {
+        config["server"][key] = "127.0.0.1:0".into();
+    }
     let path = net.directory.path().join("restored.toml");
     std::fs::write(&path, toml::to_string(&config).expect("TOML")).expect("written");
     let binary = Path::new(env!("CARGO_BIN_EXE_millstream"));

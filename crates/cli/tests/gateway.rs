@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::Net;
+use common::{Net, RawPayer, secret};
 use millstream_chain::session_escrow::session_escrow_address;
 use millstream_chain::token_balance;
 use millstream_chain::x402::BATCH_SETTLEMENT;
@@ -18,6 +18,7 @@ use millstream_client::http::{
 };
 use millstream_testkit::DEV_ACCOUNTS;
 use millstream_types::{Amount, ChainId};
+use millstream_wire::NodeMessage;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -261,6 +262,105 @@ fn operate(net: &Net, arguments: &[&str]) -> Value {
     let output = command(&net.dev.info().profile, net.directory.path(), arguments).output().expect("it runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A provider who has a ledger sells over HTTP with the same process, directory and key: payments over QUIC go on, both kinds are settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_serves_a_ledger_and_sells() {
+    let (mut net, upstream) = (Net::start().await, upstream().await);
+    let opening = net.open(&secret(1), 1, 5_000_000).await;
+    let ledger = net.dev.ledger.id();
+    let mut payer = RawPayer::new(&net.connect().await, secret(1), ledger, opening.channel).await;
+    assert!(matches!(payer.attach().await, NodeMessage::Snapshot(_)));
+    payer.pay(&[1_000, 2_000]).await;
+    net.dev.node.stop().expect("the node stops");
+
+    // What the node's own file says, in the gateway's.
+    let node: toml::Table = std::fs::read_to_string(&net.dev.info().node_config).expect("read").parse().expect("TOML");
+    let (server, chain) = (&node["server"], &node["chain"]);
+    let text = format!(
+        r#"
+        [chain]
+        rpc_url = {rpc}
+        operator_key_file = {key}
+        ledger = {ledger}
+        start_block = {start}
+        keys_dir = {keys}
+        [node]
+        data_dir = {data}
+        listen = {listen}
+        admin_listen = {admin}
+        [server]
+        listen = "127.0.0.1:0"
+        [payment]
+        asset = "{asset}"
+        [[route]]
+        path = "/*"
+        upstream = "http://{upstream}"
+        price = "0.001 USDC / call"
+        "#,
+        rpc = chain["rpc_url"],
+        key = chain["operator_key_file"],
+        ledger = chain["ledger"],
+        start = chain["start_block"],
+        keys = chain["keys_dir"],
+        data = server["data_dir"],
+        listen = server["listen"],
+        admin = server["admin_listen"],
+        asset = net.dev.info().token,
+    );
+    let config = net.directory.path().join("gateway.toml");
+    std::fs::write(&config, &text).expect("written");
+    let config = config.display().to_string();
+    let arguments = ["--config", config.as_str()];
+    let gateway = Gateway::start(&net, &arguments);
+    let ready = format!("http://{}/readyz", gateway.selling.admin_listen);
+    net.wait_for("both to be ready", async || reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()))
+        .await;
+
+    // Over QUIC: what was acknowledged before is there, and more is taken. Over HTTP: channels of x402.
+    let client = buyer(&net);
+    for round in 1..=3 {
+        let mut again = RawPayer::new(&net.connect().await, secret(1), ledger, opening.channel).await;
+        (again.lines_total, again.cumulative, again.head) = (payer.lines_total, payer.cumulative, payer.head);
+        let NodeMessage::Snapshot(snapshot) = again.attach().await else { panic!("no snapshot") };
+        assert_eq!(snapshot.charged.units(), payer.cumulative.into());
+        again.pay(&[500]).await;
+        payer = again;
+        assert_eq!(buy(&client, &gateway.url("/thing")).await, Some(1_000), "{round}");
+    }
+    assert_eq!(net.admin.channels().await.expect("channels").len(), 1);
+    net.wait_for("the gateway to count it", async || metric(&gateway, "millstream_escrow_charged_base_units").await == 3_000.0)
+        .await;
+
+    // One key claims and settles: neither waits for the other's transactions.
+    let (token, operator) = (net.dev.info().token, gateway.selling.operator);
+    let received = async || token_balance(net.dev.ledger.rpc(), token, operator).await.expect("a balance");
+    let admin = Admin::new(&format!("http://{}", gateway.selling.admin_listen)).expect("an address");
+    let (settled, claimed) = tokio::join!(net.admin.settle_run(), admin.escrow_claim());
+    assert_eq!((settled.expect("settled").transactions.len(), claimed.expect("claimed").rows), (2, 1));
+    net.wait_for("the sweep", async || {
+        let _ = admin.escrow_claim().await;
+        received().await == 3_000
+    })
+    .await;
+    let channel = &net.admin.channels().await.expect("channels")[0];
+    assert_eq!(channel.settled.units(), 4_500);
+    drop(gateway);
+
+    // Killed, it has both again. And the ledger's directory is refused without its ledger.
+    let gateway = Gateway::start(&net, &arguments);
+    net.wait_for("both to be ready", async || reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()))
+        .await;
+    assert_eq!(buy(&client, &gateway.url("/thing")).await, Some(1_000));
+    gateway.stop();
+    let of_ledger = ["ledger", "start_block", "keys_dir"];
+    let is_kept = |line: &&str| !of_ledger.iter().any(|key| line.trim().starts_with(key)) && !line.contains(&server["listen"].to_string());
+    let alone = text.lines().filter(is_kept).collect::<Vec<_>>().join("\n");
+    let alone_config = net.directory.path().join("alone.toml");
+    std::fs::write(&alone_config, alone).expect("written");
+    let error = refused(&net, &["--config", &alone_config.display().to_string()], 1);
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("ledger")), "{error}");
 }
 
 /// A call of the chain's node.

@@ -29,6 +29,11 @@ impl House {
         Script::start("completion.mjs", &json!({ "baseUrl": self.proxy.url("/v1") })).await
     }
 
+    /// Lets the upstream go on once so many pieces came: what a broken connection had still on the way is nobody's.
+    fn release(&self, at: u64) -> Value {
+        json!({ "at": at, "url": format!("http://{}/release", self.upstream.address) })
+    }
+
     /// The receiver has what is charged.
     async fn charges(&mut self, units: u128) {
         self.charged += units;
@@ -40,6 +45,11 @@ impl House {
 
 fn pieces(answer: &Value) -> usize {
     answer["pieces"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
+}
+
+/// The connection broke, and that is what the client says: all that it was given were the service's own events.
+fn breaks_off(answer: &Value) {
+    assert!(answer["error"].as_str().is_some_and(|error| !error.contains("malformed")), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,9 +66,19 @@ async fn a_streamed_completion_costs_its_tokens() {
     house.charges(150).await;
 
     // The upstream breaks off: five came, five are paid.
-    let answer = client.say(json!({ "command": "stream", "model": "cut-5", "maxTokens": 10 })).await;
+    let answer = client.say(json!({ "command": "stream", "model": "cut-5", "maxTokens": 10, "release": house.release(5) })).await;
     assert_eq!(pieces(&answer), 5, "{answer}");
+    breaks_off(&answer);
     house.charges(5).await;
+
+    // The newer API: its streams end without a word, and nothing comes after them.
+    let answer = client.say(json!({ "command": "respond", "maxTokens": 6 })).await;
+    assert_eq!((pieces(&answer), answer["types"].as_array().map(Vec::len), &answer["error"]), (6, Some(7), &Value::Null), "{answer}");
+    house.charges(6).await;
+    let answer = client.say(json!({ "command": "respond", "model": "cut-4", "maxTokens": 6, "release": house.release(4) })).await;
+    assert_eq!(pieces(&answer), 4, "{answer}");
+    breaks_off(&answer);
+    house.charges(4).await;
 
     // The client leaves after three, and no more were made.
     let answer = client.say(json!({ "command": "stream", "model": "held-3", "maxTokens": 10, "takeOnly": 3 })).await;
@@ -73,7 +93,28 @@ async fn a_streamed_completion_costs_its_tokens() {
     assert_eq!(pieces(&answer), 7, "{answer}");
     house.charges(7).await;
     house.gateway.stop().await;
-    assert_eq!(house.chain.balance(DEV_ACCOUNTS[RECEIVER].address).await, 177);
+    assert_eq!(house.chain.balance(DEV_ACCOUNTS[RECEIVER].address).await, 187);
+}
+
+/// The same client pays by itself, by `@x402/fetch`: what the gateway adds to a stream must be nothing to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_pays_by_itself_reads_the_streams() {
+    let mut house = House::start().await;
+    let mut settings = house.chain.settings();
+    settings["baseUrl"] = house.gateway.url("/v1").into();
+    settings["key"] = http402::chain::key(PAYER + 1).into();
+    let mut client = Script::start("completion.mjs", &settings).await;
+    let answer = client.say(json!({ "command": "stream", "maxTokens": 9 })).await;
+    assert_eq!((pieces(&answer), &answer["error"]), (9, &Value::Null), "{answer}");
+    house.charges(9).await;
+    let answer = client.say(json!({ "command": "stream", "model": "cut-5", "maxTokens": 10, "release": house.release(5) })).await;
+    assert_eq!(pieces(&answer), 5, "{answer}");
+    breaks_off(&answer);
+    house.charges(5).await;
+    let answer = client.say(json!({ "command": "respond", "maxTokens": 6 })).await;
+    assert_eq!((pieces(&answer), answer["types"].as_array().map(Vec::len), &answer["error"]), (6, Some(7), &Value::Null), "{answer}");
+    house.charges(6).await;
+    house.gateway.stop().await;
 }
 
 /// Our payer on one channel: what x402 has one after the other, it queues.

@@ -112,6 +112,15 @@ fn chain(net: &Net, method: &str, parameters: Value) -> Value {
     tokio::task::block_in_place(|| net.dev.anvil.call(method, &parameters)).expect("anvil answers")
 }
 
+/// Waits until the chain's node has so many transactions that no block has: what a relay's funder is told as sent is on its way there.
+async fn pooled(net: &Net, transactions: u64) {
+    let expected = format!("{transactions:#x}");
+    net.wait_for("the transactions to be in the pool", async || {
+        chain(net, "txpool_status", json!([]))["pending"].as_str() == Some(&expected)
+    })
+    .await;
+}
+
 async fn operator_nonce(net: &Net) -> u64 {
     let operator = net.admin.status().await.expect("status").operator;
     let nonce = chain(net, "eth_getTransactionCount", json!([operator.to_string(), "latest"]));
@@ -382,6 +391,7 @@ async fn a_reverted_relay_counts_and_is_answered_the_same() {
     let connection = net.connect().await;
     let mut stream = ask(&connection, &relay).await;
     hear_until(&mut stream, |stage| matches!(stage, RelayStage::Sent { .. })).await;
+    pooled(&net, 1).await;
     // The funder's tokens are gone when its turn comes: it had coins after all, and its own transaction pays more.
     chain(&net, "anvil_setBalance", json!([poor.key.address().to_string(), "0xde0b6b3a7640000"]));
     let mut data = vec![0xa9, 0x05, 0x9c, 0xbb];
@@ -393,6 +403,7 @@ async fn a_reverted_relay_counts_and_is_answered_the_same() {
         "maxFeePerGas": "0x174876e800", "maxPriorityFeePerGas": "0x2540be400",
     });
     chain(&net, "eth_sendTransaction", json!([away]));
+    pooled(&net, 2).await;
     chain(&net, "evm_mine", json!([]));
     let refused = loop {
         match hear(&mut stream).await {

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use millstream_tariff::Usage;
+use millstream_tariff::{Tariff, Unit, Usage};
 use serde_json::{Map, Value};
 
 use crate::route::{Limits, Route};
@@ -20,9 +20,9 @@ pub(crate) struct TooMuch {
 }
 
 impl Route {
-    /// The most that the request can be answered with. It depends on the request and the route alone, so it is the same for the request
-    /// that asks for the price and for the one that pays it.
-    pub(crate) fn bound(&self, headers: &HeaderMap, body: &[u8]) -> Result<Usage, TooMuch> {
+    /// The most that the request can be answered with. It depends on the request, the route and its price alone, so it is the same for the
+    /// request that asks for the price and for the one that pays it.
+    pub(crate) fn bound(&self, tariff: &Tariff, headers: &HeaderMap, body: &[u8]) -> Result<Usage, TooMuch> {
         let limits = &self.limits;
         let fields = json_fields(headers, body).unwrap_or_default();
         let named = |names: &[&'static str]| {
@@ -43,7 +43,7 @@ impl Route {
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
         Ok(Usage {
             images: within(named(&["n"]), 1, limits.images_max)
-                .or_else(|too_much| if self.prices_images() { Err(too_much) } else { Ok(0) })?,
+                .or_else(|too_much| if tariff.price().counts(Unit::Image) { Err(too_much) } else { Ok(0) })?,
             // One for each byte is more than any tokeniser makes of text.
             input_tokens: limits.input_tokens_max.unwrap_or_else(|| bytes.saturating_add(TEMPLATE_TOKENS)),
             output_tokens: tokens.saturating_mul(choices),
@@ -73,10 +73,11 @@ impl Route {
     fn fixed_bound(&self) -> Usage {
         Usage { calls: 1, millis: self.timeouts.total_millis(), bytes: self.limits.response_bytes_max, ..Usage::default() }
     }
+}
 
-    fn prices_images(&self) -> bool {
-        self.tariff.as_ref().is_some_and(|tariff| tariff.price().counts(millstream_tariff::Unit::Image))
-    }
+/// The model that a request names.
+pub(crate) fn model(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    json_fields(headers, body)?.get("model")?.as_str().map(str::to_owned)
 }
 
 fn json_fields(headers: &HeaderMap, body: &[u8]) -> Option<Map<String, Value>> {

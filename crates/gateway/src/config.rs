@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use millstream_dialect::x402::TransferMethod;
 use millstream_policy::PolicyConfig;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub struct GatewayConfig {
     /// Timeouts of all routes that have none of their own.
     #[serde(default)]
     pub timeouts: TimeoutsSection,
+    /// Rate cards, for routes that name one.
+    #[serde(default)]
+    pub ratecards: RatecardsSection,
     /// Who may spend what here: the customers' budgets, rates, breakers and approvals.
     #[serde(default)]
     pub policy: Option<PolicyConfig>,
@@ -95,7 +99,7 @@ pub struct PaymentSection {
 #[serde(deny_unknown_fields, default)]
 pub struct ExactSection {
     /// How payments may be moved, one offer each, the preferred one first. MPP has the token's own way only.
-    pub methods: Vec<ExactMethod>,
+    pub methods: Vec<MoveMethod>,
     /// Seconds that an offer can be taken for, and that what is signed for it is good for; 30 to 3,000.
     pub timeout_secs: u64,
     /// Offers single payments of the most that a request can cost, too, where its price is known at the end only. The whole is taken,
@@ -103,19 +107,44 @@ pub struct ExactSection {
     pub take_ceiling: bool,
 }
 
-/// How a single payment is moved.
+/// How a deposit or a single payment is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ExactMethod {
+pub enum MoveMethod {
     /// By the token itself, where it has ERC-3009.
     Eip3009,
-    /// By Permit2, through x402's proxy: any token that the payer has approved to Permit2.
+    /// By Permit2, through a contract of x402: any token that the payer has approved to Permit2.
     Permit2,
+}
+
+impl From<MoveMethod> for TransferMethod {
+    fn from(method: MoveMethod) -> Self {
+        match method {
+            MoveMethod::Eip3009 => Self::Eip3009,
+            MoveMethod::Permit2 => Self::Permit2,
+        }
+    }
+}
+
+/// The methods of a section, in its order.
+pub(crate) fn transfer_methods(key: &str, section: &[MoveMethod]) -> Result<Vec<TransferMethod>, ConfigError> {
+    let mut methods = Vec::new();
+    for method in section.iter().copied().map(TransferMethod::from) {
+        if methods.contains(&method) {
+            return Err(ConfigError::value(key, "it names one twice"));
+        }
+        methods.push(method);
+    }
+    if methods.is_empty() { Err(ConfigError::value(key, "it names none")) } else { Ok(methods) }
+}
+
+fn default_methods() -> Vec<MoveMethod> {
+    vec![MoveMethod::Eip3009]
 }
 
 impl Default for ExactSection {
     fn default() -> Self {
-        Self { methods: vec![ExactMethod::Eip3009], timeout_secs: 300, take_ceiling: false }
+        Self { methods: default_methods(), timeout_secs: 300, take_ceiling: false }
     }
 }
 
@@ -131,6 +160,9 @@ pub struct X402Section {
     /// The least that a channel may be opened with, such as `0.10 USDC`. Without it the client decides.
     #[serde(default)]
     pub deposit_min: Option<String>,
+    /// How deposits may be moved, one offer each, the preferred one first.
+    #[serde(default = "default_methods")]
+    pub methods: Vec<MoveMethod>,
 }
 
 /// `[payment.mpp]`.
@@ -151,6 +183,16 @@ pub struct MppSection {
     /// Seconds that a stream waits for a voucher when the reserve has run out.
     #[serde(default = "default_voucher_wait_secs")]
     pub voucher_wait_secs: u64,
+}
+
+/// `[ratecards]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RatecardsSection {
+    /// The directory that cards are published into.
+    pub dir: Option<PathBuf>,
+    /// The accounts whose signature says prices. Empty for the account that is paid.
+    pub signers: Vec<String>,
 }
 
 /// `[limits]`, and `limits` of a route.
@@ -198,9 +240,12 @@ pub struct RouteSection {
     /// Speak HTTP/2 to an `http://` upstream without being asked. An `https://` one is asked by ALPN.
     #[serde(default)]
     pub upstream_http2: bool,
-    /// A price such as `0.40 USDC / 1M output_token`. Exactly one of `price` and `free`.
+    /// A price such as `0.40 USDC / 1M output_token`. Exactly one of `price`, `card` and `free`.
     #[serde(default)]
     pub price: Option<String>,
+    /// The name of a rate card, which says the price.
+    #[serde(default)]
+    pub card: Option<String>,
     /// Passed on without payment.
     #[serde(default)]
     pub free: bool,
@@ -358,6 +403,7 @@ impl GatewayConfig {
             policy: None,
             limits: LimitsSection::default(),
             timeouts: TimeoutsSection::default(),
+            ratecards: RatecardsSection::default(),
             routes: vec![RouteSection { upstream: Some(upstream.to_owned()), price: Some(price.to_owned()), ..RouteSection::at("/*") }],
         }
     }
@@ -373,6 +419,7 @@ impl RouteSection {
             upstream: None,
             upstream_http2: false,
             price: None,
+            card: None,
             free: false,
             minimum: None,
             tariff: None,

@@ -17,7 +17,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRAILER};
 use http::{Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
-use millstream_tariff::{Cost, Tariff, Unit, Usage};
+use millstream_tariff::{Cost, History, Tariff, Unit, Usage};
 use millstream_types::Amount;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -42,7 +42,10 @@ const CAPTURE_PAUSE_MILLIS: u64 = 50;
 pub(crate) struct Delivery {
     pub(crate) port: Arc<dyn ChargePort>,
     pub(crate) route: Arc<Route>,
+    /// The prices that it began with, and keeps.
     pub(crate) tariff: Arc<Tariff>,
+    /// What of the payer they depend on: known once something is held.
+    pub(crate) history: History,
     pub(crate) speech: Speech,
     pub(crate) reserve: Reserve,
     /// The most it can come to.
@@ -114,7 +117,7 @@ impl Delivery {
             Err(_) => return self.upstream_silent(&held, head).await,
         };
         let meter = Meter::new(&parts.headers);
-        if self.tariff.price().is_fixed() || first.is_none() {
+        if self.tariff.is_fixed() || first.is_none() {
             return self.whole_price(held, head, parts, meter, first, body).await;
         }
         let begun = Instant::now();
@@ -142,6 +145,7 @@ impl Delivery {
         match self.port.reserve(self.reserve.clone()).await {
             Ok(Reserved::Held { reservation, amount, standing, funded }) => {
                 self.speech.note_funded(funded);
+                self.history.charged = standing.charged.as_amount();
                 Ok(Held { reservation, amount, standing, marked: Cost::ZERO })
             }
             Ok(Reserved::AlreadyCharged(charge)) => Err(Box::new(self.speech.already_charged(&charge, &self.reserve.request))),
@@ -252,7 +256,7 @@ impl Delivery {
                 stream.meter.finish();
                 let snapshot = stream.meter.snapshot();
                 let charge = self.capture(&held, &snapshot, millis, true).await;
-                self.close(sender, charge, trailers, stream.meter.is_event_stream() && stream.meter.is_identity()).await;
+                self.close(sender, charge, trailers, stream.meter.is_between_events()).await;
             }
             End::Broken(error) => {
                 tracing::warn!(request = self.reserve.request.as_str(), error = %error, "a delivery broke off");
@@ -317,7 +321,7 @@ impl Delivery {
         }
     }
 
-    /// Ends a stream that is whole, with its receipt.
+    /// Ends a stream that is whole, with its receipt. `events`: something can be put after the last event.
     async fn close(&self, mut sender: PipeSender, charge: Result<Charge, PortError>, trailers: Option<HeaderMap>, events: bool) {
         let mut trailers = trailers.unwrap_or_default();
         if let Ok(charge) = &charge {
@@ -335,7 +339,7 @@ impl Delivery {
 
     /// What a delivery costs up to here. `complete`: it ended as it should, so what it does not tell is unknown and not just late.
     fn cost(&self, snapshot: &Snapshot, millis: u64, complete: bool) -> Option<Cost> {
-        self.tariff.cost(&self.usage(snapshot, millis, complete)).ok()
+        self.tariff.cost_for(&self.history, &self.usage(snapshot, millis, complete)).ok()
     }
 
     fn usage(&self, snapshot: &Snapshot, millis: u64, complete: bool) -> Usage {
@@ -372,7 +376,12 @@ impl Delivery {
 
     async fn capture(&self, held: &Held, snapshot: &Snapshot, millis: u64, complete: bool) -> Result<Charge, PortError> {
         let usage = self.usage(snapshot, millis, complete);
-        let cost = self.tariff.cost(&usage).unwrap_or(Cost::whole(held.amount)).max(held.marked).min(Cost::whole(held.amount));
+        let cost = self
+            .tariff
+            .cost_for(&self.history, &usage)
+            .unwrap_or(Cost::whole(held.amount))
+            .max(held.marked)
+            .min(Cost::whole(held.amount));
         let capture = Capture { cost, usage, source: snapshot.source(), delivered_sha256: snapshot.digest(), complete };
         let mut pause = Duration::from_millis(CAPTURE_PAUSE_MILLIS);
         for _ in 1..CAPTURE_TRIES {

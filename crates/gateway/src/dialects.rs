@@ -104,7 +104,7 @@ impl Dialects {
         if mpp.as_ref().is_some_and(|mpp| !mpp.has_sessions() && !charges) {
             return Err(value("mpp", "it names no escrow for sessions, and there is no [payment.exact] for charges".to_owned()));
         }
-        if x402.is_none() && mpp.is_none() && exact.is_none() && config.routes.iter().any(|route| route.price.is_some()) {
+        if x402.is_none() && mpp.is_none() && exact.is_none() && config.routes.iter().any(|route| !route.free) {
             return Err(value("x402", "there is none of [payment.x402], [payment.mpp], [payment.exact]: nobody could pay".to_owned()));
         }
         Ok(Self(Arc::new(Terms {
@@ -125,6 +125,18 @@ impl Dialects {
 
     pub(crate) fn token(&self) -> &Token {
         &self.0.token
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    pub(crate) fn asset(&self) -> Address {
+        self.0.asset
+    }
+
+    pub(crate) fn pay_to(&self) -> Address {
+        self.0.pay_to
     }
 
     /// Whether single payments are taken: then the port has to take them.
@@ -237,7 +249,7 @@ impl Terms {
         });
         let status = refusal.problem.status();
         let error = refusal.reason.unwrap_or_else(|| refusal.problem.detail().to_owned());
-        let mut response = refusal.problem.respond(&asked.request);
+        let mut response = refusal.problem.under(asked.tariff.version()).respond(&asked.request);
         if status == StatusCode::PAYMENT_REQUIRED {
             let headers = response.headers_mut();
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -265,7 +277,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 /// The moment.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -27,6 +27,9 @@ pub enum ConfigError {
         /// Why.
         source: PriceError,
     },
+    /// A rate card, or the directory that they are in.
+    #[error("ratecards: {0}")]
+    Card(#[from] crate::cards::PublishError),
     /// Any other value that cannot be used.
     #[error("{place}: {reason}")]
     Value {

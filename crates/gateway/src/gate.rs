@@ -10,26 +10,31 @@ use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, TE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited};
+use millstream_tariff::History;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::body::{Body, BoxError, Prompt, boxed, full};
-use crate::bounds::asking_for_usage;
+use crate::bounds::{asking_for_usage, model};
+use crate::cards::Cards;
 use crate::cors::Cors;
 use crate::delivery::{Delivery, SingleDelivery, Upstream, chain};
-use crate::dialects::{Asked, Dialects, Intent, OnceSpeech, Speech};
+use crate::dialects::{Asked, Dialects, Intent, OnceSpeech, Speech, now};
 use crate::discovery::Discovery;
 use crate::facilitator::{Facilitator, FacilitatorPort};
 use crate::headers::{Forwarded, REQUEST_ID, is_payment};
 use crate::pattern::CleanPath;
 use crate::port::{ChargePort, HoldOnce, RequestId, Reserve};
+use crate::priced::{Priced, open_cards, priced};
 use crate::problem::Problem;
-use crate::route::{Found, Route, Routes};
+use crate::route::{Found, Pricing, Route, Routes};
 use crate::{ConfigError, GatewayConfig};
 
 /// Milliseconds after which a client that was turned away for load may come back.
 const OVERLOADED_MILLIS: u64 = 1_000;
+/// Milliseconds after which a client may come back to what no price holds for.
+const NO_PRICE_MILLIS: u64 = 60_000;
 
 /// A gate in front of a service: routes with prices, and who keeps the money.
 ///
@@ -48,7 +53,8 @@ pub struct Gated<S> {
 }
 
 pub(crate) struct Shared {
-    routes: Routes,
+    routes: Arc<Routes>,
+    cards: Option<Arc<Cards>>,
     dialects: Dialects,
     discovery: Discovery,
     cors: Cors,
@@ -121,16 +127,19 @@ impl Gate {
         if dialects.takes_singles() && port.singles().is_none() {
             return Err(ConfigError::value("payment.exact", "whoever keeps the money takes no single payments"));
         }
-        let routes = Routes::new(config, dialects.token(), proxied)?;
-        if let Some(route) = routes.iter().find(|route| route.tariff().is_some_and(|tariff| !dialects.can_sell(tariff))) {
+        let routes = Arc::new(Routes::new(config, dialects.token(), proxied)?);
+        let sells = |route: &&Route| matches!(route.pricing(), Pricing::Price(tariff) if !dialects.can_sell(tariff));
+        if let Some(route) = routes.iter().find(sells) {
             let reason =
                 "only [payment.exact] is there, and the price is known at the end only: set payment.exact.take_ceiling, or take channels";
             return Err(ConfigError::value(format!("route `{}`, price", route.path()), reason));
         }
+        let cards = open_cards(config, &routes, &dialects)?;
         let (running, ended) = mpsc::channel(1);
         let shared = Shared {
-            discovery: Discovery::new(config, &routes, &dialects),
+            discovery: Discovery::new(config),
             routes,
+            cards,
             dialects,
             cors: Cors::new(&config.server.cors_origins)?,
             port,
@@ -140,6 +149,12 @@ impl Gate {
             running,
         };
         Ok((Self { shared: Arc::new(shared) }, Drained(ended)))
+    }
+
+    /// The rate cards, where routes have any: to publish others while it runs.
+    #[must_use]
+    pub fn cards(&self) -> Option<&Arc<Cards>> {
+        self.shared.cards.as_ref()
     }
 }
 
@@ -214,7 +229,7 @@ impl Shared {
             return Ok(Arc::clone(facilitator).answer(endpoint, request, id, self.running.clone()).await);
         }
         let base_url = self.base_url(&request);
-        if let Some(response) = self.discovery.answer(&request, &base_url) {
+        if let Some(response) = self.discovery.answer(&request, &base_url, &self.routes, self.cards.as_ref(), &self.dialects) {
             return Ok(response);
         }
         let brings_voucher = request.method() == Method::HEAD && request.headers().get_all(AUTHORIZATION).iter().any(is_payment);
@@ -238,10 +253,15 @@ impl Shared {
             let detail = "Too many requests are under way; nothing was charged, try again.";
             refuse(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).retryable(OVERLOADED_MILLIS), id)
         })?;
-        match &route.tariff {
-            Some(_) => self.paid(inner, request, id, route, &base_url, permit).await,
-            None => Ok(self.free(inner, request, id, route, permit).await),
+        if matches!(route.pricing(), Pricing::Free) {
+            return Ok(self.free(inner, request, id, route, permit).await);
         }
+        // The prices of this moment hold for the whole request, however long it takes.
+        let priced = priced(&route, self.cards.as_ref(), now()).ok_or_else(|| {
+            let detail = "No price holds for this now; nothing was charged, try again later.";
+            refuse(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-price", detail).retryable(NO_PRICE_MILLIS), id)
+        })?;
+        self.paid(inner, request, id, (route, priced), &base_url, permit).await
     }
 
     /// Passes a request on that costs nothing.
@@ -289,7 +309,7 @@ impl Shared {
         inner: S,
         request: Request<Body>,
         id: &RequestId,
-        route: Arc<Route>,
+        (route, priced): (Arc<Route>, Priced),
         base_url: &str,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<Response<Body>, Refused>
@@ -300,16 +320,18 @@ impl Shared {
         R: HttpBody<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let Some(tariff) = route.tariff.clone() else { return Ok(self.free(inner, request, id, route, permit).await) };
         let (parts, body) = request.into_parts();
-        let (body, read) = read_body(&route, &parts.headers, body).await.map_err(|problem| refuse(*problem, id))?;
-        let bound = route.bound(&parts.headers, &read).map_err(|too_much| {
+        let reads = priced.reads_requests(&route);
+        let (body, read) = read_body(&route, reads, &parts.headers, body).await.map_err(|problem| refuse(*problem, id))?;
+        let tariff = priced.tariff(&route, model(&parts.headers, &read).as_deref()).map_err(|not_sold| {
+            refuse(Problem::new(StatusCode::BAD_REQUEST, "model-not-sold", format!("{not_sold}; /openapi.json lists what is.")), id)
+        })?;
+        let bound = route.bound(&tariff, &parts.headers, &read).map_err(|too_much| {
             refuse(Problem::new(StatusCode::BAD_REQUEST, "limit-exceeded", format!("{too_much}: ask for less.")), id)
         })?;
         let ceiling = tariff
             .ceiling_up(&bound)
             .map_err(|error| refuse(Problem::new(StatusCode::BAD_REQUEST, "limit-exceeded", format!("{error}: ask for less.")), id))?;
-        let tariff = Arc::new(tariff);
         let asked = Asked {
             route: Arc::clone(&route),
             tariff: Arc::clone(&tariff),
@@ -345,7 +367,7 @@ impl Shared {
         }
         let trailers = parts.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"))
             || parts.version == http::Version::HTTP_2;
-        let request = self.forward(Request::from_parts(parts, body), id, &route, true);
+        let request = self.forward(Request::from_parts(parts, body), id, &route, route.reads_requests(&tariff));
         let port = Arc::clone(&self.port);
         let (head, answer) = oneshot::channel();
         let running = self.running.clone();
@@ -357,7 +379,8 @@ impl Shared {
             match paid {
                 Paid::FromChannel(charge) => {
                     let (speech, reserve) = *charge;
-                    Delivery { port, route, tariff, speech, reserve, bound, trailers }.run(upstream, head).await;
+                    let history = History::default();
+                    Delivery { port, route, tariff, history, speech, reserve, bound, trailers }.run(upstream, head).await;
                 }
                 Paid::Once(charge) => {
                     let (speech, hold) = *charge;
@@ -373,7 +396,7 @@ impl Shared {
     }
 
     /// The request as the inner service gets it.
-    fn forward(&self, mut request: Request<Body>, id: &RequestId, route: &Arc<Route>, metered: bool) -> Request<Body> {
+    fn forward(&self, mut request: Request<Body>, id: &RequestId, route: &Arc<Route>, identity_only: bool) -> Request<Body> {
         let client =
             request.extensions().get::<ClientAddress>().and_then(|address| HeaderValue::from_str(&address.0.ip().to_string()).ok());
         let host = request.headers().get(HOST).cloned().or_else(|| {
@@ -389,7 +412,7 @@ impl Shared {
             })),
             host,
             request_id: id.to_header(),
-            identity_only: metered && route.reads_requests(),
+            identity_only,
         };
         route.headers.request(request.headers_mut(), &forwarded);
         request.extensions_mut().insert(Matched(Arc::clone(route)));
@@ -416,7 +439,7 @@ enum Paid {
 }
 
 /// The body as it goes on, and what of it was read. Where the route's price does not depend on it, it is not read but passed on as it comes.
-async fn read_body(route: &Route, headers: &http::HeaderMap, body: Body) -> Result<(Body, Bytes), Box<Problem>> {
+async fn read_body(route: &Route, reads: bool, headers: &http::HeaderMap, body: Body) -> Result<(Body, Bytes), Box<Problem>> {
     let limit = usize::try_from(route.limits.request_bytes_max).unwrap_or(usize::MAX);
     let too_large = || {
         let detail = format!("The request's body is longer than {limit} bytes.");
@@ -427,7 +450,7 @@ async fn read_body(route: &Route, headers: &http::HeaderMap, body: Body) -> Resu
         return Err(too_large());
     }
     let limited = Limited::new(body, limit);
-    if !route.reads_requests() {
+    if !reads {
         return Ok((boxed(limited), Bytes::new()));
     }
     match limited.collect().await {

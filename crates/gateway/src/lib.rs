@@ -10,6 +10,7 @@
 
 mod body;
 mod bounds;
+pub mod cards;
 mod config;
 mod cors;
 mod delivery;
@@ -22,6 +23,7 @@ mod headers;
 pub mod meter;
 mod pattern;
 pub mod port;
+mod priced;
 mod problem;
 mod request_id;
 mod route;
@@ -31,10 +33,10 @@ mod upstream;
 
 pub use body::{Body, BoxError};
 pub use config::{
-    ChargeOn, CredentialSection, ExactMethod, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MppSection, PaymentSection,
-    RouteSection, ServerSection, TimeoutsSection, WithoutUsage, X402Section,
+    ChargeOn, CredentialSection, ExactSection, GatewayConfig, HeadersSection, LimitsSection, MoveMethod, MppSection, PaymentSection,
+    RatecardsSection, RouteSection, ServerSection, TimeoutsSection, WithoutUsage, X402Section,
 };
 pub use error::{ConfigError, ServeError};
 pub use gate::{ClientAddress, Drained, Gate, Gated};
-pub use route::{Route, Routes};
-pub use serve::{serve, serve_with_facilitator};
+pub use route::{Pricing, Route, Routes};
+pub use serve::{Server, serve, serve_with_facilitator};

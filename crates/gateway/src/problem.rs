@@ -3,6 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use millstream_dialect::mpp::ProblemKind;
+use millstream_tariff::TariffVersion;
 use millstream_types::{Amount, CumulativeAmount, EscrowChannelId};
 use serde::Serialize;
 
@@ -42,6 +43,8 @@ pub(crate) struct Problem {
     policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tariff: Option<String>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -66,6 +69,7 @@ impl Problem {
             accepted_cumulative: None,
             policy: None,
             transaction: None,
+            tariff: None,
         }
     }
 
@@ -117,6 +121,11 @@ impl Problem {
 
     pub(crate) fn by_transaction(mut self, transaction: Option<&str>) -> Self {
         self.transaction = transaction.map(str::to_owned);
+        self
+    }
+
+    pub(crate) fn under(mut self, tariff: &TariffVersion) -> Self {
+        self.tariff = Some(tariff.to_string());
         self
     }
 

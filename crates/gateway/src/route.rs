@@ -37,8 +37,7 @@ pub struct Route {
     /// Empty for all.
     pub(crate) methods: Vec<Method>,
     pub(crate) upstream: Option<UpstreamTarget>,
-    /// Nothing for a free route.
-    pub(crate) tariff: Option<Tariff>,
+    pub(crate) pricing: Pricing,
     pub(crate) description: Option<String>,
     pub(crate) mime_type: Option<String>,
     pub(crate) without_usage: WithoutUsage,
@@ -47,6 +46,17 @@ pub struct Route {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) headers: HeaderRules,
+}
+
+/// How the price of a route is known.
+#[derive(Clone, Debug)]
+pub enum Pricing {
+    /// It costs nothing.
+    Free,
+    /// It has a price of its own: the simple form, a card of one entry that only a restart changes.
+    Price(Arc<Tariff>),
+    /// The rate card of this name says it, as it holds when a request comes.
+    Card(String),
 }
 
 /// Where requests go.
@@ -146,15 +156,24 @@ impl Route {
         &self.path
     }
 
-    /// What it costs; nothing for a free route.
+    /// How its price is known.
     #[must_use]
-    pub const fn tariff(&self) -> Option<&Tariff> {
-        self.tariff.as_ref()
+    pub const fn pricing(&self) -> &Pricing {
+        &self.pricing
     }
 
-    /// Whether its requests are read for what they may cost.
-    pub(crate) fn reads_requests(&self) -> bool {
-        let counts = |unit| self.tariff.as_ref().is_some_and(|tariff| tariff.price().counts(unit));
+    /// The name of the card that says its price, if one does.
+    #[must_use]
+    pub fn card(&self) -> Option<&str> {
+        match &self.pricing {
+            Pricing::Card(name) => Some(name),
+            Pricing::Free | Pricing::Price(_) => None,
+        }
+    }
+
+    /// Whether its requests are read for what they may cost at such a price.
+    pub(crate) fn reads_requests(&self, tariff: &Tariff) -> bool {
+        let counts = |unit| tariff.price().counts(unit);
         self.request_usage || [Unit::InputToken, Unit::OutputToken, Unit::CachedToken, Unit::Image].into_iter().any(counts)
     }
 
@@ -177,23 +196,31 @@ impl Route {
             Ok(known) if KNOWN_METHODS.contains(&known) => Ok(known),
             _ => Err(ConfigError::value(place("methods"), format!("`{method}` is not a method that is proxied"))),
         });
-        let tariff = match (&section.price, section.free) {
-            (Some(price), false) => {
+        let pricing = match (&section.price, &section.card, section.free) {
+            (Some(price), None, false) => {
                 let name = section.tariff.clone().unwrap_or_else(|| tariff_name(&section.path));
                 let version = TariffVersion::new(&name, section.tariff_version).map_err(ConfigError::price(place("tariff")))?;
                 let price = Price::parse(price, token).map_err(ConfigError::price(place("price")))?;
                 let minimum = section.minimum.as_deref().map(|minimum| token.parse_amount(minimum)).transpose();
-                Some(Tariff::new(version, price, minimum.map_err(ConfigError::price(place("minimum")))?.unwrap_or(Amount::ZERO)))
+                let minimum = minimum.map_err(ConfigError::price(place("minimum")))?.unwrap_or(Amount::ZERO);
+                Pricing::Price(Arc::new(Tariff::new(version, price, minimum)))
             }
-            (None, true) => None,
-            _ => return Err(ConfigError::value(place("price"), "a route has either a `price` or `free = true`")),
+            (None, Some(card), false) => {
+                if section.minimum.is_some() || section.tariff.is_some() {
+                    return Err(ConfigError::value(place("card"), "`minimum` and `tariff` are the card's: leave them out"));
+                }
+                TariffVersion::new(card, 1).map_err(ConfigError::price(place("card")))?;
+                Pricing::Card(card.clone())
+            }
+            (None, None, true) => Pricing::Free,
+            _ => return Err(ConfigError::value(place("price"), "a route has exactly one of `price`, `card` and `free = true`")),
         };
         let route = Self {
             pattern: Pattern::parse(&section.path)?,
             path: section.path.clone(),
             methods: methods.collect::<Result<_, _>>()?,
             upstream,
-            tariff,
+            pricing,
             description: section.description.clone(),
             mime_type: section.mime_type.clone(),
             without_usage: section.without_usage,
@@ -203,7 +230,7 @@ impl Route {
             timeouts: Timeouts::new(&section.timeouts, &config.timeouts, &place("timeouts"))?,
             headers: HeaderRules::new(&section.headers, &place("headers"))?,
         };
-        if let Some(tariff) = &route.tariff {
+        if let Pricing::Price(tariff) = &route.pricing {
             // The dearest request that is let in must be something that can be paid.
             let bound = route.dearest();
             tariff.ceiling_up(&bound).map_err(|error| ConfigError::value(place("price"), format!("with these limits {error}")))?;

@@ -18,11 +18,12 @@ use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 
 use crate::body::{Body, BoxError};
+use crate::cards::Cards;
 use crate::facilitator::FacilitatorPort;
 use crate::gate::{ClientAddress, Drained, Gate, Gated, Matched};
 use crate::port::ChargePort;
 use crate::upstream::{UpstreamError, Upstreams};
-use crate::{GatewayConfig, ServeError};
+use crate::{ConfigError, GatewayConfig, ServeError, ServerSection};
 
 /// Seconds that a client has to send a request's head in.
 const HEAD_SECS: u64 = 30;
@@ -46,7 +47,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    serve_gate(config, Gate::build(config, port, None, true)?, listener, shutdown).await
+    Server::new(config, port, None)?.run(listener, shutdown).await
 }
 
 /// As [`serve`], and a facilitator for other people's servers on the same listener, when the configuration has its section.
@@ -60,12 +61,50 @@ pub async fn serve_with_facilitator(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    serve_gate(config, Gate::build(config, port, Some(facilitator), true)?, listener, shutdown).await
+    Server::new(config, port, Some(facilitator))?.run(listener, shutdown).await
+}
+
+/// A gateway that does not listen yet: for those who do something with it meanwhile, and while it runs.
+pub struct Server {
+    gate: Gate,
+    drained: Drained,
+    server: ServerSection,
+}
+
+impl Server {
+    /// Everything is checked. With `facilitator` it is one for other people's servers, too, when the configuration has its section.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn new(
+        config: &GatewayConfig,
+        port: Arc<dyn ChargePort>,
+        facilitator: Option<Arc<dyn FacilitatorPort>>,
+    ) -> Result<Self, ConfigError> {
+        let (gate, drained) = Gate::build(config, port, facilitator, true)?;
+        Ok(Self { gate, drained, server: config.server.clone() })
+    }
+
+    /// The rate cards, where routes have any: to publish others while it runs.
+    #[must_use]
+    pub fn cards(&self) -> Option<&Arc<Cards>> {
+        self.gate.cards()
+    }
+
+    /// Serves, as [`serve`] does.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { gate, drained, server } = self;
+        serve_gate(&server, gate, drained, listener, shutdown).await
+    }
 }
 
 async fn serve_gate(
-    config: &GatewayConfig,
-    (gate, drained): (Gate, Drained),
+    server: &ServerSection,
+    gate: Gate,
+    drained: Drained,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -83,7 +122,7 @@ async fn serve_gate(
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(Duration::from_secs(HEAD_SECS)));
-    let connections = Arc::new(Semaphore::new(config.server.connections_max.min(Semaphore::MAX_PERMITS)));
+    let connections = Arc::new(Semaphore::new(server.connections_max.min(Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
     tokio::pin!(shutdown);
     loop {
@@ -113,7 +152,7 @@ async fn serve_gate(
         });
     }
     drop((listener, service));
-    let drain = Duration::from_secs(config.server.drain_secs);
+    let drain = Duration::from_secs(server.drain_secs);
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were under way when the time to drain ended");
     }

@@ -34,8 +34,12 @@ fn what_cannot_work_is_refused_at_start() {
     check(&route("free = true"), None);
     check(&good, Some("there is none"));
     check(&route("prise = \"1 USDC / call\""), Some("prise"));
-    check(&route(""), Some("either a `price` or `free = true`"));
-    check(&route("free = true\nprice = \"1 USDC / call\""), Some("either a `price` or `free = true`"));
+    check(&route(""), Some("exactly one of `price`, `card` and `free = true`"));
+    check(&route("free = true\nprice = \"1 USDC / call\""), Some("exactly one of `price`, `card` and `free = true`"));
+    check(&route("card = \"chat\"\nprice = \"1 USDC / call\""), Some("exactly one of `price`, `card` and `free = true`"));
+    check(&route("card = \"chat\""), Some("nothing says which directory cards are in"));
+    check(&route("card = \"a b\""), Some("not a tariff's name"));
+    check(&route("card = \"chat\"\nminimum = \"1 base\""), Some("`minimum` and `tariff` are the card's"));
     check(&route("price = \"1 DAI / call\""), Some("this route is paid in USDC"));
     check(&route("price = \"1 USDC / 3 call\""), Some("cannot be represented exactly"));
     check(&route("price = \"1 USDC / call\"\nminimum = \"0.0000001 USDC\""), Some("not a whole number of base units"));

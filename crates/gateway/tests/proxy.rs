@@ -166,7 +166,7 @@ async fn a_stream_passes_piece_by_piece_and_untouched() {
     }
     let rest = String::from_utf8(rest).expect("text");
     let receipt = rest.strip_prefix(std::str::from_utf8(&usage_event(10, 3)).expect("text")).expect("the upstream's bytes first");
-    let receipt = receipt.strip_prefix("event: x402-settlement\ndata: ").expect("then the receipt");
+    let receipt = receipt.strip_prefix(": x402-settlement ").expect("then the receipt, as a comment");
     let receipt: Value = serde_json::from_slice(&unbase64(receipt.trim())).expect("JSON");
     assert_eq!(receipt["extra"]["chargedAmount"], "44");
     assert_eq!(gateway.port.charged(payer.channel), 44);

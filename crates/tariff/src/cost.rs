@@ -75,6 +75,19 @@ impl Cost {
         Self::new(base_units, u128::from(self.attos).checked_add(u128::from(other.attos)).ok_or(CostError)?)
     }
 
+    /// # Errors
+    /// [`CostError`] when the other is more.
+    pub fn checked_sub(self, other: Self) -> Result<Self, CostError> {
+        let (base_units, attos) = match self.attos.checked_sub(other.attos) {
+            Some(attos) => (self.base_units, attos),
+            None => {
+                let borrowed = self.attos.checked_add(ATTOS_PER_BASE_UNIT).and_then(|attos| attos.checked_sub(other.attos));
+                (self.base_units.checked_sub(1).ok_or(CostError)?, borrowed.ok_or(CostError)?)
+            }
+        };
+        Ok(Self { base_units: base_units.checked_sub(other.base_units).ok_or(CostError)?, attos })
+    }
+
     /// `quantity` times this.
     ///
     /// # Errors
@@ -170,6 +183,9 @@ mod tests {
         assert_eq!((cost(1, 1).down().units(), cost(1, 1).up().map(Amount::units)), (1, Ok(2)));
         assert_eq!(Cost::new(u128::MAX, 2 * HALF), Err(CostError));
         assert_eq!(cost(u128::MAX, 1).up(), Err(CostError));
+        assert_eq!(cost(2, HALF).checked_sub(cost(1, HALF + 1)), Ok(cost(0, 2 * HALF - 1)));
+        assert_eq!(cost(2, HALF).checked_sub(cost(2, HALF + 1)), Err(CostError));
+        assert_eq!(cost(1, 0).checked_sub(cost(2, 0)), Err(CostError));
         assert_eq!(cost(u128::MAX, 0).checked_mul(2), Err(CostError));
         assert_eq!(Carry::ZERO.charge_up(cost(u128::MAX, 1)), Err(CostError));
         assert_eq!(Carry::from_attos(ATTOS_PER_BASE_UNIT), None);

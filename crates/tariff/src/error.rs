@@ -83,6 +83,36 @@ pub enum PriceError {
         /// The refused name.
         name: String,
     },
+    /// A reason for a refund that there is no code for.
+    #[error("`{text}` is no reason for a refund; one of not_delivered, quality, duplicate, overcharged, dispute, goodwill is")]
+    RefundReason {
+        /// The refused word.
+        text: String,
+    },
+}
+
+/// Why a file is not a rate card.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CardError {
+    /// A price or an amount that cannot be read.
+    #[error("{place}: {source}")]
+    Price {
+        /// Where: `entry 2, price`.
+        place: String,
+        /// Why.
+        source: PriceError,
+    },
+    /// A value that cannot be used.
+    #[error("{place}: {reason}")]
+    Value {
+        /// Where.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// Payees that are no split.
+    #[error("split: {0}")]
+    Split(#[from] crate::SplitError),
 }
 
 /// Why a cost cannot be computed. Usage of this size was never sold: it is an input that is wrong, not a price.

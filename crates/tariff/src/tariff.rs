@@ -1,10 +1,11 @@
-//! A price with what belongs to it: a minimum, and the version that each charge names.
+//! A price with what belongs to it: steps, discounts, a minimum, and the version that each charge names.
 
 use core::fmt;
 
-use millstream_types::Amount;
+use millstream_types::{Amount, Hash256};
 
-use crate::{Cost, CostError, Price, PriceError, Token, Usage};
+use crate::schedule::Schedule;
+use crate::{Cost, CostError, Discount, History, Period, Price, PriceError, Token, Usage};
 
 /// Which prices a charge was made under: the name of a set of prices, and its version.
 ///
@@ -15,12 +16,19 @@ pub struct TariffVersion {
     version: u32,
 }
 
-/// What a route costs.
+/// What a route costs: by a price of its own, or by an entry of a rate card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tariff {
     version: TariffVersion,
+    /// The card's; nothing for a price of its own.
+    digest: Option<Hash256>,
     price: Price,
+    schedule: Schedule,
+    /// What volume the steps are counted over; nothing for each request by itself.
+    over: Option<Period>,
     minimum: Amount,
+    /// With the schedule that each comes to.
+    discounts: Vec<(Discount, Schedule)>,
 }
 
 impl TariffVersion {
@@ -57,10 +65,62 @@ impl fmt::Display for TariffVersion {
 }
 
 impl Tariff {
-    /// A price, and the least that something delivered costs.
+    /// A price, and the least that something delivered costs: the simple form of a card with one entry.
     #[must_use]
-    pub const fn new(version: TariffVersion, price: Price, minimum: Amount) -> Self {
-        Self { version, price, minimum }
+    pub fn new(version: TariffVersion, price: Price, minimum: Amount) -> Self {
+        let schedule = Schedule::flat(&price);
+        Self { version, digest: None, price, schedule, over: None, minimum, discounts: Vec::new() }
+    }
+
+    /// An entry of a card. Discounts that do not leave a whole number of attos are refused with the unit.
+    pub(crate) fn of_card(plain: Self, schedule: Schedule, over: Option<Period>, discounts: &[Discount]) -> Result<Self, crate::Unit> {
+        let discounts = discounts.iter().map(|discount| Ok((*discount, schedule.without(discount.off)?)));
+        Ok(Self { discounts: discounts.collect::<Result<_, _>>()?, schedule, over, ..plain })
+    }
+
+    /// The same, under the digest of its card.
+    pub(crate) fn with_digest(self, digest: Hash256) -> Self {
+        Self { digest: Some(digest), ..self }
+    }
+
+    /// The digest of the card; nothing for a price of its own.
+    #[must_use]
+    pub const fn digest(&self) -> Option<&Hash256> {
+        self.digest.as_ref()
+    }
+
+    /// The steps of its units, discounts left aside.
+    #[must_use]
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// What volume its steps are counted over; nothing for each request by itself.
+    #[must_use]
+    pub const fn over(&self) -> Option<Period> {
+        self.over
+    }
+
+    /// Whether the price is known before anything is delivered: it is for the call alone, whoever calls.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.price.is_fixed() && !self.schedule.is_tiered()
+    }
+
+    /// Whether what a request costs depends on what was used or charged in a period.
+    #[must_use]
+    pub fn needs_periods(&self) -> bool {
+        self.over.is_some() || self.discounts.iter().any(|(discount, _)| discount.of.period().is_some())
+    }
+
+    /// The discount that a payer with this history has: the highest of those that are reached (T-9).
+    #[must_use]
+    pub fn discount(&self, history: &History) -> Option<&Discount> {
+        self.reached(history).map(|(discount, _)| discount)
+    }
+
+    fn reached(&self, history: &History) -> Option<&(Discount, Schedule)> {
+        self.discounts.iter().filter(|(discount, _)| discount.is_reached(history)).max_by_key(|(discount, _)| discount.off)
     }
 
     /// Which prices these are.
@@ -87,20 +147,33 @@ impl Tariff {
         self.minimum
     }
 
-    /// What usage costs, exactly: the price, or the minimum where that is more.
+    /// What usage costs a payer of whom nothing is known, exactly: the price, or the minimum where that is more.
     ///
     /// # Errors
     /// [`CostError`].
     pub fn cost(&self, usage: &Usage) -> Result<Cost, CostError> {
-        Ok(self.price.cost(usage)?.max(Cost::whole(self.minimum)))
+        self.cost_for(&History::default(), usage)
     }
 
-    /// The most that usage within these bounds can be charged, in base units.
+    /// What usage costs a payer with this history, exactly: the steps, with the discount, or the minimum where that is more.
+    ///
+    /// # Errors
+    /// [`CostError`].
+    pub fn cost_for(&self, history: &History, usage: &Usage) -> Result<Cost, CostError> {
+        let schedule = self.reached(history).map_or(&self.schedule, |(_, schedule)| schedule);
+        let nothing = Usage::default();
+        let before = if self.over.is_some() { &history.used } else { &nothing };
+        Ok(schedule.cost(before, usage)?.max(Cost::whole(self.minimum)))
+    }
+
+    /// The most that usage within these bounds can be charged, in base units, whoever pays.
     ///
     /// # Errors
     /// [`CostError`].
     pub fn ceiling_up(&self, bound: &Usage) -> Result<Amount, CostError> {
-        self.price.cost_at_most(bound)?.max(Cost::whole(self.minimum)).up()
+        let nothing = Usage::default();
+        let before = if self.over.is_some() { None } else { Some(&nothing) };
+        self.schedule.cost_at_most(before, bound)?.max(Cost::whole(self.minimum)).up()
     }
 }
 

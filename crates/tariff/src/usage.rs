@@ -49,4 +49,18 @@ impl Usage {
             images: self.images.saturating_add(other.images),
         }
     }
+
+    /// Both uses together; `None` when one of them does not fit.
+    #[must_use]
+    pub fn checked_add(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            calls: self.calls.checked_add(other.calls)?,
+            input_tokens: self.input_tokens.checked_add(other.input_tokens)?,
+            output_tokens: self.output_tokens.checked_add(other.output_tokens)?,
+            cached_tokens: self.cached_tokens.checked_add(other.cached_tokens)?,
+            millis: self.millis.checked_add(other.millis)?,
+            bytes: self.bytes.checked_add(other.bytes)?,
+            images: self.images.checked_add(other.images)?,
+        })
+    }
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{AdminChannel, AdminRelay, AnyStatus, CancelledJob, CutEpoch, NodeStatus, SettleJob, SettlePlan, SettleRun};
 use crate::error::{CliError, CliResult, Exit, chain_of};
 use crate::gateway::{Claimable, Claimed, EscrowStatus};
+use crate::ratecard::{CardView, PublishedCard};
 
 /// How long a question may take.
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
@@ -201,6 +202,34 @@ impl Admin {
     /// It is not known, or the gateway does not answer.
     pub async fn escrow_release(&self, channel: EscrowChannelId) -> CliResult<EscrowChannelId> {
         self.ask(Method::POST, &format!("/escrow/release/{channel}"), ASK_DEADLINE).await
+    }
+
+    /// The rate cards in use.
+    ///
+    /// # Errors
+    /// The gateway has none, or does not answer.
+    pub async fn ratecards(&self) -> CliResult<Vec<CardView>> {
+        self.ask(Method::GET, "/ratecards", ASK_DEADLINE).await
+    }
+
+    /// The file of a rate card in use, by `NAME@VERSION`.
+    ///
+    /// # Errors
+    /// It is not in use, or the gateway does not answer.
+    pub async fn ratecard(&self, card: &str) -> CliResult<String> {
+        let request = self.http.get(format!("{}/ratecards/{card}", self.base)).timeout(ASK_DEADLINE);
+        let response = request.send().await.map_err(|error| self.silent(&error))?;
+        let status = response.status();
+        if status.is_success() { response.text().await.map_err(|error| self.silent(&error)) } else { Err(problem(status, response).await) }
+    }
+
+    /// Puts a rate card into use.
+    ///
+    /// # Errors
+    /// The gateway refuses it, and sells as before; or does not answer.
+    pub async fn publish_ratecard(&self, text: &str) -> CliResult<PublishedCard> {
+        let request = self.http.post(format!("{}/ratecards", self.base)).body(text.to_owned());
+        self.answer(request, "/ratecards", ASK_DEADLINE).await
     }
 
     /// Has a backup written to a directory of the node's machine, which must not exist.

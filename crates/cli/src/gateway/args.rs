@@ -72,10 +72,10 @@ pub struct RunArgs {
     /// The service that is sold: http:// or https:// address that each request's path is appended to
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
-    /// What everything costs that no --route names, such as '0.40 USDC / 1M output_token' or '0.001 USDC / call'
+    /// What everything costs that no --route names, such as '0.40 USDC / 1M output_token' or '0.001 USDC / call', or 'card NAME'
     #[arg(long)]
     pub price: Option<String>,
-    /// What a route costs, tried in their order: '[METHOD] PATH=PRICE' or '[METHOD] PATH=free'; several times
+    /// What a route costs, tried in their order: '[METHOD] PATH=PRICE', '… =card NAME' or '… =free'; several times
     #[arg(long = "route", value_name = "ROUTE")]
     pub routes: Vec<RoutePrice>,
     /// TCP address of the public listener; 127.0.0.1:4402 without this, port 0 takes a free one

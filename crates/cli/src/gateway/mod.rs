@@ -4,12 +4,14 @@
 //! and gateway, and stops them in order; `operate` asks the admin listener of a running one.
 
 mod args;
+mod cards;
 mod operate;
 mod ready;
 mod run;
 mod settings;
 
 pub use args::{AskArgs, ClaimArgs, GatewayArgs, GatewayCommand, ReleaseArgs, RoutePrice, RunArgs};
+pub(crate) use operate::admin;
 pub use operate::{ClaimUnderWay, Claimable, ClaimableChannel, Claimed, EscrowStatus, EscrowSums, Quarantined, SweepState};
 pub use run::{Selling, Sold};
 pub(crate) use settings::Settings;

@@ -174,7 +174,7 @@ pub(super) async fn release(context: &Context, args: &ReleaseArgs) -> CliResult<
 }
 
 /// The admin listener: named, else the profile's, else where it is when nothing says so.
-fn admin(context: &Context, args: &AskArgs) -> CliResult<Admin> {
+pub(crate) fn admin(context: &Context, args: &AskArgs) -> CliResult<Admin> {
     if let Some(url) = &args.admin {
         if !profile::is_loopback_http(url) {
             let message = format!("--admin is {url}: the admin listener has no authentication, so only http:// on loopback is asked");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_chain::session_escrow::{SessionEscrow, session_escrow_address};
-use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY};
+use millstream_chain::x402::{BatchSettlement, EXACT_PERMIT2_PROXY, PERMIT2_DEPOSIT_COLLECTOR};
 use millstream_chain::{ChainError, PERMIT2, Rpc, RpcOptions, TokenFacts, coin_balance, token_facts};
 use millstream_escrow::{ChannelsConfig, EscrowSection, RailConfig, SessionsConfig, policy_of};
 use millstream_gateway::facilitator::FacilitatorSection;
@@ -30,6 +30,8 @@ const BEHIND_SECS: u64 = 600;
 const UPSTREAM_WAIT: Duration = Duration::from_secs(2);
 /// The file of the secret that offers are authenticated with, in the data directory.
 const OFFERS_SECRET: &str = "offers.secret";
+/// The directory of rate cards, in the data directory.
+const RATECARDS_DIR: &str = "ratecards";
 /// Coins below which the operator is told, in wei: a few hundred transactions on a cheap chain.
 const COINS_LOW_WEI: u128 = 1_000_000_000_000_000;
 
@@ -71,6 +73,8 @@ impl Ready {
         let terms = Terms { asset: address(payment, "asset")?, pay_to: address(payment, "pay_to")?, operator };
         complete_dialects(payment, &rpc, &terms, &data_dir, &mut warnings).await?;
 
+        // Cards are money's other half: they are kept where it is, unless they are kept elsewhere.
+        fill(section(&mut table, "ratecards")?, "dir", &data_dir.join(RATECARDS_DIR).display().to_string());
         let gateway: GatewayConfig = table.try_into().map_err(|error: toml::de::Error| wrong(error.to_string().trim().to_owned()))?;
         let priced =
             Token::new(&gateway.payment.symbol, gateway.payment.decimals).map_err(|error| wrong(format!("payment.symbol: {error}")))?;
@@ -215,7 +219,7 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
         }
     }
     if named.contains("exact") {
-        complete_exact(section(payment, "exact")?, rpc).await?;
+        check_methods(section(payment, "exact")?, "payment.exact", EXACT_PERMIT2_PROXY, rpc).await?;
     }
     if wants("mpp") {
         let completed = complete_sessions(section(payment, "mpp")?, rpc, terms, data_dir).await;
@@ -234,9 +238,14 @@ async fn complete_dialects(payment: &mut Table, rpc: &Rpc, terms: &Terms, data_d
 /// x402's channels, whose claims and refunds are the operator's.
 async fn complete_channels(x402: &mut Table, rpc: &Rpc, terms: &Terms) -> CliResult<()> {
     match BatchSettlement::attach(rpc.clone()).await {
-        Ok(_) => agree(x402, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
-            error.hint("claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out")
-        }),
+        Ok(_) => {
+            agree(x402, "payment.x402", "receiver_authorizer", &eip55(&terms.operator)).map_err(|error| {
+                error.hint(
+                    "claims and refunds are signed by the operator's key: it must be the receiver's authorizer, or leave the line out",
+                )
+            })?;
+            check_methods(x402, "payment.x402", PERMIT2_DEPOSIT_COLLECTOR, rpc).await
+        }
         Err(error @ ChainError::NoContract { .. }) => {
             let hint = "x402's batch-settlement contracts must be on the chain; `millstream dev` puts them on a development chain";
             Err(CliError::usage("contract_missing", chain_of(&error)).hint(hint))
@@ -245,15 +254,14 @@ async fn complete_channels(x402: &mut Table, rpc: &Rpc, terms: &Terms) -> CliRes
     }
 }
 
-/// Single payments are moved by the token itself, unless they are to be moved by Permit2.
-async fn complete_exact(exact: &Table, rpc: &Rpc) -> CliResult<()> {
-    let methods = exact.get("methods").and_then(Value::as_array);
+/// Tokens are moved by themselves, unless they are to be moved by Permit2 and `contract`.
+async fn check_methods(part: &Table, name: &str, contract: Address, rpc: &Rpc) -> CliResult<()> {
+    let methods = part.get("methods").and_then(Value::as_array);
     let by_permit2 = methods.is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("permit2")));
-    for contract in [PERMIT2, EXACT_PERMIT2_PROXY] {
+    for contract in [PERMIT2, contract] {
         if by_permit2 && !rpc.is_contract(contract).await? {
-            let message =
-                format!("payment.exact.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
-            return Err(CliError::usage("contract_missing", message).hint("leave permit2 out of payment.exact.methods"));
+            let message = format!("{name}.methods has permit2, and there is no contract at {} on chain {}", eip55(&contract), rpc.chain());
+            return Err(CliError::usage("contract_missing", message).hint(format!("leave permit2 out of {name}.methods")));
         }
     }
     Ok(())

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_escrow::{self as escrow, Facilitator, FacilitatorRooms, FacilitatorTerms, Rail};
-use millstream_gateway::{ExactMethod, RouteSection, ServeError, serve_with_facilitator};
+use millstream_gateway::facilitator::FacilitatorPort;
+use millstream_gateway::{MoveMethod, RouteSection, ServeError, Server};
 use millstream_node::{Node, stop_signal};
 use millstream_types::Address;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::args::RunArgs;
+use super::cards;
 use super::ready::{Ready, config_error};
 use super::settings::Settings;
 use crate::context::Context;
@@ -86,8 +88,21 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> CliResult<()> {
             return Err(failed(error));
         }
     };
-    node.mount(rail.admin()).map_err(failed)?;
-    let parts = Parts::start(node, rail, facilitator, &ready, listener);
+    let facilitator = facilitator.map(|facilitator| -> Arc<dyn FacilitatorPort> { Arc::new(facilitator) });
+    let server = match Server::new(&ready.gateway, rail.port(), facilitator) {
+        Ok(server) => server,
+        Err(error) => {
+            rail.stop().await;
+            node.stop().await.map_err(failed)?;
+            return Err(config_error(&error, &ready.token));
+        }
+    };
+    let mut admin = rail.admin();
+    if let Some(cards) = server.cards() {
+        admin.routes = admin.routes.merge(cards::routes(Arc::clone(cards)));
+    }
+    node.mount(admin).map_err(failed)?;
+    let parts = Parts::start(node, rail, server, listener);
     let selling = Selling::of(&ready, listen, parts.node.admin_listen());
     info!(%listen, admin_listen = %selling.admin_listen, network = selling.network, "selling");
     if let Err(error) = selling.say(context) {
@@ -132,17 +147,10 @@ enum Ended {
 }
 
 impl Parts {
-    fn start(node: Node, rail: Rail, facilitator: Option<Facilitator>, ready: &Ready, listener: TcpListener) -> Self {
+    fn start(node: Node, rail: Rail, server: Server, listener: TcpListener) -> Self {
         let (drain, drained) = oneshot::channel::<()>();
-        let (config, port) = (ready.gateway.clone(), rail.port());
-        let serving = tokio::spawn(async move {
-            // Whoever has gone without a word wants it to end, too.
-            let shutdown = async move { drained.await.unwrap_or_default() };
-            match facilitator {
-                None => millstream_gateway::serve(&config, port, listener, shutdown).await,
-                Some(facilitator) => serve_with_facilitator(&config, port, Arc::new(facilitator), listener, shutdown).await,
-            }
-        });
+        // Whoever has gone without a word wants it to end, too.
+        let serving = tokio::spawn(async move { server.run(listener, async move { drained.await.unwrap_or_default() }).await });
         Self { node, rail, serving, drain }
     }
 
@@ -184,14 +192,15 @@ impl Parts {
 impl Selling {
     fn of(ready: &Ready, listen: SocketAddr, admin_listen: SocketAddr) -> Self {
         let payment = &ready.gateway.payment;
-        let by_token = payment.exact.as_ref().is_some_and(|exact| exact.methods.contains(&ExactMethod::Eip3009));
+        let by_token = payment.exact.as_ref().is_some_and(|exact| exact.methods.contains(&MoveMethod::Eip3009));
         let dialects = [
             (payment.x402.is_some(), "x402 batch-settlement"),
             (payment.exact.is_some(), "x402 exact"),
             (payment.mpp.as_ref().is_some_and(|mpp| mpp.escrow.is_some()), "MPP evm/session"),
             (payment.mpp.is_some() && by_token, "MPP evm/charge"),
         ];
-        let sold = |route: &RouteSection| Sold { methods: route.methods.clone(), path: route.path.clone(), price: route.price.clone() };
+        let price = |route: &RouteSection| route.price.clone().or_else(|| route.card.as_ref().map(|card| format!("rate card {card}")));
+        let sold = |route: &RouteSection| Sold { methods: route.methods.clone(), path: route.path.clone(), price: price(route) };
         Self {
             listen,
             admin_listen,

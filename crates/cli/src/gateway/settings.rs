@@ -29,7 +29,7 @@ pub const ADMIN_LISTEN: &str = "127.0.0.1:4403";
 const CONFIRMATIONS: u64 = 12;
 
 /// The sections that variables may lay over.
-const SECTIONS: [&str; 8] = ["SERVER", "PAYMENT", "FACILITATOR", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
+const SECTIONS: [&str; 9] = ["SERVER", "PAYMENT", "FACILITATOR", "RATECARDS", "LIMITS", "TIMEOUTS", "CHAIN", "NODE", "ESCROW"];
 
 /// Variables with the name of one of our sections that are a payer's profile's.
 const OF_THE_PROFILE: [&str; 3] = ["MILLSTREAM_NODE__ADDRESS", "MILLSTREAM_NODE__CERTIFICATE_SHA256", "MILLSTREAM_NODE__ADMIN_URL"];
@@ -424,7 +424,10 @@ fn route_table(route: &RoutePrice, upstream: &str) -> Value {
         table.insert("methods".to_owned(), Value::Array(vec![text(method)]));
     }
     match &route.price {
-        Some(price) => table.insert("price".to_owned(), text(price)),
+        Some(price) => match price.strip_prefix("card ") {
+            Some(card) => table.insert("card".to_owned(), text(card.trim())),
+            None => table.insert("price".to_owned(), text(price)),
+        },
         None => table.insert("free".to_owned(), Value::Boolean(true)),
     };
     Value::Table(table)
@@ -536,12 +539,13 @@ mod tests {
 
     #[test]
     fn routes_come_before_the_price_for_the_rest() {
-        let routes = ["GET /v1/models=free", "POST /v1/chat=2 USDC / 1M input_token"].map(|route| route.parse().expect("a route"));
+        let routes = ["GET /v1/models=free", "POST /v1/chat=card chat"].map(|route| route.parse().expect("a route"));
         let settings = of(&RunArgs { routes: routes.to_vec(), ..selling() }, None).expect("reads");
         let routes = settings.gateway["route"].as_array().expect("routes").clone();
         let path = |at: usize| routes[at]["path"].as_str().expect("a path").to_owned();
         assert_eq!((path(0), path(1), path(2)), ("/v1/models".to_owned(), "/v1/chat".to_owned(), "/*".to_owned()));
         assert_eq!((routes[0]["free"].as_bool(), routes[1]["methods"][0].as_str()), (Some(true), Some("POST")));
+        assert_eq!((routes[1]["card"].as_str(), routes[2]["price"].as_str()), (Some("chat"), Some("1 USDC / call")));
         for (args, says) in
             [(RunArgs { upstream: None, ..selling() }, "what is sold"), (RunArgs { price: None, ..selling() }, "what it costs")]
         {

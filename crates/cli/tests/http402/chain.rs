@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use millstream_chain::session_escrow::deploy_session_escrow;
 use millstream_chain::x402::{BatchSettlement, place_development_x402};
-use millstream_chain::{ChainKey, Rpc, RpcOptions, Submitter, SubmitterOptions, mint, token_balance};
+use millstream_chain::{ChainKey, PERMIT2, Rpc, RpcOptions, Submitter, SubmitterOptions, mint, token_balance};
 use millstream_testkit::{Anvil, AnvilOptions, DEV_ACCOUNTS};
 use millstream_types::{Address, EscrowChannelId};
 use serde_json::{Value, json};
@@ -59,6 +60,20 @@ impl Chain {
 
     pub async fn balance(&self, account: Address) -> u128 {
         token_balance(&self.rpc, self.token, account).await.expect("a balance")
+    }
+
+    /// The escrow of MPP's sessions is there, too.
+    pub async fn with_sessions(self) -> Self {
+        deploy_session_escrow(&self.submitter(8)).await.expect("deployed");
+        self
+    }
+
+    /// An account lets Permit2 move its tokens, as its owner does once for each token.
+    pub async fn approve_permit2(&self, account: usize) {
+        let (owner, permit2) = (DEV_ACCOUNTS[account].address, PERMIT2.to_string());
+        let data = format!("0x095ea7b3{:0>64}{}", permit2.trim_start_matches("0x"), "f".repeat(64));
+        let hash = self.call("eth_sendTransaction", json!([{ "from": owner, "to": self.token.to_string(), "data": data }])).await;
+        wait_for("the approval", async || self.call("eth_getTransactionReceipt", json!([hash])).await["status"] == "0x1").await;
     }
 
     /// Balance and claimed total of a channel, in the newest block.

@@ -14,6 +14,8 @@ use super::{Upstream, wait_for};
 /// Whatever was charged is claimed and swept within seconds, however little it is.
 const CLAIMS: &str = "[escrow.claim]\ninterval_secs = 1\nrow_min_nanos = 1\nsweep_interval_secs = 1\nsweep_min_nanos = 1";
 
+const X402: &str = "[payment.x402]\nwithdraw_delay_secs = 900";
+
 const ROUTES: &str = r#"
 [[route]]
 path = "/free/*"
@@ -24,6 +26,11 @@ path = "/v1/*"
 upstream = "http://UPSTREAM"
 price = "1 base / output_token"
 limits = { output_tokens_max = 1000 }
+[[route]]
+path = "/short/*"
+upstream = "http://UPSTREAM"
+price = "1 base / output_token"
+limits = { output_tokens_max = 10 }
 [[route]]
 path = "/*"
 upstream = "http://UPSTREAM"
@@ -40,7 +47,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Sells the upstream: `/v1/*` for a base unit a token, `/free/*` for nothing, everything else for 1000 base units a call.
+    /// Sells the upstream: `/v1/*` for a base unit a token, up to 1000 of them; `/short/*` the same up to 10; `/free/*` for nothing; everything else
+    /// for 1000 base units a call.
     pub async fn start(chain: &Chain, upstream: &Upstream) -> Self {
         Self::start_with(chain, upstream, "").await
     }
@@ -56,8 +64,24 @@ impl Gateway {
         Self::start_selling(chain, &ROUTES.replace("UPSTREAM", &upstream.address.to_string())).await
     }
 
+    /// With more lines in `[payment.x402]`, and sections after it.
+    pub async fn start_x402(chain: &Chain, upstream: &Upstream, sections: &str) -> Self {
+        let routes = ROUTES.replace("UPSTREAM", &upstream.address.to_string());
+        Self::start_paid_to(chain, RECEIVER, &format!("{X402}\n{sections}\n{CLAIMS}\n{routes}")).await
+    }
+
+    /// By MPP, with more lines in `[payment.mpp]`, and sections after it. Sessions pay whoever settles them, so the operator is paid.
+    pub async fn start_mpp(chain: &Chain, upstream: &Upstream, sections: &str) -> Self {
+        let routes = ROUTES.replace("UPSTREAM", &upstream.address.to_string());
+        Self::start_paid_to(chain, OPERATOR, &format!("[payment.mpp]\n{sections}\n{CLAIMS}\n{routes}")).await
+    }
+
     /// With these routes, and whatever else comes after the sections of every gateway here.
     pub async fn start_selling(chain: &Chain, more: &str) -> Self {
+        Self::start_paid_to(chain, RECEIVER, &format!("{X402}\n{more}")).await
+    }
+
+    async fn start_paid_to(chain: &Chain, account: usize, more: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
         let secret = directory.path().join("operator.key");
         std::fs::write(&secret, key(OPERATOR)).expect("written");
@@ -76,8 +100,6 @@ impl Gateway {
             [payment]
             asset = "{token}"
             pay_to = "{receiver}"
-            [payment.x402]
-            withdraw_delay_secs = 900
             [timeouts]
             first_byte_secs = 20
             total_secs = 60
@@ -87,7 +109,7 @@ impl Gateway {
             secret = secret.display(),
             data = directory.path().join("data").display(),
             token = chain.token,
-            receiver = DEV_ACCOUNTS[RECEIVER].address,
+            receiver = DEV_ACCOUNTS[account].address,
         );
         let config = directory.path().join("gateway.toml");
         std::fs::write(&config, text).expect("written");

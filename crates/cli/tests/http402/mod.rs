@@ -5,19 +5,23 @@
 
 pub mod chain;
 pub mod gateway;
+pub mod middle;
 pub mod payer;
 pub mod proxy;
 pub mod script;
 pub mod upstream;
+pub mod wallet;
 
 use std::time::{Duration, Instant};
 
 pub use chain::{Chain, OPERATOR, PAYER, RECEIVER};
 pub use gateway::Gateway;
+pub use middle::{Middle, Trick};
 pub use payer::Payer;
 pub use proxy::Proxy;
 pub use script::Script;
 pub use upstream::Upstream;
+pub use wallet::{Bought, Wallet};
 
 /// Polls until something is true.
 pub async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {

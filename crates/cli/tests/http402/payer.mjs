@@ -1,7 +1,8 @@
 // A payer as the packages' documentation has it: @x402/fetch around fetch, the scheme of @x402/evm, state in memory.
 //
 // Settings: rpc, chainId, key, scheme ("batch-settlement" or "exact"), and for channels salt, depositMultiplier.
-// Commands: pay { url, times?, together?, method?, body?, headers? }, refund { url, amount? }, forget.
+// Commands: pay { url, times?, together?, method?, body?, headers? }, refund { url, amount? }, forget,
+// again { url } (the last payment that was sent, as it was).
 
 import { wrapFetchWithPayment, x402Client, x402HTTPClient } from "@x402/fetch";
 import { decodePaymentRequiredHeader, decodePaymentResponseHeader } from "@x402/core/http";
@@ -33,19 +34,31 @@ function forget() {
 }
 
 let exchanges = 0;
-/** fetch itself; counts what went over the wire. */
+let last;
+/** fetch itself; counts what went over the wire, and keeps the last payment. */
 async function seen(input, init) {
   exchanges++;
+  const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined));
+  last = headers.get("payment-signature") ?? last;
   return fetch(input, init);
+}
+
+async function again({ url }) {
+  const response = await fetch(url, { headers: { "payment-signature": last } });
+  return { answers: [await told(response, 1)] };
 }
 
 async function once({ url, method = "GET", body, headers }) {
   const before = exchanges;
   const response = await pay(url, { method, body, headers });
+  return told(response, exchanges - before);
+}
+
+async function told(response, exchanges) {
   const [settled, required] = ["payment-response", "payment-required"].map((name) => response.headers.get(name));
   return {
     status: response.status,
-    exchanges: exchanges - before,
+    exchanges,
     response: settled && decodePaymentResponseHeader(settled),
     required: required && decodePaymentRequiredHeader(required),
     body: await response.text(),
@@ -65,4 +78,4 @@ async function refund({ url, amount }) {
 }
 
 forget();
-await answer({ pay: many, refund, forget }, { account: account.address });
+await answer({ pay: many, refund, forget, again }, { account: account.address });

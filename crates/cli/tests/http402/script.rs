@@ -1,5 +1,6 @@
 //! A script beside this file, as a process: a line of JSON in, a line of JSON out.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -49,11 +50,31 @@ impl Script {
         Self::start("server.mjs", &settings).await
     }
 
+    /// A payer of MPP with the account's key.
+    pub async fn mppx(chain: &Chain, account: usize) -> Self {
+        let mut settings = chain.settings();
+        merge(&mut settings, json!({ "key": key(account) }));
+        Self::start("mppx.mjs", &settings).await
+    }
+
+    /// A server of MPP that settles by itself.
+    pub async fn mpp_server(chain: &Chain) -> Self {
+        let mut settings = chain.settings();
+        merge(&mut settings, json!({ "key": key(OPERATOR), "receiver": DEV_ACCOUNTS[RECEIVER].address }));
+        Self::start("mpp-server.mjs", &settings).await
+    }
+
     /// The reference facilitator.
     pub async fn facilitator(chain: &Chain) -> Self {
         let mut settings = chain.settings();
         merge(&mut settings, json!({ "key": key(OPERATOR), "authorizerKey": key(OPERATOR) }));
         Self::start("facilitator.mjs", &settings).await
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        let port = self.ready["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+        (Ipv4Addr::LOCALHOST, port.expect("a port")).into()
     }
 
     /// The address that it listens on.
@@ -115,6 +136,8 @@ pub struct Paid {
     pub exchanges: u64,
     /// `PAYMENT-RESPONSE`, decoded.
     pub response: Value,
+    /// `Payment-Receipt`, decoded.
+    pub receipt: Value,
     /// `PAYMENT-REQUIRED`, decoded, of a refusal.
     pub required: Value,
     pub body: String,
@@ -127,6 +150,7 @@ impl Paid {
             status: answer["status"].as_u64().expect("a status"),
             exchanges: answer["exchanges"].as_u64().expect("a count"),
             response: answer["response"].clone(),
+            receipt: answer["receipt"].clone(),
             required: answer["required"].clone(),
             body: answer["body"].as_str().expect("a body").to_owned(),
         };

@@ -1,6 +1,6 @@
 // A resource server as the packages' documentation has it: Express, the payment middleware, a facilitator over HTTP.
 //
-// Settings: facilitator (URL), facilitatorKey?, chainId, token, receiver, authorizerKey?, withdrawDelay?, scheme.
+// Settings: facilitator (URL), facilitatorKey?, facilitatorTimeoutMs?, chainId, token, receiver, authorizerKey?, withdrawDelay?, scheme.
 // Sells `GET /fixed` for 1000 base units, `GET /metered` for at most 1000 and 700 in fact, `GET /fails`, which fails.
 // Commands: channels, claim, settle, refund { channels? }. Says its port first.
 
@@ -12,11 +12,12 @@ import { ExactEvmScheme } from "@x402/evm/exact/server";
 import { privateKeyToAccount } from "viem/accounts";
 import { answer, settings } from "./lines.mjs";
 
-const { chainId, token, receiver, authorizerKey, withdrawDelay, facilitatorKey } = settings;
+const { chainId, token, receiver, authorizerKey, withdrawDelay, facilitatorKey, facilitatorTimeoutMs } = settings;
 const network = `eip155:${chainId}`;
 const headers = facilitatorKey && { Authorization: `Bearer ${facilitatorKey}` };
 const facilitator = new HTTPFacilitatorClient({
   url: settings.facilitator,
+  ...(facilitatorTimeoutMs && { timeoutMs: facilitatorTimeoutMs }),
   ...(headers && { createAuthHeaders: async () => ({ verify: headers, settle: headers, supported: headers }) }),
 });
 const exact = settings.scheme === "exact";

@@ -16,8 +16,11 @@ const TOKENS: u64 = 20;
 /// - `GET /dies/…`: the connection ends without a byte;
 /// - `GET /halved/…`: the connection ends in the middle of the body, once a release lets it;
 /// - `GET /broken/…`: status 500;
+/// - `GET /release`: what [`Upstream::release`] does, for one;
 /// - `POST /v1/chat/completions`: as many tokens as `max_tokens` says, streamed when asked to. A model `cut-N` ends the connection after N of
-///   them, `held-N` waits for a release after N of them, `half` uses half of what it may, `dies` ends without a byte.
+///   them, once a release lets it, `held-N` waits for a release after N of them, `half` uses half of what it may, `dies` ends without a byte;
+/// - `POST /v1/responses`: the same in the events of the newer API, which ends without a word; only `cut-N` of the models;
+/// - `/short/…`: as without that.
 pub struct Upstream {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -69,6 +72,7 @@ fn count(seen: &[String], path: &str) -> usize {
 async fn serve(mut stream: BufReader<TcpStream>, shared: &Shared) -> std::io::Result<()> {
     while let Some((path, body)) = request(&mut stream).await? {
         shared.seen.send_modify(|seen| seen.push(path.clone()));
+        let path = path.strip_prefix("/short").unwrap_or(&path);
         let kind = path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
         let goes_on = match kind {
             "call" => whole(&mut stream, "200 OK", &json!({ "ok": true })).await?,
@@ -83,6 +87,11 @@ async fn serve(mut stream: BufReader<TcpStream>, shared: &Shared) -> std::io::Re
                 held(shared).await;
                 false
             }
+            "release" => {
+                shared.released.add_permits(1);
+                whole(&mut stream, "200 OK", &json!({})).await?
+            }
+            "v1" if path.starts_with("/v1/responses") => response(&mut stream, &body, shared).await?,
             "v1" => completion(&mut stream, &body, shared).await?,
             _ => false,
         };
@@ -146,9 +155,9 @@ async fn completion(stream: &mut BufReader<TcpStream>, body: &[u8], shared: &Sha
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await?;
     for number in 0..tokens {
         if number == at {
-            match kind {
-                "held" => held(shared).await,
-                _ => return Ok(false),
+            held(shared).await;
+            if kind != "held" {
+                return Ok(false);
             }
         }
         let delta =
@@ -159,6 +168,25 @@ async fn completion(stream: &mut BufReader<TcpStream>, body: &[u8], shared: &Sha
         event(stream, &json!({ "object": "chat.completion.chunk", "choices": [], "usage": usage }).to_string()).await?;
     }
     event(stream, "[DONE]").await?;
+    stream.write_all(b"0\r\n\r\n").await?;
+    stream.flush().await?;
+    Ok(true)
+}
+
+async fn response(stream: &mut BufReader<TcpStream>, body: &[u8], shared: &Shared) -> std::io::Result<bool> {
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let most = asked["max_output_tokens"].as_u64().unwrap_or(TOKENS);
+    let cut = asked["model"].as_str().and_then(|model| model.strip_prefix("cut-")?.parse().ok());
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+    for number in 0..most {
+        if cut == Some(number) {
+            held(shared).await;
+            return Ok(false);
+        }
+        event(stream, &json!({ "type": "response.output_text.delta", "delta": format!("t{number} ") }).to_string()).await?;
+    }
+    let usage = json!({ "input_tokens": 3, "output_tokens": most, "total_tokens": 3 + most });
+    event(stream, &json!({ "type": "response.completed", "response": { "id": "r", "usage": usage } }).to_string()).await?;
     stream.write_all(b"0\r\n\r\n").await?;
     stream.flush().await?;
     Ok(true)

@@ -83,6 +83,12 @@ pub(super) fn envelope(
     Ok((PAYMENT_SIGNATURE.to_ascii_lowercase(), payment.to_header().map_err(HttpPayError::Write)?))
 }
 
+/// Whether a payment of x402 has a deposit in it.
+pub(super) fn brings_deposit(header: &str) -> bool {
+    let payload = PaymentPayload::from_header(header).and_then(|payment| BatchPayload::from_object(&payment.payload));
+    payload.is_ok_and(|payload| matches!(payload, BatchPayload::Deposit { .. }))
+}
+
 impl Inner {
     /// The n-th channel on an offer.
     fn batch_channel(&self, offer: &BatchOffer, lane: u16) -> Result<BatchChannel, Refusal> {
@@ -310,7 +316,7 @@ impl Inner {
         );
         let refused_deposit = ticket.deposits
             && matches!(known, Some(Reason::BatchDepositSimulationFailed | Reason::BatchDepositTransactionFailed))
-            && ticket.fundings > 1;
+            && ticket.resumed;
         if refused_deposit && record.pending.is_some() {
             // It was signed before and is not taken: perhaps because it was.
             let _ = self.book.update(id, |record| {
@@ -432,7 +438,7 @@ impl Inner {
         let (record, deposits) = self.sign_batch(channel, &quote, prepared, &id, plan, ticket.before).await?;
         ticket.fundings = ticket.fundings.saturating_add(u8::from(deposits));
         ticket.raise(record.price);
-        (ticket.record, ticket.deposits, ticket.quote) = (record, deposits, Some(quote));
+        (ticket.record, ticket.deposits, ticket.resumed, ticket.quote) = (record, deposits, plan == Plan::Again, Some(quote));
         Ok(Verdict::Again)
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, TE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use millstream_chain::Rpc;
@@ -19,6 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::account::PayerAccount;
 use super::asset::{Asset, AssetLimits, SpendLimits};
+use super::batch::brings_deposit;
 use super::body::{PaidBody, receipts};
 use super::book::{Admitted, BookError, ChannelRecord, EscrowTerms, Outcome, PaymentBook, Scheme, Stopped, host_of, key_of};
 use super::error::{HttpPayError, Refusal};
@@ -562,8 +563,9 @@ impl Inner {
         if let (Scheme::Session, Some(channel)) = (record.scheme, record.channel) {
             self.takes_off(channel, key_of(&record.id), record.price);
         }
+        let deposits = record.scheme == Scheme::Batch && brings_deposit(&record.header.1);
         let mut ticket = Ticket::new(self, record, None, before);
-        ticket.lane = lane;
+        (ticket.lane, ticket.resumed, ticket.deposits) = (lane, true, deposits);
         Ok(ticket)
     }
 
@@ -581,6 +583,10 @@ impl Inner {
         if ticket.is_told() && !streams {
             // The next request need not wait for this body.
             ticket.lane = None;
+        }
+        if streams {
+            // What is the payment's own is taken out of it.
+            response.headers_mut().remove(CONTENT_LENGTH);
         }
         let calls = (streams && ticket.record.scheme == Scheme::Session).then(|| answer_calls(self, &prepared, &ticket)).flatten();
         rebuilt(url, response.map(|body| reqwest::Body::wrap(PaidBody::new(body, streams, ticket, calls))))

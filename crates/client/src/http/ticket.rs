@@ -81,6 +81,8 @@ pub(super) struct Ticket {
     pub(super) renewed: bool,
     /// Whether the payment that was sent last has a deposit in it.
     pub(super) deposits: bool,
+    /// Whether that deposit was sent before, with another request or by another process: what became of it is not known.
+    pub(super) resumed: bool,
     /// How it ends, for the policy's breaker of errors.
     pub(super) ended: Ended,
     state: watch::Sender<PaymentState>,
@@ -112,6 +114,7 @@ impl Ticket {
             fundings: 0,
             renewed: false,
             deposits: false,
+            resumed: false,
             ended: Ended::Unknown,
             state: watch::Sender::new(state),
             told: false,

@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream_chain::session_escrow::{SessionOpening, SessionTopUp};
+use millstream_chain::session_escrow::{SessionFunding, SessionOpening, SessionTopUp};
 use millstream_chain::x402::DepositAuthorization;
-use millstream_chain::{Call, ChainError, ErrorKind, IntentId, TxReceipt, TxStage, TxWatch, token_balance};
+use millstream_chain::{Call, ChainError, ErrorKind, IntentId, PERMIT2, TxReceipt, TxStage, TxWatch, token_allowance, token_balance};
 use millstream_dialect::x402::{self, Deposit};
 use millstream_engine::escrow::{EscrowAnswer, EscrowInput, EscrowTerms};
 use millstream_gateway::port::{Funded, PortError, Rejection, Standing};
@@ -122,6 +122,7 @@ pub(super) enum Of {
 enum Why {
     Ended,
     NoBalance,
+    NoAllowance,
     Simulation,
 }
 
@@ -468,6 +469,12 @@ impl Inner {
         if balance < plan.amount.units() {
             return Err(plan.refused(Why::NoBalance));
         }
+        if plan.of.is_by_permit2() {
+            let allowed = token_allowance(&self.rpc, self.token, plan.funder, PERMIT2).await.map_err(|error| chain_failed(&error))?;
+            if allowed < plan.amount.units() {
+                return Err(plan.refused(Why::NoAllowance));
+            }
+        }
         info!(channel = %plan.terms.channel, %revert, "a deposit is refused by the contracts");
         Err(plan.refused(Why::Simulation))
     }
@@ -512,6 +519,18 @@ impl Inner {
     }
 }
 
+impl Of {
+    /// Whether Permit2 moves it, which its owner has to have approved.
+    const fn is_by_permit2(&self) -> bool {
+        match self {
+            Self::X402 { authorization, .. } => matches!(authorization, DepositAuthorization::Permit2 { .. }),
+            Self::Open(SessionOpening { funding, .. }) | Self::TopUp(SessionTopUp { funding, .. }) => {
+                matches!(funding, SessionFunding::Permit2 { .. })
+            }
+        }
+    }
+}
+
 impl Plan {
     fn refused(&self, why: Why) -> PortError {
         let reason = match (&self.of, why) {
@@ -522,9 +541,11 @@ impl Plan {
                 "invalid_batch_settlement_evm_permit2_deadline_expired"
             }
             (Of::X402 { .. }, Why::NoBalance) => x402::Reason::BatchInsufficientBalance.as_str(),
+            (Of::X402 { .. }, Why::NoAllowance) => x402::Reason::BatchPermit2AllowanceRequired.as_str(),
             (Of::X402 { .. }, Why::Simulation) => x402::Reason::BatchDepositSimulationFailed.as_str(),
             (Of::Open(_) | Of::TopUp(_), Why::Ended) => "what was signed for it is not valid any more",
             (Of::Open(_) | Of::TopUp(_), Why::NoBalance) => "the payer has less than that of the token",
+            (Of::Open(_) | Of::TopUp(_), Why::NoAllowance) => "the payer has not approved that much of the token to Permit2",
             (Of::Open(_) | Of::TopUp(_), Why::Simulation) => "the escrow or the token does not take what was signed",
         };
         Rejection::DepositRefused { reason: reason.to_owned() }.into()

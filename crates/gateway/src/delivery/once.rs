@@ -74,7 +74,7 @@ impl SingleDelivery {
             Err(error) => return answer(head, self.speech.refused(&error, &self.hold.request)),
         };
         self.speech.collected(&mut parts.headers, &collected);
-        if self.tariff.price().is_fixed() || first.is_none() {
+        if self.tariff.is_fixed() || first.is_none() {
             let body = match first {
                 Some(first) => boxed(Ahead { ahead: vec![first].into(), body: boxed(Prompt::new(body, idle)) }),
                 None => empty(),

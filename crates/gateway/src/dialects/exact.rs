@@ -13,7 +13,7 @@ use super::once::{OnceSpeech, Paying};
 use super::x402::{logical_id, refusal};
 use super::{Asked, Intent, Refusal, Terms, now};
 use crate::ConfigError;
-use crate::config::{ExactMethod, ExactSection};
+use crate::config::{ExactSection, transfer_methods};
 use crate::problem::Problem;
 use crate::tender::{SinglePayment, SingleTransfer};
 
@@ -39,20 +39,7 @@ impl Exact {
             let reason = format!("it must be {TIMEOUT_SECS_MIN} to {TIMEOUT_SECS_MAX}");
             return Err(ConfigError::value("payment.exact.timeout_secs", reason));
         }
-        let mut methods = Vec::new();
-        for method in &section.methods {
-            let method = match method {
-                ExactMethod::Eip3009 => TransferMethod::Eip3009,
-                ExactMethod::Permit2 => TransferMethod::Permit2,
-            };
-            if methods.contains(&method) {
-                return Err(ConfigError::value("payment.exact.methods", "it names one twice"));
-            }
-            methods.push(method);
-        }
-        if methods.is_empty() {
-            return Err(ConfigError::value("payment.exact.methods", "it names none"));
-        }
+        let methods = transfer_methods("payment.exact.methods", &section.methods)?;
         Ok(Self { methods, timeout_secs: section.timeout_secs, takes_ceiling: section.take_ceiling })
     }
 
@@ -63,7 +50,7 @@ impl Exact {
 
     /// Whether single payments are taken for such a price.
     pub(super) fn sells_by(&self, tariff: &Tariff) -> bool {
-        self.takes_ceiling || tariff.price().is_fixed()
+        self.takes_ceiling || tariff.is_fixed()
     }
 
     /// Whether this request can be paid by itself.

@@ -183,7 +183,7 @@ impl Mpp {
             return manage(tender, ActKind::Accept);
         }
         // Of a stream, only its beginning must be paid for when it begins.
-        let streams = asked.streams && !asked.tariff.price().is_fixed();
+        let streams = asked.streams && !asked.tariff.is_fixed();
         let least = asked.tariff.minimum().max(Amount::from_units(1));
         let at_least = if streams { least.min(asked.ceiling) } else { asked.ceiling };
         Ok(Intent::Pay { tender: Box::new(tender), speech: Box::new(speech), at_least, logical: idempotency_key(headers)? })

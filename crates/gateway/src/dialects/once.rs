@@ -41,7 +41,7 @@ impl OnceSpeech {
     /// The receipt. MPP gives one for what the chain has only; x402's names the transaction, and says when it is still on its way.
     pub(crate) fn collected(&self, headers: &mut HeaderMap, collected: &Collected) {
         match &self.paying {
-            Paying::X402 { payer, .. } => self.put(headers, "payment-response", self.settled(payer, collected)),
+            Paying::X402 { payer, .. } => self.put(headers, "payment-response", self.settled(payer, collected, true)),
             Paying::Mpp { offer_id, external_id } => {
                 if let Some(transaction) = collected.transaction.as_ref().filter(|_| collected.is_mined) {
                     let receipt = self.receipt(offer_id, external_id.as_deref(), transaction, collected);
@@ -58,7 +58,7 @@ impl OnceSpeech {
         let mut response = problem.charged(collected.amount).by_transaction(collected.transaction.as_deref()).respond(request);
         // MPP has receipts on success only.
         if let Paying::X402 { payer, .. } = &self.paying {
-            self.put(response.headers_mut(), "payment-response", self.settled(payer, collected));
+            self.put(response.headers_mut(), "payment-response", self.settled(payer, collected, false));
         }
         response
     }
@@ -118,8 +118,12 @@ impl OnceSpeech {
         }
     }
 
-    fn settled(&self, payer: &Address, collected: &Collected) -> Result<String, DialectError> {
+    /// `is_now`: it was taken for this request, so the prices are those that it has asked for.
+    fn settled(&self, payer: &Address, collected: &Collected, is_now: bool) -> Result<String, DialectError> {
         let mut extra = Object::default();
+        if is_now {
+            extra.insert("tariff", self.asked.tariff.version().to_string().into());
+        }
         if !collected.is_mined {
             extra.insert("pending", true.into());
         }
@@ -157,6 +161,7 @@ impl OnceSpeech {
         }
         more.insert("charged", collected.amount.to_string().into());
         more.insert("receipt", collected.receipt.clone().into());
+        more.insert("tariff", self.asked.tariff.version().to_string().into());
         let receipt = Receipt {
             status: "success".to_owned(),
             method: EVM.to_owned(),

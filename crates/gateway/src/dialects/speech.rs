@@ -8,6 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 use millstream_dialect::DialectError;
 use millstream_dialect::mpp::{NeedVoucher, ProblemKind, Receipt, SessionEvent, SessionReceipt, moment_text};
 use millstream_dialect::x402::Reason;
+use millstream_tariff::TariffVersion;
 use millstream_types::{Address, Amount, EscrowChannelId};
 
 use super::x402::{code, settled};
@@ -18,8 +19,8 @@ use crate::problem::Problem;
 
 /// Milliseconds after which a client whose channel or id is busy may come back.
 const BUSY_MILLIS: u64 = 500;
-/// The last event of a stream that was paid for by x402.
-const X402_EVENT: &str = "x402-settlement";
+/// What the comment begins with that a stream ends with that was paid for by x402.
+const X402_COMMENT: &str = "x402-settlement";
 
 /// One client's dialect, for one request.
 #[derive(Clone)]
@@ -63,11 +64,17 @@ impl Speech {
         }
     }
 
-    /// The receipt of a charge, as a header or trailer.
+    /// The receipt of a charge of this request, as a header or trailer. It names the prices that it was made under.
     pub(crate) fn charged(&self, headers: &mut HeaderMap, charge: &Charge) {
+        self.put_charge(headers, charge, Some(self.asked.tariff.version()));
+    }
+
+    fn put_charge(&self, headers: &mut HeaderMap, charge: &Charge, tariff: Option<&TariffVersion>) {
         let receipt = match &self.spoken {
-            Spoken::X402 { payer } => settled(&self.terms, payer, self.deposited(), Some(charge.amount), &charge.standing),
-            Spoken::Mpp { offer_id, channel } => self.charge_receipt(offer_id, channel, charge).and_then(|receipt| receipt.to_header()),
+            Spoken::X402 { payer } => settled(&self.terms, payer, self.deposited(), Some(charge.amount), &charge.standing, tariff),
+            Spoken::Mpp { offer_id, channel } => {
+                self.charge_receipt(offer_id, channel, charge, tariff).and_then(|receipt| receipt.to_header())
+            }
         };
         self.put(headers, receipt);
     }
@@ -76,18 +83,20 @@ impl Speech {
     pub(crate) fn not_charged(&self, headers: &mut HeaderMap, standing: &Standing) {
         // MPP has receipts for payments only; an x402 client must know that its next voucher begins where the last one did.
         if let Spoken::X402 { payer } = &self.spoken {
-            self.put(headers, settled(&self.terms, payer, self.deposited(), Some(Amount::ZERO), standing));
+            self.put(headers, settled(&self.terms, payer, self.deposited(), Some(Amount::ZERO), standing, None));
         }
     }
 
-    /// The receipt as the last event of a stream.
+    /// The receipt at the end of a stream of events.
     pub(crate) fn receipt_event(&self, charge: &Charge) -> Option<Bytes> {
+        let tariff = Some(self.asked.tariff.version());
         let event = match &self.spoken {
-            // The header's own text: x402 has no event of its own yet.
-            Spoken::X402 { payer } => settled(&self.terms, payer, self.deposited(), Some(charge.amount), &charge.standing)
-                .map(|text| format!("event: {X402_EVENT}\ndata: {text}\n\n")),
+            // The header's own text, as a comment: x402 has no event of its own yet, and clients of x402 hand whatever event comes to a program
+            // that knows nothing of it.
+            Spoken::X402 { payer } => settled(&self.terms, payer, self.deposited(), Some(charge.amount), &charge.standing, tariff)
+                .map(|text| format!(": {X402_COMMENT} {text}\n\n")),
             Spoken::Mpp { offer_id, channel } => {
-                self.charge_receipt(offer_id, channel, charge).and_then(|receipt| SessionEvent::Receipt(receipt).to_stream())
+                self.charge_receipt(offer_id, channel, charge, tariff).and_then(|receipt| SessionEvent::Receipt(receipt).to_stream())
             }
         };
         self.logged(event).map(Bytes::from)
@@ -111,7 +120,7 @@ impl Speech {
     pub(super) fn accepted(&self, headers: &mut HeaderMap, accepted: &Accepted) {
         let funded = accepted.funded.as_ref();
         let receipt = match &self.spoken {
-            Spoken::X402 { payer } => settled(&self.terms, payer, funded.map(moved), Some(Amount::ZERO), &accepted.standing),
+            Spoken::X402 { payer } => settled(&self.terms, payer, funded.map(moved), Some(Amount::ZERO), &accepted.standing, None),
             Spoken::Mpp { offer_id, channel } => {
                 let transaction = funded.map(|funded| funded.transaction.as_str());
                 self.session_receipt(offer_id, channel, &accepted.standing, transaction).and_then(|receipt| receipt.to_header())
@@ -124,7 +133,7 @@ impl Speech {
     pub(super) fn released(&self, headers: &mut HeaderMap, released: &Released) {
         let receipt = match &self.spoken {
             Spoken::X402 { payer } => {
-                settled(&self.terms, payer, Some((released.transaction.as_str(), released.amount)), None, &released.standing)
+                settled(&self.terms, payer, Some((released.transaction.as_str(), released.amount)), None, &released.standing, None)
             }
             Spoken::Mpp { offer_id, channel } => self
                 .session_receipt(offer_id, channel, &released.standing, Some(&released.transaction))
@@ -139,7 +148,8 @@ impl Speech {
         let problem =
             Problem::new(StatusCode::CONFLICT, "already-charged", detail).charged(charge.amount).on_channel(charge.standing.channel);
         let mut response = problem.respond(request);
-        self.charged(response.headers_mut(), charge);
+        // The prices of that time need not be those of now.
+        self.put_charge(response.headers_mut(), charge, None);
         response
     }
 
@@ -230,11 +240,20 @@ impl Speech {
     }
 
     /// MPP's receipt of a charge: the session's, with what this request cost and the node's own receipt.
-    fn charge_receipt(&self, offer_id: &str, channel: &EscrowChannelId, charge: &Charge) -> Result<Receipt, DialectError> {
+    fn charge_receipt(
+        &self,
+        offer_id: &str,
+        channel: &EscrowChannelId,
+        charge: &Charge,
+        tariff: Option<&TariffVersion>,
+    ) -> Result<Receipt, DialectError> {
         let transaction = self.funded.as_ref().map(|funded| funded.transaction.as_str());
         let mut receipt = self.session_receipt(offer_id, channel, &charge.standing, transaction)?;
         receipt.more.insert("charged", charge.amount.to_string().into());
         receipt.more.insert("receipt", charge.receipt.clone().into());
+        if let Some(tariff) = tariff {
+            receipt.more.insert("tariff", tariff.to_string().into());
+        }
         Ok(receipt)
     }
 

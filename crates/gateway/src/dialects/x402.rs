@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 use millstream_dialect::x402::{
     BATCH_SETTLEMENT, BatchExtra, BatchOffer, BatchPayload, ChannelState, EXACT, PaymentId, PaymentPayload, PaymentRequired, Reason,
-    Resource, SettleResponse, VERSION, VoucherState, batch_domain, offer_payment_identifier,
+    Resource, SettleResponse, TransferMethod, VERSION, VoucherState, batch_domain, offer_payment_identifier,
 };
 use millstream_dialect::{DialectError, Object};
-use millstream_tariff::Token;
+use millstream_tariff::{TariffVersion, Token};
 use millstream_types::{Address, Amount, ChainId, Uint256};
 use millstream_voucher::evm::{EscrowDomain, EvmSignature, WITHDRAW_DELAY_MAX_SECS, WITHDRAW_DELAY_MIN_SECS};
 
@@ -17,7 +17,7 @@ use super::act::{Act, ActKind};
 use super::speech::{Speech, Spoken};
 use super::{Asked, Intent, Refusal, Terms};
 use crate::ConfigError;
-use crate::config::X402Section;
+use crate::config::{X402Section, transfer_methods};
 use crate::port::{LogicalId, ReleaseKind, Standing};
 use crate::problem::Problem;
 use crate::tender::{ChannelTerms, Funding, Tender, TenderVoucher, TotalRule};
@@ -28,6 +28,8 @@ pub(super) struct X402 {
     receiver_authorizer: Address,
     withdraw_delay_secs: u64,
     deposit_min: Option<Amount>,
+    /// How deposits are moved; at least one.
+    methods: Vec<TransferMethod>,
 }
 
 impl X402 {
@@ -47,10 +49,16 @@ impl X402 {
             receiver_authorizer: address("x402.receiver_authorizer", &section.receiver_authorizer)?,
             withdraw_delay_secs: section.withdraw_delay_secs,
             deposit_min: deposit_min.map_err(ConfigError::price("payment.x402.deposit_min"))?,
+            methods: transfer_methods("payment.x402.methods", &section.methods)?,
         })
     }
 
-    fn batch_offer(&self, terms: &Terms, asked: &Asked, correction: Option<&Standing>) -> BatchOffer {
+    /// An offer for each way in which a deposit is moved. They are of the same channels.
+    fn offers(&self, terms: &Terms, asked: &Asked, correction: Option<&Standing>) -> impl Iterator<Item = BatchOffer> {
+        self.methods.iter().map(move |method| self.offer(*method, terms, asked, correction))
+    }
+
+    fn offer(&self, method: TransferMethod, terms: &Terms, asked: &Asked, correction: Option<&Standing>) -> BatchOffer {
         BatchOffer {
             chain: terms.chain,
             amount: asked.ceiling,
@@ -62,7 +70,8 @@ impl X402 {
                 withdraw_delay: self.withdraw_delay_secs,
                 name: terms.asset_name.clone(),
                 version: terms.asset_version.clone(),
-                asset_transfer_method: None,
+                // The token's own way is what an offer means that says nothing.
+                asset_transfer_method: Some(method).filter(|method| *method != TransferMethod::default()),
                 min_deposit: self.deposit_min,
                 channel_state: correction.map(channel_state),
                 voucher_state: correction.and_then(voucher_state),
@@ -73,13 +82,13 @@ impl X402 {
     }
 
     fn read(&self, terms: &Arc<Terms>, payment: &PaymentPayload, asked: &Asked) -> Result<Intent, Box<Refusal>> {
-        let offer = self.batch_offer(terms, asked, None);
-        let offered = offer.to_requirements().map_err(|error| malformed(&error.to_string()))?;
-        if !offered.is_accepted_by(&payment.accepted) {
-            return Err(refusal(Reason::InvalidPaymentRequirements));
-        }
+        let is_chosen = |offer: &BatchOffer| offer.to_requirements().is_ok_and(|offered| offered.is_accepted_by(&payment.accepted));
+        let chosen: Vec<BatchOffer> = self.offers(terms, asked, None).filter(is_chosen).collect();
+        let first = chosen.first().ok_or_else(|| refusal(Reason::InvalidPaymentRequirements))?;
         let payload = BatchPayload::from_object(&payment.payload).map_err(|_| refusal(Reason::BatchVoucherPayload))?;
-        let channel = payload.check(&offer, &self.domain).map_err(refusal)?;
+        // A client may say more in `extra` than was offered, so an offer of one way can look like one of the other (H-5).
+        let checked = chosen.iter().skip(1).find_map(|offer| payload.check(offer, &self.domain).ok());
+        let channel = payload.check(first, &self.domain).or_else(|reason| checked.ok_or(reason)).map_err(refusal)?;
         let config = payload.config();
         let signed = payload.voucher().signed();
         let voucher = if config.payer_authorizer.is_zero() {
@@ -117,9 +126,9 @@ pub(super) fn required(
     error: Option<String>,
     correction: Option<&Standing>,
 ) -> Option<Result<String, DialectError>> {
-    let channel = terms.x402.iter().map(|x402| x402.batch_offer(terms, asked, correction).to_requirements());
+    let channels = terms.x402.iter().flat_map(|x402| x402.offers(terms, asked, correction));
     let single = terms.exact.iter().flat_map(|exact| exact.offers(terms, asked));
-    let offers: Result<Vec<_>, _> = channel.chain(single).collect();
+    let offers: Result<Vec<_>, _> = channels.map(|offer| offer.to_requirements()).chain(single).collect();
     let accepts = match offers {
         Ok(offers) if offers.is_empty() => return None,
         Ok(offers) => offers,
@@ -203,12 +212,17 @@ pub(super) fn settled(
     moved: Option<(&str, Amount)>,
     charged: Option<Amount>,
     standing: &Standing,
+    tariff: Option<&TariffVersion>,
 ) -> Result<String, DialectError> {
     let extra = millstream_dialect::x402::BatchResponseExtra {
         charged_amount: charged,
         channel_state: Some(channel_state(standing)),
         voucher_state: None,
     };
+    let mut extra = Object::of("extra", &extra)?;
+    if let Some(tariff) = tariff {
+        extra.insert("tariff", tariff.to_string().into());
+    }
     let (transaction, amount) = moved.map_or_else(Default::default, |(transaction, amount)| (transaction.to_owned(), amount.to_string()));
     SettleResponse {
         success: true,
@@ -216,7 +230,7 @@ pub(super) fn settled(
         transaction,
         network: terms.network.to_string(),
         amount: Some(amount),
-        extra: Object::of("extra", &extra)?,
+        extra,
         ..SettleResponse::default()
     }
     .to_header()

@@ -9,7 +9,8 @@ pub mod upstream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use millstream_gateway::{GatewayConfig, serve};
+use millstream_gateway::cards::Cards;
+use millstream_gateway::{GatewayConfig, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ use memory::MemoryPort;
 pub struct Gateway {
     pub port: Arc<MemoryPort>,
     pub address: SocketAddr,
+    pub cards: Option<Arc<Cards>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -40,11 +42,13 @@ impl Gateway {
         let port = MemoryPort::new();
         let (stop, stopped) = oneshot::channel();
         let serving = Arc::clone(&port);
+        let server = Server::new(&config, serving, None).expect("a configuration that can be served");
+        let cards = server.cards().cloned();
         let task = tokio::spawn(async move {
             let shutdown = async { drop(stopped.await) };
-            serve(&config, serving, listener, shutdown).await.expect("it serves");
+            server.run(listener, shutdown).await.expect("it serves");
         });
-        Self { port, address, stop, task }
+        Self { port, address, cards, stop, task }
     }
 
     pub fn url(&self, path: &str) -> String {
