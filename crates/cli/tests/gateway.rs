@@ -401,7 +401,13 @@ async fn a_second_signal_ends_a_gateway_at_once() {
     let upstream = format!("http://{}", silent.local_addr().expect("bound"));
     let mut gateway = Gateway::start(&net, &["--upstream", &upstream, "--route", "GET /*=free", "--listen", "127.0.0.1:0"]);
     let waiting = tokio::spawn(reqwest::get(gateway.url("/free")));
-    let (_held, _) = silent.accept().await.expect("the request is under way");
+    // At its start the gateway looks whether the service is there, and says nothing.
+    let _held = loop {
+        let (mut stream, _) = silent.accept().await.expect("a connection");
+        if matches!(stream.read(&mut [0; 1]).await, Ok(1)) {
+            break stream;
+        }
+    };
     // Two that come together are one to the process, so it is told until it has heard a second one. Told once, it ends with 0, half a minute later.
     let pid = gateway.child.id().to_string();
     net.wait_for("the gateway to end", async || {
