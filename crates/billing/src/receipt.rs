@@ -403,7 +403,9 @@ mod tests {
                 serde_json::Value::Array(items) => {
                     items.iter().enumerate().for_each(|(index, value)| leaves(value, format!("{at}/{index}"), all));
                 }
-                _ => all.push(at),
+                serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::String(_) => {
+                    all.push(at)
+                }
             }
         }
         let mut altered = 0;

@@ -43,7 +43,7 @@ async fn start(mood: Mood) -> String {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let keys = Arc::clone(&keys);
-            tokio::spawn(async move { serve(stream, &*keys, mood).await });
+            tokio::spawn(async move { serve(stream, &keys, mood).await });
         }
     });
     url

@@ -51,7 +51,8 @@ async fn a_changed_file_is_taken_whole_or_not_at_all() {
     assert!(!relays(&net).await);
 
     // What is wrong, or cannot change, changes nothing of what could.
-    let changes: [(&dyn Fn(&mut toml::Table), &str); 3] = [
+    type Change<'a> = &'a dyn Fn(&mut toml::Table);
+    let changes: [(Change<'_>, &str); 3] = [
         (&|table| table["limits"]["connections_max"] = 7.into(), "limits.connections_max"),
         (&|table| table["settlement"]["gas_percent_max"] = 0.into(), "settlement.gas_percent_max"),
         (&|table| drop(table.insert("retries".to_owned(), 3.into())), "retries"),

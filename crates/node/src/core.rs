@@ -98,6 +98,7 @@ enum Command {
 
 /// What became of an input that the policy decides, too.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are answers")]
 pub enum Guarded {
     /// The engine's answer.
     Answered(EscrowAnswer),

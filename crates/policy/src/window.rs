@@ -67,6 +67,7 @@ const fn day_of_month(day: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "the numbers are small")]
 mod tests {
     use super::*;
 

@@ -37,7 +37,7 @@ pub fn differences(before: &RateCard, after: &RateCard) -> Vec<Change> {
     }
     for name in names {
         let entry = |card: &RateCard| card.entries().iter().find(|entry| entry.name() == name).cloned();
-        let parts: [(&str, &dyn Fn(&crate::Entry) -> String); 3] = [
+        let parts: [Part<'_>; 3] = [
             ("price", &|entry| entry.describe()),
             ("routes", &|entry| list(entry.routes().iter().cloned())),
             ("models", &|entry| list(entry.models().iter().map(ToString::to_string))),
@@ -59,11 +59,14 @@ pub fn differences(before: &RateCard, after: &RateCard) -> Vec<Change> {
     if sorted(before) == sorted(after) {
         compare("order of entries".to_owned(), Some(order(before)), Some(order(after)));
     }
-    for (what, of) in [("discounts", discounts as fn(&RateCard) -> Option<String>), ("split", split), ("credit", credit)] {
-        compare(what.to_owned(), of(before), of(after));
-    }
+    compare("discounts".to_owned(), discounts(before), discounts(after));
+    compare("split".to_owned(), split(before), split(after));
+    compare("credit".to_owned(), credit(before), credit(after));
     changes
 }
+
+/// A part of an entry, and what it says.
+type Part<'a> = (&'static str, &'a dyn Fn(&crate::Entry) -> String);
 
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();

@@ -169,7 +169,7 @@ fn reach(steps: &[Step], from: Option<u64>, quantity: u64) -> Result<Vec<(u64, C
 /// The dearest `quantity` of the pieces.
 fn most(pieces: &[(u64, Cost)], quantity: u64) -> Result<Cost, CostError> {
     let mut dearest = pieces.to_vec();
-    dearest.sort_by(|one, other| other.1.cmp(&one.1));
+    dearest.sort_by_key(|(_, each)| core::cmp::Reverse(*each));
     let (mut left, mut sum) = (quantity, Cost::ZERO);
     for (of_it, each) in dearest {
         let taken = of_it.min(left);
