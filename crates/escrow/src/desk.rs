@@ -1,7 +1,8 @@
 //! Answers the gateway from the durable engine and the chain.
 //!
 //! A request that pays with a voucher takes one round trip to the core to be reserved and one to be captured; a stream one more for each mark.
-//! What the gateway marks before the first byte, that nothing was delivered, is what a reservation says by being there, so it takes none.
+//! What the gateway marks before the first byte, that nothing was delivered, changes nothing, and its answer waits for the batch that the
+//! reservation is in.
 
 mod close;
 mod deposit;
@@ -170,11 +171,12 @@ impl Inner {
         let voucher = self.verified(&tender).await?;
         let mut funded = self.fund(&tender, voucher.as_ref(), Wait::Credit).await?;
         let request = name::request_id(&channel, logical.as_ref(), request.as_str());
+        // Before the hold: where the engine is asked, its answer waits for a batch, which the hold's does not.
+        let base = self.base(&tender, voucher.as_ref()).await?;
         let ask = match self.board.payments.is_guarded() {
             false => None,
             true => {
-                let Standing { payer, signer: Signer::Key(signer) | Signer::Contract(signer), .. } =
-                    self.base(&tender, voucher.as_ref()).await?;
+                let (payer, Signer::Key(signer) | Signer::Contract(signer)) = (base.payer, base.signer);
                 let (receiver, asset) = (self.receiver, AssetKey { chain: self.rpc.chain(), token: self.token });
                 let (request, fingerprint, route) = (&request, &fingerprint, route.as_ref());
                 Some(policy::ask(&Paying { request, payer, signer, receiver, route, asset, ceiling, fingerprint }))
@@ -202,7 +204,6 @@ impl Inner {
         }
         match answer {
             EscrowAnswer::Reserved { ceiling: amount, totals: Some(totals) } => {
-                let base = self.base(&tender, voucher.as_ref()).await?;
                 let voucher = voucher.map(|voucher| (voucher.statement().cumulative, voucher.signature().as_bytes().to_vec()));
                 let meter = name::MeterHead::new(&tariff, &route);
                 let hold = Hold { request, amount, base, voucher, price_version: tariff.version(), meter };
@@ -303,9 +304,6 @@ impl Inner {
 
     async fn mark(&self, reservation: ReservationId, delivered: Cost) -> Result<(), PortError> {
         let hold = self.hold(reservation)?;
-        if delivered.is_zero() {
-            return Ok(());
-        }
         let meter = hold.meter.marked(hold.price_version);
         match self.board.payments.mark(hold.request, delivered, meter).await.map_err(stopped)? {
             EscrowAnswer::Marked { .. } => Ok(()),

@@ -291,16 +291,20 @@ impl Delivery {
         let until = deadline(wait);
         let mut asked = false;
         loop {
-            match self.port.extend(held.reservation, needed).await {
-                Ok(amount) => held.amount = held.amount.max(amount),
-                Err(PortError::Unavailable { .. }) => {}
+            // Before it is asked to extend: a hold of another request is told before it is durable, and the answer waits for that.
+            let now = standing.borrow_and_update().clone();
+            let is_durable = match self.port.extend(held.reservation, needed).await {
+                Ok(amount) => {
+                    held.amount = held.amount.max(amount);
+                    true
+                }
+                Err(PortError::Unavailable { .. }) => false,
                 Err(_) => return beyond,
-            }
+            };
             if needed <= held.amount {
                 return Cover::Held;
             }
-            let now = standing.borrow_and_update().clone();
-            if between_events && !asked {
+            if is_durable && between_events && !asked {
                 asked = true;
                 let missing = needed.checked_sub(held.amount).ok();
                 let event = missing.and_then(|missing| self.speech.need_voucher_event(&now, missing));

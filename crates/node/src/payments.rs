@@ -15,8 +15,8 @@ use millstream_voucher::evm::{EscrowDomain, VerifiedEscrowVoucher};
 use crate::books::Domains;
 use crate::core::{Core, Guarded, OwnRecord, Stopped};
 
-/// A handle to the node's core. Cheap to clone. Every answer leaves after the batch that it rests on is synced; callers wait while the
-/// core's queue is full.
+/// A handle to the node's core. Cheap to clone. Every answer but that an amount is held leaves after the batch that it rests on
+/// is synced; callers wait while the core's queue is full.
 ///
 /// Who reserves owes an end: capture or void. A reservation that is dropped ends by the rule for crashes when it expires: what was marked
 /// is captured, the rest released.

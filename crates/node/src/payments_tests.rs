@@ -330,6 +330,8 @@ async fn a_hold_that_is_lost_has_promised_nothing() {
         disk.inject(fault);
         let answer = life.payments.reserve(reserve(40, before + 100)).await.expect("told before its batch");
         assert!(matches!(answer, EscrowAnswer::Reserved { .. }), "{answer:?}");
+        // A stream marks that nothing was delivered before its first byte leaves: that waits, too, though it writes nothing.
+        assert_eq!(life.payments.mark(request(40), Cost::ZERO, Meter::default()).await, Err(Stopped));
         assert_eq!(life.payments.capture(request(40), Cost::whole(Amount::from_units(50)), Meter::default()).await, Err(Stopped));
         assert!(life.house.stop().await.is_err(), "{fault:?}");
         disk.crash();
