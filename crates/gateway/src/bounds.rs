@@ -22,11 +22,12 @@ pub(crate) struct TooMuch {
 impl Route {
     /// The most that the request can be answered with. It depends on the request, the route and its price alone, so it is the same for the
     /// request that asks for the price and for the one that pays it.
-    pub(crate) fn bound(&self, tariff: &Tariff, headers: &HeaderMap, body: &[u8]) -> Result<Usage, TooMuch> {
+    ///
+    /// `fields` are those of its body, of which so many bytes were read.
+    pub(crate) fn bound(&self, tariff: &Tariff, fields: Option<&Fields>, body_bytes: usize) -> Result<Usage, TooMuch> {
         let limits = &self.limits;
-        let fields = json_fields(headers, body).unwrap_or_default();
         let named = |names: &[&'static str]| {
-            let named = names.iter().filter_map(|name| Some((*name, fields.get(*name)?.as_u64()?)));
+            let named = names.iter().filter_map(|name| Some((*name, fields?.get(*name)?.as_u64()?)));
             named.max_by_key(|(_, value)| *value)
         };
         let within = |found: Option<(&'static str, u64)>, default: u64, allowed: u64| match found {
@@ -40,7 +41,7 @@ impl Route {
             limits.output_tokens_max,
             limits.output_tokens_max,
         )?;
-        let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         Ok(Usage {
             images: within(named(&["n"]), 1, limits.images_max)
                 .or_else(|too_much| if tariff.price().counts(Unit::Image) { Err(too_much) } else { Ok(0) })?,
@@ -63,10 +64,10 @@ impl Route {
     }
 
     /// Whether the client asks for a stream of events.
-    pub(crate) fn streams(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+    pub(crate) fn streams(&self, headers: &HeaderMap, fields: Option<&Fields>) -> bool {
         let accepts = |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
         headers.get_all(http::header::ACCEPT).iter().any(accepts)
-            || json_fields(headers, body).is_some_and(|fields| fields.get("stream") == Some(&Value::Bool(true)))
+            || fields.is_some_and(|fields| fields.get("stream") == Some(&Value::Bool(true)))
     }
 
     /// What does not depend on the request.
@@ -75,12 +76,16 @@ impl Route {
     }
 }
 
+/// The members of a request's JSON.
+pub(crate) type Fields = Map<String, Value>;
+
 /// The model that a request names.
-pub(crate) fn model(headers: &HeaderMap, body: &[u8]) -> Option<String> {
-    json_fields(headers, body)?.get("model")?.as_str().map(str::to_owned)
+pub(crate) fn model(fields: &Fields) -> Option<&str> {
+    fields.get("model")?.as_str()
 }
 
-fn json_fields(headers: &HeaderMap, body: &[u8]) -> Option<Map<String, Value>> {
+/// What a request's body says, if that is a JSON object.
+pub(crate) fn json_fields(headers: &HeaderMap, body: &[u8]) -> Option<Fields> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
     if !content_type.to_ascii_lowercase().contains("json") {
         return None;
@@ -92,8 +97,7 @@ fn json_fields(headers: &HeaderMap, body: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// The body with `stream_options.include_usage`, when it asks for a stream and does not say. `None` leaves it as it is.
-pub(crate) fn asking_for_usage(headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {
-    let mut fields = json_fields(headers, body)?;
+pub(crate) fn asking_for_usage(mut fields: Fields) -> Option<Vec<u8>> {
     if fields.get("stream") != Some(&Value::Bool(true)) {
         return None;
     }

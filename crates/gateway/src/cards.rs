@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use millstream_tariff::{RateCard, Token, moment};
 use millstream_types::{Address, Network, Timestamp};
 
-pub use self::signed::{CARD_BYTES_MAX, CardFileError, SignedCard, read_card, signing_digest};
+pub use self::signed::{CARD_BYTES_MAX, CardFileError, SignedCard, read_card};
 
 /// Cards of a directory, at most.
 pub const CARDS_MAX: usize = 4_096;

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::body::{Body, BoxError, Prompt, boxed, full};
-use crate::bounds::{asking_for_usage, model};
+use crate::bounds::{asking_for_usage, json_fields, model};
 use crate::cards::Cards;
 use crate::cors::Cors;
 use crate::delivery::{Delivery, SingleDelivery, Upstream, chain};
@@ -323,10 +323,11 @@ impl Shared {
         let (parts, body) = request.into_parts();
         let reads = priced.reads_requests(&route);
         let (body, read) = read_body(&route, reads, &parts.headers, body).await.map_err(|problem| refuse(*problem, id))?;
-        let tariff = priced.tariff(&route, model(&parts.headers, &read).as_deref()).map_err(|not_sold| {
+        let fields = json_fields(&parts.headers, &read);
+        let tariff = priced.tariff(&route, fields.as_ref().and_then(model)).map_err(|not_sold| {
             refuse(Problem::new(StatusCode::BAD_REQUEST, "model-not-sold", format!("{not_sold}; /openapi.json lists what is.")), id)
         })?;
-        let bound = route.bound(&tariff, &parts.headers, &read).map_err(|too_much| {
+        let bound = route.bound(&tariff, fields.as_ref(), read.len()).map_err(|too_much| {
             refuse(Problem::new(StatusCode::BAD_REQUEST, "limit-exceeded", format!("{too_much}: ask for less.")), id)
         })?;
         let ceiling = tariff
@@ -338,7 +339,7 @@ impl Shared {
             ceiling,
             resource: format!("{base_url}{}", parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)),
             request: id.clone(),
-            streams: route.streams(&parts.headers, &read),
+            streams: route.streams(&parts.headers, fields.as_ref()),
         };
         let intent = match self.dialects.read(&parts.method, &parts.headers, &asked, self.port.as_ref()).await {
             Ok(Some(intent)) => intent,
@@ -361,7 +362,7 @@ impl Shared {
             Intent::Manage(act) => return Ok(self.dialects.manage(*act, self.port.as_ref(), &asked).await),
         };
         let (mut parts, mut body) = (parts, body);
-        if let Some(asking) = route.request_usage.then(|| asking_for_usage(&parts.headers, &read)).flatten() {
+        if let Some(asking) = fields.filter(|_| route.request_usage).and_then(asking_for_usage) {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(asking.len()));
             body = full(asking);
         }

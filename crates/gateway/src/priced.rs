@@ -53,7 +53,7 @@ impl Priced {
     }
 
     /// All tariffs of the route, for listings.
-    pub(crate) fn listed(&self, route: &Route) -> Vec<Listed<'_>> {
+    pub(crate) fn listed<'a>(&'a self, route: &'a Route) -> Vec<Listed<'a>> {
         match self {
             Self::Own(tariff) => vec![Listed { models: Vec::new(), tariff }],
             Self::Card(signed) => {
@@ -66,9 +66,8 @@ impl Priced {
     }
 }
 
-fn of_route<'a>(card: &'a RateCard, route: &Route) -> impl Iterator<Item = &'a Entry> {
-    let path = route.path().to_owned();
-    card.entries().iter().filter(move |entry| entry.is_for_route(&path))
+fn of_route<'a>(card: &'a RateCard, route: &'a Route) -> impl Iterator<Item = &'a Entry> {
+    card.entries().iter().filter(|entry| entry.is_for_route(route.path()))
 }
 
 /// Opens the cards of a configuration, if any route needs one or a directory is named.

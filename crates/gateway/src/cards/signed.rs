@@ -2,7 +2,7 @@
 
 use millstream_tariff::{CardError, CardFile, RateCard, SignatureSection};
 use millstream_types::Address;
-use millstream_voucher::evm::{EvmError, EvmSecretKey, EvmSignature, RateCardDomain, RateCardStatement, Signed, Statement, eip55};
+use millstream_voucher::evm::{EvmError, EvmSecretKey, EvmSignature, RateCardDomain, RateCardStatement, Signed, eip55};
 
 /// Bytes of a card's file, at most.
 pub const CARD_BYTES_MAX: usize = 256 * 1024;
@@ -130,14 +130,6 @@ fn statement(card: &RateCard) -> RateCardStatement {
 fn domain(card: &RateCard) -> Result<RateCardDomain, CardFileError> {
     let chain = card.network().evm_chain().ok_or_else(|| CardFileError::Network { network: card.network().to_string() })?;
     Ok(RateCardDomain::new(chain, card.asset()))
-}
-
-/// What is signed with which wallet, for those who sign elsewhere: the digest of EIP-712.
-///
-/// # Errors
-/// [`CardFileError::Network`].
-pub fn signing_digest(card: &RateCard) -> Result<millstream_types::Hash256, CardFileError> {
-    statement(card).digest(&domain(card)?).map_err(|error| malformed("value", error.to_string()))
 }
 
 /// The text up to its last `[signature]` header. Tables of TOML end at the next header, and a signature's has no tables below it; what does not
