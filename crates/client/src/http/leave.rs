@@ -123,27 +123,9 @@ impl Inner {
                 (None, _) => Step::Nothing,
             })
         };
-        let ready_at = match step().await? {
-            Step::Nothing => return self.nothing_left(channel).await,
-            Step::Take(ready_at) => ready_at,
-            Step::Ask(free) => {
-                self.leaving(channel).await?;
-                own.begin_withdrawal(config, free).await.map_err(failed)?;
-                match step().await? {
-                    Step::Take(ready_at) => ready_at,
-                    Step::Ask(_) | Step::Nothing => return self.nothing_left(channel).await,
-                }
-            }
-        };
-        self.leaving(channel).await?;
-        if !is_due(submitter.rpc(), ready_at).await? {
-            return Ok(Withdrawal::Waiting { ready_at });
-        }
-        match own.finish_withdrawal(config).await {
-            Ok((_, amount)) => self.left(channel, amount).await,
-            Err(error) if is_early(&error) => Ok(Withdrawal::Waiting { ready_at }),
-            Err(error) => Err(failed(error)),
-        }
+        let ask = async |free| own.begin_withdrawal(config, free).await.map(drop);
+        let take = async || own.finish_withdrawal(config).await.map(|(_, amount)| amount);
+        self.way_out(channel, submitter.rpc(), step, ask, take).await
     }
 
     async fn withdraw_session(&self, channel: EscrowChannelId, escrow: Address, submitter: &Submitter) -> Result<Withdrawal, HttpPayError> {
@@ -157,12 +139,27 @@ impl Inner {
                 SessionPhase::Closing { requested_at } => Step::Take(requested_at.plus_millis(contract.grace_secs().saturating_mul(1_000))),
             })
         };
+        // All of it, whatever there is then.
+        let ask = async |_| own.request_close(channel).await.map(drop);
+        let take = async || own.withdraw(channel).await.map(|(_, amount)| amount);
+        self.way_out(channel, submitter.rpc(), step, ask, take).await
+    }
+
+    /// Takes the next steps of the way out. `step` reads from the contract which one that is; `ask` and `take` are transactions.
+    async fn way_out(
+        &self,
+        channel: EscrowChannelId,
+        rpc: &Rpc,
+        step: impl AsyncFn() -> Result<Step, HttpPayError>,
+        ask: impl AsyncFnOnce(Amount) -> Result<(), ChainError>,
+        take: impl AsyncFnOnce() -> Result<Amount, ChainError>,
+    ) -> Result<Withdrawal, HttpPayError> {
         let ready_at = match step().await? {
             Step::Nothing => return self.nothing_left(channel).await,
             Step::Take(ready_at) => ready_at,
-            Step::Ask(_) => {
+            Step::Ask(free) => {
                 self.leaving(channel).await?;
-                own.request_close(channel).await.map_err(failed)?;
+                ask(free).await.map_err(failed)?;
                 match step().await? {
                     Step::Take(ready_at) => ready_at,
                     Step::Ask(_) | Step::Nothing => return self.nothing_left(channel).await,
@@ -170,11 +167,11 @@ impl Inner {
             }
         };
         self.leaving(channel).await?;
-        if !is_due(submitter.rpc(), ready_at).await? {
+        if !is_due(rpc, ready_at).await? {
             return Ok(Withdrawal::Waiting { ready_at });
         }
-        match own.withdraw(channel).await {
-            Ok((_, amount)) => self.left(channel, amount).await,
+        match take().await {
+            Ok(amount) => self.left(channel, amount).await,
             Err(error) if is_early(&error) => Ok(Withdrawal::Waiting { ready_at }),
             Err(error) => Err(failed(error)),
         }
