@@ -16,9 +16,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use millstream_engine::escrow::{ARCHIVED_KEYS, EscrowAnswer, EscrowInput, Outcome, RequestId};
-use millstream_engine::{Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, ReplyId, Restoring, Span, Table};
+use millstream_engine::{
+    Answer, Effect, Engine, EngineConfig, FrameInput, Input, Key, Record, RecordError, ReplyId, Restoring, Span, Table,
+};
 use millstream_policy::{Ask, Decision, OrderError, Policy, PolicyOrder, PolicyReply, Verdict};
-use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion};
+use millstream_store::{Backend, Batch, KeyRange, Read, SchemaVersion, StoreError};
 use millstream_types::{Address, ChainId, ChannelId, EpochId, LedgerId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info};
@@ -289,7 +291,8 @@ impl Core {
         durable.await.map_err(|_| Stopped)
     }
 
-    /// Applies an input about an escrow; the answer comes once everything that it says is durable. Waits while the queue is full.
+    /// Applies an input about an escrow; the answer, but that of a hold, comes once everything that it says is durable. Waits while the
+    /// queue is full.
     pub(crate) async fn escrow(&self, input: EscrowInput) -> Result<EscrowAnswer, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Escrow(Box::new(input), reply)).await.map_err(|_| Stopped)?;
@@ -433,6 +436,25 @@ pub(crate) fn bill_through(epoch: EpochId) -> impl Iterator<Item = (millstream_s
     Key::BILL_TABLES.into_iter().map(move |table| (store_table(table), KeyRange::between(&from, &to)))
 }
 
+/// Decodes the records of a range one after the other, in the order of the keys, until `take` breaks off.
+pub(crate) fn scan_records<T, E: From<StoreError> + From<RecordError>>(
+    reader: &(impl Read + ?Sized),
+    table: Table,
+    range: &KeyRange,
+    decode: impl Fn(&[u8], &[u8]) -> Result<T, RecordError>,
+    mut take: impl FnMut(T) -> ControlFlow<()>,
+) -> Result<(), E> {
+    let mut decoded = Ok(());
+    reader.scan(store_table(table), range, &mut |key, value| match decode(key, value) {
+        Ok(record) => take(record),
+        Err(error) => {
+            decoded = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    Ok(decoded?)
+}
+
 /// The engine from everything that it keeps in memory: proportional to channels, to what is under way and to the tallies of a day, not to payments. Each record is
 /// decoded as it is read.
 pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec<Effect>) -> anyhow::Result<Engine> {
@@ -450,18 +472,11 @@ pub(crate) fn restore(config: EngineConfig, store: &impl Read, effects: &mut Vec
     }
     let all = [Table::Channels, Table::Epochs, Table::Requests].map(|table| (table, KeyRange::all()));
     for (table, range) in all.into_iter().chain([(Table::Escrows, KeyRange::between(&[], &[ARCHIVED_KEYS]))]).chain(tallies) {
-        let mut decoded = Ok(());
-        store.scan(store_table(table), &range, &mut |key, value| match Record::decode(table, key, value) {
-            Ok(record) => {
-                restoring.record(record);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                decoded = Err(error);
-                ControlFlow::Break(())
-            }
+        let decode = |key: &[u8], value: &[u8]| Record::decode(table, key, value);
+        scan_records::<_, anyhow::Error>(store, table, &range, decode, |record| {
+            restoring.record(record);
+            ControlFlow::Continue(())
         })?;
-        decoded?;
     }
     Ok(restoring.finish(effects))
 }
@@ -560,7 +575,6 @@ impl<S: Backend> Ticker<S> {
                 next = if commands < TICK_COMMANDS_MAX && bytes < TICK_BYTES_MAX { queue.try_recv().ok() } else { None };
             }
             self.engine.end_tick(&mut effects)?;
-            self.observe(now, &effects, &mut seen);
             self.finish_tick(effects)?;
             for done in durable {
                 // Whoever asked may be gone; the inputs are durable all the same.

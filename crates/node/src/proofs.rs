@@ -8,7 +8,7 @@ use millstream_store::{KeyRange, Read};
 use millstream_types::{ChannelId, EpochId, LedgerId, Timestamp};
 use millstream_wire::FrameMessage;
 
-use crate::core::store_table;
+use crate::core::{scan_records, store_table};
 use crate::errands::read_leaves;
 
 /// Why there is no proof.
@@ -76,20 +76,17 @@ pub(crate) fn make(reader: &dyn Read, bill: Bill, channel: ChannelId, line: u64)
 
 /// The sealed epochs from `first` on, oldest first: their index is complete.
 pub(crate) fn sealed_epochs(reader: &dyn Read, first: EpochId) -> anyhow::Result<Vec<EpochId>> {
-    let (mut sealed, mut outcome) = (Vec::new(), Ok(()));
+    let mut sealed = Vec::new();
     let range = KeyRange::starting_at(&Key::Epoch(first).to_bytes());
-    reader.scan(store_table(Table::Epochs), &range, &mut |key, value| match Record::decode(Table::Epochs, key, value) {
-        Ok(Record::Epoch(epoch)) if epoch.top.is_some() => {
+    let decode = |key: &[u8], value: &[u8]| Record::decode(Table::Epochs, key, value);
+    scan_records::<_, anyhow::Error>(reader, Table::Epochs, &range, decode, |record| {
+        if let Record::Epoch(epoch) = record
+            && epoch.top.is_some()
+        {
             sealed.push(epoch.id);
-            ControlFlow::Continue(())
         }
-        Ok(_) => ControlFlow::Continue(()),
-        Err(error) => {
-            outcome = Err(error);
-            ControlFlow::Break(())
-        }
+        ControlFlow::Continue(())
     })?;
-    outcome?;
     Ok(sealed)
 }
 

@@ -227,22 +227,7 @@ impl Shared {
 
     fn scan(&self, table: Table, range: &KeyRange, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         self.readable()?;
-        if range.is_empty() {
-            return Ok(());
-        }
-        let mut options = scanning();
-        if let Some(to) = range.to() {
-            options.set_iterate_upper_bound(to);
-        }
-        let mut cursor = self.db.raw_iterator_cf_opt(self.family(table)?, options);
-        cursor.seek(range.from());
-        while let Some((key, value)) = cursor.item() {
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-            cursor.next();
-        }
-        cursor.status().map_err(StoreError::rocks("scan"))
+        scan_family(&self.db, self.family(table)?, range, visit)
     }
 
     /// Drops files that lie in the range entirely. What is left of it, in files that hold other keys too, goes when those are compacted
@@ -291,4 +276,24 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.shared.set_durability(self.outcome);
     }
+}
+
+/// Shows every record of a table in a range, in the order of the keys, until `visit` breaks off.
+pub(crate) fn scan_family(db: &DB, family: &ColumnFamily, range: &KeyRange, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let mut options = scanning();
+    if let Some(to) = range.to() {
+        options.set_iterate_upper_bound(to);
+    }
+    let mut cursor = db.raw_iterator_cf_opt(family, options);
+    cursor.seek(range.from());
+    while let Some((key, value)) = cursor.item() {
+        if visit(key, value).is_break() {
+            return Ok(());
+        }
+        cursor.next();
+    }
+    cursor.status().map_err(StoreError::rocks("scan"))
 }

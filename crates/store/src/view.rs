@@ -10,7 +10,8 @@ use crate::error::StoreError;
 use crate::head::{Head, judge};
 use crate::layout::{DirLock, Layout};
 use crate::open::inspect;
-use crate::options::{StoreOptions, base, scanning};
+use crate::options::{StoreOptions, base};
+use crate::rocks::scan_family;
 use crate::table::Table;
 
 /// A store, opened for reading. As long as this lives nobody else opens it.
@@ -70,19 +71,7 @@ impl Read for StoreView {
     }
 
     fn scan(&self, table: Table, range: &KeyRange, visit: &mut Visit<'_>) -> Result<(), StoreError> {
-        let Some(family) = self.family(table).filter(|_| !range.is_empty()) else { return Ok(()) };
-        let mut options = scanning();
-        if let Some(to) = range.to() {
-            options.set_iterate_upper_bound(to);
-        }
-        let mut cursor = self.db.raw_iterator_cf_opt(family, options);
-        cursor.seek(range.from());
-        while let Some((key, value)) = cursor.item() {
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-            cursor.next();
-        }
-        cursor.status().map_err(StoreError::rocks("scan"))
+        let Some(family) = self.family(table) else { return Ok(()) };
+        scan_family(&self.db, family, range, visit)
     }
 }

@@ -9,7 +9,7 @@ use millstream_store::{KeyRange, Read};
 use millstream_types::{EpochId, Hash256};
 
 use super::BooksError;
-use crate::core::store_table;
+use crate::core::{scan_records, store_table};
 
 /// Entries before one that can be in its batch.
 const BEFORE_MAX: u64 = BATCH_ENTRIES_MAX as u64 - 1;
@@ -34,17 +34,9 @@ pub(super) fn each<T>(
     table: Table,
     (from, to): (Vec<u8>, Vec<u8>),
     decode: impl Fn(&[u8], &[u8]) -> Result<T, RecordError>,
-    mut take: impl FnMut(T) -> ControlFlow<()>,
+    take: impl FnMut(T) -> ControlFlow<()>,
 ) -> Result<(), BooksError> {
-    let mut outcome = Ok(());
-    reader.scan(store_table(table), &KeyRange::between(&from, &to), &mut |key, value| match decode(key, value) {
-        Ok(record) => take(record),
-        Err(error) => {
-            outcome = Err(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    Ok(outcome?)
+    scan_records(reader, table, &KeyRange::between(&from, &to), decode, take)
 }
 
 /// The batch of charges that begins with this one.

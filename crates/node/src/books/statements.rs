@@ -10,7 +10,7 @@ use millstream_billing::{
     Statement,
 };
 use millstream_engine::escrow::{Escrow, EscrowChannel};
-use millstream_engine::{Channel, ChargeBatch, Engine, FrameBatch, IndexRecord, JournalHead, Key, Record, RecordError, Table};
+use millstream_engine::{Channel, ChargeBatch, Engine, FrameBatch, IndexRecord, JournalHead, Key, Record, Table};
 use millstream_store::{KeyRange, Read};
 use millstream_types::{Address, Amount, ChannelId, CumulativeAmount, EpochId, EscrowChannelId, Hash256, Timestamp};
 use millstream_voucher::evm::Evidence;
@@ -18,7 +18,7 @@ use millstream_voucher::evm::Evidence;
 use super::find::{FoundFrames, batch_from, charge_batches, charges_from, each, epoch_began_at, frame_batches, frames_of};
 use super::receipts::blocking;
 use super::{Books, BooksError};
-use crate::core::{now, store_table};
+use crate::core::{now, scan_records, store_table};
 use crate::errands::read_leaves;
 use crate::proofs;
 
@@ -387,17 +387,11 @@ fn place_in(tree: &EpochTree, epoch: EpochId, position: u32) -> Result<EpochPlac
 
 /// Shows every channel of the ledger, from the store: payments do not wait for it.
 fn each_channel(reader: &dyn Read, mut visit: impl FnMut(&Channel)) -> Result<(), BooksError> {
-    let mut outcome: Result<(), RecordError> = Ok(());
-    reader.scan(store_table(Table::Channels), &KeyRange::all(), &mut |key, value| match Record::decode(Table::Channels, key, value) {
-        Ok(Record::Channel(channel)) => {
+    let decode = |key: &[u8], value: &[u8]| Record::decode(Table::Channels, key, value);
+    scan_records(reader, Table::Channels, &KeyRange::all(), decode, |record| {
+        if let Record::Channel(channel) = record {
             visit(&channel);
-            ControlFlow::Continue(())
         }
-        Ok(_) => ControlFlow::Continue(()),
-        Err(error) => {
-            outcome = Err(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    Ok(outcome?)
+        ControlFlow::Continue(())
+    })
 }
