@@ -287,7 +287,7 @@ async fn thousands_of_channels_are_followed_by_one_question_a_range() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payer_finds_its_channels_in_the_logs() {
     let escrow = escrow().await;
-    let from = escrow.contract.newest_height().await.expect("read");
+    let from = escrow.contract.rpc().head_height().await.expect("read");
     let mut expected = Vec::new();
     for number in [1, 2] {
         let terms = escrow.deposit(number, 1_000).await;
@@ -301,7 +301,7 @@ async fn a_payer_finds_its_channels_in_the_logs() {
     let (payer, other) = (DEV_ACCOUNTS[PAYER].address, DEV_ACCOUNTS[BYSTANDER].address);
     assert_eq!(escrow.contract.channels_of(payer, from).await.expect("read"), expected);
     assert_eq!(escrow.contract.channels_of(other, from).await, Ok(Vec::new()));
-    let newest = escrow.contract.newest_height().await.expect("read");
+    let newest = escrow.contract.rpc().head_height().await.expect("read");
     assert_eq!(escrow.contract.channels_of(payer, newest).await, Ok(Vec::new()));
     // Through an endpoint that answers for a few blocks at a time.
     let Escrow { world: World { anvil, .. }, .. } = escrow;

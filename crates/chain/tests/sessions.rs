@@ -413,7 +413,7 @@ async fn channels_are_followed_at_a_depth_and_through_a_reorganisation() {
 #[tokio::test]
 async fn a_payer_finds_its_sessions_in_the_logs() {
     let escrow = escrow().await;
-    let from = escrow.contract.newest_height().await.expect("read");
+    let from = escrow.contract.rpc().head_height().await.expect("read");
     // By its own transaction, by what it signed for the token, and by Permit2.
     let own = escrow.terms(1);
     escrow.payer.open(&own, units(1_000)).await.expect("opened");

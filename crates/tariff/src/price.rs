@@ -4,7 +4,7 @@ use core::fmt;
 use core::num::NonZeroU64;
 
 use crate::number::{Decimal, quantity};
-use crate::{ATTOS_PER_BASE_UNIT, Cost, CostError, PriceError, Token, Unit, Usage};
+use crate::{ATTOS_PER_BASE_UNIT, Cost, CostError, PriceError, Schedule, Token, Unit, Usage};
 
 /// The price of one unit: `amount` base units of the token for `per` of the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,15 +151,12 @@ impl Price {
         self.rates.iter().all(|rate| rate.unit == Unit::Call)
     }
 
-    /// What the usage costs, exactly.
+    /// What the usage costs, exactly, by a schedule of one step.
     ///
     /// # Errors
     /// [`CostError`].
     pub fn cost(&self, usage: &Usage) -> Result<Cost, CostError> {
-        self.sum(usage, |unit| match unit {
-            Unit::CachedToken => self.each(Unit::CachedToken).or(self.each(Unit::InputToken)),
-            Unit::Call | Unit::InputToken | Unit::OutputToken | Unit::Second | Unit::Byte | Unit::Image => self.each(unit),
-        })
+        Schedule::flat(self).cost(&Usage::default(), usage)
     }
 
     /// The most that usage within these bounds can cost: a token that is read may come from a cache or not, whichever costs more.
@@ -167,17 +164,7 @@ impl Price {
     /// # Errors
     /// [`CostError`].
     pub fn cost_at_most(&self, bound: &Usage) -> Result<Cost, CostError> {
-        self.sum(bound, |unit| match unit {
-            Unit::InputToken | Unit::CachedToken => self.each(Unit::InputToken).max(self.each(Unit::CachedToken)),
-            Unit::Call | Unit::OutputToken | Unit::Second | Unit::Byte | Unit::Image => self.each(unit),
-        })
-    }
-
-    fn sum(&self, usage: &Usage, each: impl Fn(Unit) -> Option<Cost>) -> Result<Cost, CostError> {
-        Unit::ALL.into_iter().try_fold(Cost::ZERO, |sum, unit| match each(unit) {
-            Some(each) => sum.checked_add(each.checked_mul(usage.metered(unit))?),
-            None => Ok(sum),
-        })
+        Schedule::flat(self).cost_at_most(Some(&Usage::default()), bound)
     }
 }
 

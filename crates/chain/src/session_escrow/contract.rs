@@ -267,14 +267,6 @@ impl SessionEscrow {
         Ok(salt.ok().map(convert::hash))
     }
 
-    /// The height of the newest block.
-    ///
-    /// # Errors
-    /// The endpoint is unavailable.
-    pub async fn newest_height(&self) -> Result<u64, ChainError> {
-        Ok(self.rpc.newest().await?.number)
-    }
-
     /// What an account can withdraw of a token, because the token refused to be paid to it (E-28), in the newest block.
     ///
     /// # Errors

@@ -140,14 +140,6 @@ impl BatchSettlement {
         states.first().copied().ok_or_else(|| ChainError::unrepresentable("multicall", "no answer"))
     }
 
-    /// The height of the newest block.
-    ///
-    /// # Errors
-    /// The endpoint is unavailable.
-    pub async fn newest_height(&self) -> Result<u64, ChainError> {
-        Ok(self.rpc.newest().await?.number)
-    }
-
     /// The channels whose deposits were a payer's, by the contract's logs from a block on: what a payer that lost its own records finds again.
     /// No event has the payer as a topic, so all channels that were ever opened are read and sorted out here.
     ///
