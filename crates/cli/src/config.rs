@@ -132,18 +132,13 @@ pub async fn run(context: &Context, command: &ConfigCommand) -> CliResult<()> {
 
 fn show(context: &Context, args: &ShowArgs) -> CliResult<()> {
     let (effective, layers) = match &args.run.config {
-        Some(path) if !is_gateways(path)? => of_node(path)?,
+        Some(path) if !Settings::is_gateways(&read(path)?) => of_node(path)?,
         _ => {
             let layers = Settings::layers(context, &args.run)?;
             (Settings::read(context, &args.run)?.effective()?, layers)
         }
     };
     context.output.show(&Rows(rows(&effective, &layers, args)))
-}
-
-fn is_gateways(path: &Path) -> CliResult<bool> {
-    let table = read(path)?;
-    Ok(["payment", "route", "node"].iter().any(|section| table.contains_key(*section)))
 }
 
 fn read(path: &Path) -> CliResult<Table> {

@@ -75,6 +75,18 @@ pub fn admin(profile: &Profile) -> CliResult<Admin> {
     Admin::new(profile.admin_url()?)
 }
 
+/// The admin listener that a flag names. The operator's token goes with each question, so it is asked on loopback only.
+///
+/// # Errors
+/// It is elsewhere, or the HTTP client cannot be built.
+pub(crate) fn admin_named(flag: &str, url: &str) -> CliResult<Admin> {
+    if !profile::is_loopback_http(url) {
+        let message = format!("{flag} is {url}: admin listeners are on loopback only, so only http:// there is asked");
+        return Err(CliError::usage("admin_url", message));
+    }
+    Admin::new(url)
+}
+
 /// The ledger, for reading.
 ///
 /// # Errors

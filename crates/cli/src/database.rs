@@ -7,10 +7,9 @@ use millstream_node::{BackupManifest, CheckReport};
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::error::{CliError, CliResult};
 use crate::output::{View, pairs};
-use crate::profile::is_loopback_http;
 
 /// `backup`.
 #[derive(Args, Clone, Debug)]
@@ -118,10 +117,7 @@ pub async fn backup(context: &Context, args: &BackupArgs) -> CliResult<()> {
 /// The admin listener of what runs: the one that is named, the profile's node, or its gateway.
 pub(crate) fn running(context: &Context, named: Option<&str>) -> CliResult<Admin> {
     if let Some(url) = named {
-        if !is_loopback_http(url) {
-            return Err(CliError::usage("admin_url", format!("{url} is not http:// on loopback: admin listeners are nowhere else")));
-        }
-        return Admin::new(url);
+        return context::admin_named("--admin", url);
     }
     let profile = context.profile()?;
     match profile.node.admin_url.as_deref().or(profile.gateway.admin_url.as_deref()) {

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod deploy;
 pub mod dev;
 pub mod doctor;
+mod document;
 pub mod error;
 pub mod examples;
 pub mod gateway;

@@ -9,6 +9,7 @@ use clap_mangen::Man;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::document::write_file;
 use crate::error::{CliError, CliResult};
 use crate::examples;
 use crate::output::View;
@@ -65,7 +66,8 @@ pub fn man(context: &Context, args: &ManArgs) -> CliResult<()> {
     root.build();
     if let Some(directory) = &args.directory {
         let mut pages = Vec::new();
-        std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| CliError::failed("output", format!("cannot write {}: {error}", directory.display())))?;
         write_all(&root, directory, &mut pages)?;
         return context.output.show(&Written { directory: directory.clone(), pages });
     }
@@ -93,17 +95,12 @@ fn name(command: &Command) -> String {
 
 fn write_all(command: &Command, directory: &Path, pages: &mut Vec<String>) -> CliResult<()> {
     let file = format!("{}.1", name(command));
-    let path = directory.join(&file);
-    std::fs::write(&path, page(command)?).map_err(|error| unwritable(&path, &error))?;
+    write_file(&directory.join(&file), &page(command)?)?;
     pages.push(file);
     command
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
         .try_for_each(|sub| write_all(sub, directory, pages))
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> CliError {
-    CliError::failed("output", format!("cannot write {}: {error}", path.display()))
 }
 
 fn print(bytes: &[u8]) -> CliResult<()> {

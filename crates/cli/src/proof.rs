@@ -1,6 +1,5 @@
 //! `millstream proof make|verify`: that one payment is in an anchored epoch (`docs/spec/billing-tree.md`, B-8).
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,6 +8,7 @@ use millstream_types::{Amount, ChannelId, EpochId, Hash256, Reference};
 use serde::Serialize;
 
 use crate::context::{self, Context};
+use crate::document::{read_document, write_file};
 use crate::error::{CliError, CliResult};
 use crate::output::{View, pairs};
 
@@ -98,7 +98,7 @@ async fn make(context: &Context, args: &MakeArgs) -> CliResult<()> {
         return context.output.show(&ProofView(proof));
     };
     let json = serde_json::to_vec_pretty(&proof).map_err(|error| CliError::failed("output", error.to_string()))?;
-    std::fs::write(file, json).map_err(|error| CliError::failed("output", format!("cannot write {}: {error}", file.display())))?;
+    write_file(file, &json)?;
     context
         .output
         .show(&WrittenView { file: file.display().to_string(), channel: args.channel, line: args.line, epoch: proof.epoch })
@@ -154,16 +154,7 @@ async fn anchored_root(context: &Context, proof: &LineProof) -> CliResult<Hash25
 }
 
 fn read_proof(file: &Path) -> CliResult<LineProof> {
-    let unreadable = |error: std::io::Error| CliError::usage("proof_unreadable", format!("cannot read {}: {error}", file.display()));
-    let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(PROOF_BYTES_MAX).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file).and_then(|source| source.take(PROOF_BYTES_MAX).read_to_end(&mut bytes))
-    };
-    read.map_err(unreadable)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| CliError::usage("proof_unreadable", format!("{} holds no proof: {error}", file.display())))
+    read_document(file, "proof", PROOF_BYTES_MAX)
 }
 
 impl View for ProofView {

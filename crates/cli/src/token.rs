@@ -1,7 +1,5 @@
 //! `millstream token`: tokens for the admin listener, of which the node knows hashes only.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,6 +8,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::context::Context;
+use crate::document::replace_private;
 use crate::error::{CliError, CliResult};
 use crate::output::{View, columns, pairs};
 
@@ -150,11 +149,5 @@ fn read(args: &FileArgs) -> CliResult<TokenFile> {
 fn write(args: &FileArgs, tokens: &TokenFile) -> CliResult<()> {
     let failed = |what: String| CliError::failed("token_file", format!("cannot write {}: {what}", args.file.display()));
     let text = toml::to_string(tokens).map_err(|error| failed(error.to_string()))?;
-    let partial = args.file.with_extension("partial");
-    let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, &args.file)
-    });
-    written.map_err(|error| failed(error.to_string()))
+    replace_private(&args.file, &text).map_err(|error| failed(error.to_string()))
 }

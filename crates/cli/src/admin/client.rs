@@ -300,10 +300,7 @@ impl Admin {
     /// # Errors
     /// It is not in use, or the gateway does not answer.
     pub async fn ratecard(&self, card: &str) -> CliResult<String> {
-        let request = self.http.get(format!("{}/ratecards/{card}", self.base)).timeout(ASK_DEADLINE);
-        let response = request.send().await.map_err(|error| self.silent(&error))?;
-        let status = response.status();
-        if status.is_success() { response.text().await.map_err(|error| self.silent(&error)) } else { Err(problem(status, response).await) }
+        self.text(&format!("/ratecards/{card}")).await
     }
 
     /// Puts a rate card into use.
@@ -337,10 +334,7 @@ impl Admin {
     /// # Errors
     /// The node does not answer, or with a problem.
     pub async fn metrics(&self) -> CliResult<String> {
-        let request = self.http.get(format!("{}/metrics", self.base)).timeout(ASK_DEADLINE);
-        let response = request.send().await.map_err(|error| self.silent(&error))?;
-        let status = response.status();
-        if status.is_success() { response.text().await.map_err(|error| self.silent(&error)) } else { Err(problem(status, response).await) }
+        self.text("/metrics").await
     }
 
     /// Whether the node takes payments: its core runs, it has read the chain and is not stopping.
@@ -358,6 +352,13 @@ impl Admin {
     /// The gateway has no policy or does not carry it out, or it does not answer.
     pub async fn policy(&self, order: &PolicyOrder) -> CliResult<PolicyReply> {
         self.answer(self.http.post(format!("{}/policy", self.base)).json(order), "/policy", ASK_DEADLINE).await
+    }
+
+    async fn text(&self, path: &str) -> CliResult<String> {
+        let request = self.http.get(format!("{}{path}", self.base)).timeout(ASK_DEADLINE);
+        let response = request.send().await.map_err(|error| self.silent(&error))?;
+        let status = response.status();
+        if status.is_success() { response.text().await.map_err(|error| self.silent(&error)) } else { Err(problem(status, response).await) }
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, deadline: Duration) -> CliResult<T> {

@@ -7,17 +7,13 @@ mod reconcile;
 mod render;
 pub mod statement;
 
-use std::io::Read;
-use std::path::Path;
-
 use clap::Args;
 use millstream_types::{Address, Amount};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::Admin;
-use crate::context::Context;
-use crate::error::{CliError, CliResult};
+use crate::context::{self, Context};
+use crate::error::CliResult;
 use crate::gateway::ADMIN_LISTEN;
 
 /// Bytes of a statement that is read, at most: its rows are bounded, and so are their proofs.
@@ -34,7 +30,7 @@ pub struct AskArgs {
 impl AskArgs {
     fn connect(&self, context: &Context) -> CliResult<Admin> {
         if let Some(url) = &self.admin {
-            return Admin::new(url);
+            return context::admin_named("--admin", url);
         }
         let profile = context.profile_if_any()?;
         let gateway = profile.as_ref().and_then(|profile| profile.gateway.admin_url.clone());
@@ -75,21 +71,4 @@ pub struct Tally {
     pub reversals: u64,
     /// What was taken back; not taken off the amount.
     pub reversed: Amount,
-}
-
-/// Reads a JSON document from a file; - is standard input.
-fn read_document<T: DeserializeOwned>(file: &Path, what: &str) -> CliResult<T> {
-    let code = format!("{what}_unreadable");
-    let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(DOCUMENT_BYTES_MAX).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file).and_then(|source| source.take(DOCUMENT_BYTES_MAX).read_to_end(&mut bytes))
-    };
-    read.map_err(|error| CliError::usage(&code, format!("cannot read {}: {error}", file.display())))?;
-    serde_json::from_slice(&bytes).map_err(|error| CliError::usage(&code, format!("{} holds no {what}: {error}", file.display())))
-}
-
-fn write_file(file: &Path, text: &str) -> CliResult<()> {
-    std::fs::write(file, text).map_err(|error| CliError::failed("output", format!("cannot write {}: {error}", file.display())))
 }

@@ -1,5 +1,8 @@
 //! Moments of UTC on the command line and in statements.
 
+use millstream_tariff::moment;
+use millstream_types::Timestamp;
+
 use crate::replay::parse_nanos;
 
 /// Reads a day, `2026-11-01`, or a moment, `2026-11-01T08:30:00Z`, as milliseconds since the Unix epoch.
@@ -16,26 +19,12 @@ pub(super) fn parse_millis(text: &str) -> Result<u64, String> {
 
 /// A moment as RFC 3339 with milliseconds.
 pub(super) fn rfc3339(millis: u64) -> String {
-    let (seconds, millis) = (millis / 1_000, millis % 1_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// The date of a day since the Unix epoch, in eras of 400 years that begin on a first of March.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    const ERA_DAYS: u64 = 146_097;
-    const DAYS_TO_EPOCH: u64 = 719_468;
-    let days = days.saturating_add(DAYS_TO_EPOCH);
-    let (era, day_of_era) = (days / ERA_DAYS, days % ERA_DAYS);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + (month <= 2) as u64;
-    (year, month, day)
+    let whole = moment(Timestamp::from_millis(millis));
+    match whole.strip_suffix('Z') {
+        Some(seconds) => format!("{seconds}.{:03}Z", millis % 1_000),
+        // After the year 9999 it is a count of milliseconds.
+        None => whole,
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::check::recover;
 use super::moment::rfc3339;
-use super::{AskArgs, Journal, read_document, write_file};
+use super::{AskArgs, DOCUMENT_BYTES_MAX, Journal};
 use crate::context::Context;
+use crate::document::{read_document, write_file};
 use crate::error::{CliError, CliResult};
 use crate::output::{View, pairs};
 
@@ -136,13 +137,13 @@ async fn show(context: &Context, args: &ShowArgs) -> CliResult<()> {
     };
     if let Some(file) = &args.out {
         let json = serde_json::to_string_pretty(&receipt).map_err(|error| CliError::failed("output", error.to_string()))?;
-        write_file(file, &(json + "\n"))?;
+        write_file(file, (json + "\n").as_bytes())?;
     }
     context.output.show(&ReceiptView(receipt))
 }
 
 fn verify(context: &Context, args: &VerifyArgs) -> CliResult<()> {
-    let receipt: Receipt = read_document(&args.file, "receipt")?;
+    let receipt: Receipt = read_document(&args.file, "receipt", DOCUMENT_BYTES_MAX)?;
     let reason = receipt.verify(&args.key, &recover).err().map(|error| error.to_string());
     context
         .output

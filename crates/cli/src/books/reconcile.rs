@@ -11,7 +11,7 @@ use millstream_types::{Address, Amount, CumulativeAmount};
 use millstream_voucher::evm::EscrowScheme;
 use serde::Serialize;
 
-use super::statement::{ReconcileArgs, anchored, offline_findings};
+use super::statement::{Anchors, ReconcileArgs, offline_findings};
 use super::{Journal, Tally};
 use crate::admin::Admin;
 use crate::context::Context;
@@ -58,6 +58,7 @@ struct TotalView {
 /// Reads what was settled on the chain.
 struct ChainSide {
     rpc: Rpc,
+    anchors: Anchors,
     batch: Option<BatchSettlement>,
     sessions: BTreeMap<Address, SessionEscrow>,
     ledgers: BTreeMap<Address, Rebuild>,
@@ -75,7 +76,7 @@ pub(super) async fn run(context: &Context, args: &ReconcileArgs) -> CliResult<()
         Some(payer) => vec![payer],
         None => admin.payers().await?,
     };
-    let mut chain = ChainSide { rpc, batch: None, sessions: BTreeMap::new(), ledgers: BTreeMap::new() };
+    let mut chain = ChainSide { rpc, anchors: Anchors::default(), batch: None, sessions: BTreeMap::new(), ledgers: BTreeMap::new() };
     let (mut accounts, mut differences, mut sums) = (Vec::new(), Vec::new(), Sums::default());
     for payer in &payers {
         let statement = admin.statement(*payer, None, None).await?;
@@ -139,8 +140,8 @@ async fn one(
     let payer = statement.payer;
     let named = |finding: &dyn std::fmt::Display| format!("payer {payer}: {finding}");
     differences.extend(offline_findings(statement, key).iter().map(|finding| named(finding)));
-    let roots = anchored(&chain.rpc, statement).await?;
-    differences.extend(statement.anchor_findings(&roots).iter().map(|finding| named(finding)));
+    chain.anchors.read(&chain.rpc, statement).await?;
+    differences.extend(statement.anchor_findings(&chain.anchors.roots).iter().map(|finding| named(finding)));
     for account in &statement.accounts {
         let (usage, voucher) = (account.closing, account.voucher.as_ref().map(StatedVoucher::cumulative));
         let settled = chain.settled(statement, account).await?;

@@ -10,8 +10,9 @@ use millstream_types::{Address, ChainId, CumulativeAmount, EpochId, Hash256};
 use serde::Serialize;
 
 use super::moment::{parse_millis, rfc3339};
-use super::{AskArgs, check, read_document, reconcile, render, write_file};
+use super::{AskArgs, DOCUMENT_BYTES_MAX, check, reconcile, render};
 use crate::context::Context;
+use crate::document::{read_document, write_file};
 use crate::error::{CliError, CliResult};
 use crate::output::{View, columns, pairs};
 
@@ -161,7 +162,7 @@ async fn export(context: &Context, args: &ExportArgs) -> CliResult<()> {
     };
     match (&args.out, args.format) {
         (Some(file), _) => {
-            write_file(file, &text)?;
+            write_file(file, text.as_bytes())?;
             let Statement { payer, from_millis, to_millis, .. } = statement;
             let accounts = accounts(&statement);
             let rows = accounts.iter().map(|account| account.rows).sum();
@@ -174,18 +175,19 @@ async fn export(context: &Context, args: &ExportArgs) -> CliResult<()> {
 }
 
 async fn verify(context: &Context, args: &VerifyArgs) -> CliResult<()> {
-    let statement: Statement = read_document(&args.file, "statement")?;
+    let statement: Statement = read_document(&args.file, "statement", DOCUMENT_BYTES_MAX)?;
     let mut findings = offline_findings(&statement, &args.key);
     if let Some(csv) = &args.csv {
         let unreadable = |error: std::io::Error| CliError::usage("csv_unreadable", format!("cannot read {}: {error}", csv.display()));
         findings.extend(render::csv_findings(&statement, &std::fs::read_to_string(csv).map_err(unreadable)?));
     }
     let named = statement.epochs.len();
-    let roots = match &args.rpc {
-        Some(url) => anchored(&Rpc::connect(url, RpcOptions::default()).await?, &statement).await?,
-        None => BTreeMap::new(),
-    };
-    findings.extend(statement.anchor_findings(&roots).iter().map(ToString::to_string));
+    let mut anchors = Anchors::default();
+    if let Some(url) = &args.rpc {
+        anchors.read(&Rpc::connect(url, RpcOptions::default()).await?, &statement).await?;
+    }
+    let roots = &anchors.roots;
+    findings.extend(statement.anchor_findings(roots).iter().map(ToString::to_string));
     let verdict = VerdictView {
         holds: findings.is_empty(),
         payer: statement.payer,
@@ -213,23 +215,45 @@ pub(super) fn offline_findings(statement: &Statement, key: &Address) -> Vec<Stri
     statement.findings(key, &check::recover, &judge).iter().map(ToString::to_string).collect()
 }
 
-/// The roots that the chain has of the epochs that a statement names.
-pub(super) async fn anchored(rpc: &Rpc, statement: &Statement) -> CliResult<BTreeMap<u64, Hash256>> {
-    let mut roots = BTreeMap::new();
-    if statement.epochs.is_empty() {
-        return Ok(roots);
-    }
-    if rpc.chain().get() != statement.chain_id {
-        let message = format!("the statement is of chain {}, the endpoint's is {}", statement.chain_id, rpc.chain());
-        return Err(CliError::check_failed("statement_of_another_chain", message));
-    }
-    let ledger = Ledger::attach(rpc.clone(), statement.ledger).await?;
-    for StatedRoot { epoch, .. } in &statement.epochs {
-        if let Some(root) = ledger.epoch_root(EpochId::new(*epoch)).await? {
-            roots.insert(*epoch, root);
+/// The roots that a ledger has of epochs: attached once, and each root asked for once.
+#[derive(Default)]
+pub(super) struct Anchors {
+    ledger: Option<Ledger>,
+    /// By epoch; those that are not anchored are asked for again.
+    pub(super) roots: BTreeMap<u64, Hash256>,
+}
+
+impl Anchors {
+    /// Asks for the roots of the epochs that a statement names.
+    ///
+    /// # Errors
+    /// The endpoint is of another chain, or does not answer.
+    pub(super) async fn read(&mut self, rpc: &Rpc, statement: &Statement) -> CliResult<()> {
+        if statement.epochs.is_empty() {
+            return Ok(());
         }
+        if rpc.chain().get() != statement.chain_id {
+            let message = format!("the statement is of chain {}, the endpoint's is {}", statement.chain_id, rpc.chain());
+            return Err(CliError::check_failed("statement_of_another_chain", message));
+        }
+        let ledger = match self.ledger.take().filter(|ledger| ledger.address() == statement.ledger) {
+            Some(ledger) => ledger,
+            None => {
+                self.roots.clear();
+                Ledger::attach(rpc.clone(), statement.ledger).await?
+            }
+        };
+        for StatedRoot { epoch, .. } in &statement.epochs {
+            if self.roots.contains_key(epoch) {
+                continue;
+            }
+            if let Some(root) = ledger.epoch_root(EpochId::new(*epoch)).await? {
+                self.roots.insert(*epoch, root);
+            }
+        }
+        self.ledger = Some(ledger);
+        Ok(())
     }
-    Ok(roots)
 }
 
 fn accounts(statement: &Statement) -> Vec<AccountView> {

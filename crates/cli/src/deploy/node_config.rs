@@ -1,14 +1,12 @@
 //! From a manifest to the configuration of a node.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use toml::{Table, Value};
 
 use super::manifest::Manifest;
 use super::plan::KeySource;
+use crate::document::write_private;
 use crate::error::{CliError, CliResult};
 
 /// The least that a node needs, as `docs/operating/node.md` has it: the chain's part from the manifest, the rest to be looked over.
@@ -49,9 +47,5 @@ pub fn text(manifest: &Manifest, rpc_url: &str) -> CliResult<String> {
 /// The file is there already, or cannot be written.
 pub fn write(manifest: &Manifest, rpc_url: &str, path: &Path) -> CliResult<()> {
     let text = text(manifest, rpc_url)?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|error| CliError::failed("node_config", format!("cannot write {}: {error}", path.display())))
+    write_private(path, &text).map_err(|error| CliError::failed("node_config", format!("cannot write {}: {error}", path.display())))
 }

@@ -66,7 +66,7 @@ impl Subject {
             Finding::fault("config", format!("cannot read {}: {error}", config.display()), "name the file that there is, or make one", init)
         })?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string().trim().to_owned()))?;
-        if ["payment", "route", "node"].iter().any(|section| table.contains_key(*section)) {
+        if Settings::is_gateways(&table) {
             Self::of_gateway(config).map_err(wrong)
         } else {
             let read = NodeConfig::load(config).map_err(|error| wrong(format!("{error:#}").trim().to_owned()))?;

@@ -1,7 +1,6 @@
 //! Rate cards on the admin listener of a running gateway: what is in use, and what is put into use without a restart.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
@@ -10,12 +9,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use millstream_gateway::cards::{CARD_BYTES_MAX, Cards, PublishError};
 use millstream_node::{Endpoint, Problem};
-use millstream_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::error::chain_of;
-use crate::ratecard::{CardView, PublishedCard, published};
+use crate::ratecard::{CardView, PublishedCard, now, published};
 
 /// `POST /ratecards/reload`: how many cards were new in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,9 +89,4 @@ fn problem(error: &PublishError) -> Problem {
     let message = chain_of(error);
     warn!(reason = message, "a rate card was refused; prices stay as they are");
     Problem::new(status, code, message)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::args::{AskArgs, ClaimArgs, ReleaseArgs};
 use super::settings::ADMIN_LISTEN;
 use crate::admin::Admin;
-use crate::context::Context;
-use crate::error::{CliError, CliResult};
+use crate::context::{self, Context};
+use crate::error::CliResult;
 use crate::output::{View, columns};
-use crate::profile;
 
 /// `GET /escrow/status`. Amounts are base units of the escrow's token, here and below.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,11 +175,7 @@ pub(super) async fn release(context: &Context, args: &ReleaseArgs) -> CliResult<
 /// The admin listener: named, else the profile's, else where it is when nothing says so.
 pub(crate) fn admin(context: &Context, args: &AskArgs) -> CliResult<Admin> {
     if let Some(url) = &args.admin {
-        if !profile::is_loopback_http(url) {
-            let message = format!("--admin is {url}: the admin listener has no authentication, so only http:// on loopback is asked");
-            return Err(CliError::usage("admin_url", message));
-        }
-        return Admin::new(url);
+        return context::admin_named("--admin", url);
     }
     // Without a profile there is the usual place.
     match context.profile_if_any()?.and_then(|profile| profile.gateway.admin_url) {

@@ -105,9 +105,13 @@ impl Settings {
         if let Some(path) = &args.config {
             return Self::of_file(path);
         }
-        // With an endpoint of its own, the profile is another chain's.
-        let profile = if args.rpc.is_none() || context.names_profile() { context.profile_if_any()? } else { None };
-        Self::of(args, profile.as_ref(), std::env::vars())
+        Self::of(args, profile_for(context, args)?.as_ref(), std::env::vars())
+    }
+
+    /// Whether a configuration is a gateway's, by its sections; a node's has none of these.
+    #[must_use]
+    pub fn is_gateways(table: &Table) -> bool {
+        ["payment", "route", "node"].iter().any(|section| table.contains_key(*section))
     }
 
     /// From a file, with the environment over it.
@@ -115,9 +119,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::read`].
     pub fn of_file(path: &Path) -> CliResult<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| CliError::usage("gateway_config", format!("cannot read the configuration {}: {error}", path.display())))?;
-        Self::parse(&text, std::env::vars())
+        Self::parse(&file_text(path)?, std::env::vars())
             .map_err(|error| CliError { message: format!("in the configuration {}: {}", path.display(), error.message), ..error })
     }
 
@@ -132,13 +134,9 @@ impl Settings {
     /// As [`Settings::read`].
     pub fn layers(context: &Context, args: &RunArgs) -> CliResult<Vec<Layer>> {
         let (first, table) = match &args.config {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| wrong(format!("cannot read the configuration {}: {error}", path.display())))?;
-                (Origin::File, text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?)
-            }
+            Some(path) => (Origin::File, table_of(&file_text(path)?)?),
             None => {
-                let profile = if args.rpc.is_none() || context.names_profile() { context.profile_if_any()? } else { None };
+                let profile = profile_for(context, args)?;
                 (Origin::Profile, profile.as_ref().map(of_profile).transpose()?.unwrap_or_default())
             }
         };
@@ -239,8 +237,7 @@ impl Settings {
     }
 
     pub(super) fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
-        let table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-        Self::of_table(table, variables, |_| {})
+        Self::of_table(table_of(text)?, variables, |_| {})
     }
 
     pub(super) fn of(args: &RunArgs, profile: Option<&Profile>, variables: impl Iterator<Item = (String, String)>) -> CliResult<Self> {
@@ -361,6 +358,19 @@ impl Settings {
 /// What is wrong with a configuration.
 pub(super) fn wrong(message: String) -> CliError {
     CliError::usage("gateway_config", message)
+}
+
+/// The profile that the arguments are laid over. With an endpoint of its own, the profile is another chain's.
+fn profile_for(context: &Context, args: &RunArgs) -> CliResult<Option<Profile>> {
+    if args.rpc.is_none() || context.names_profile() { context.profile_if_any() } else { Ok(None) }
+}
+
+fn file_text(path: &Path) -> CliResult<String> {
+    std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot read the configuration {}: {error}", path.display())))
+}
+
+fn table_of(text: &str) -> CliResult<Table> {
+    text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))
 }
 
 fn missing(key: &str, what: &str, flag: &str) -> CliError {

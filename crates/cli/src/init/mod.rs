@@ -1,8 +1,7 @@
 //! `millstream init`: a commented configuration, and a key of its own, encrypted at rest.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -11,6 +10,7 @@ use millstream_types::Address;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::document::write_private;
 use crate::error::{CliError, CliResult};
 use crate::keys::write_encrypted;
 use crate::output::{View, pairs};
@@ -97,11 +97,7 @@ pub fn run(context: &Context, command: &InitCommand) -> CliResult<()> {
     let secret = Secret::generate()?;
     write_encrypted(&key_file, &secret, &Passwords::new(args.password_file.as_deref()), KeyUse::Account)?;
     let text = fill(template, args, &directory, &config, &key_file)?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&config).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|error| cannot(&config, error))?;
+    write_private(&config, &text).map_err(|error| cannot(&config, error))?;
     let next = next(command, args, &config, secret.address());
     context.output.show(&Made { config, key_file, account: secret.address(), next })
 }

@@ -1,20 +1,15 @@
 //! Key files of accounts, and files with one 32-byte secret: readable by their owner only.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use millstream_keystore::{self as keystore, KeyUse, Passwords};
 use zeroize::Zeroizing;
 
+use crate::document::write_private;
 use crate::error::{CliError, CliResult};
 
 /// A secret that is wiped when dropped.
 pub type SecretBytes = Zeroizing<[u8; 32]>;
-
-/// Owner may read and write, nobody else anything.
-const OWNER_ONLY: u32 = 0o600;
 
 /// Reads the key of an account from a key file: plain or encrypted. The content never appears in a message.
 ///
@@ -30,12 +25,8 @@ pub fn read_secret(path: &Path) -> CliResult<SecretBytes> {
 /// The file is there already, or cannot be written.
 pub fn write_secret(path: &Path, secret: &[u8; 32]) -> CliResult<()> {
     let text = Zeroizing::new(hex::encode(secret));
-    let written = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    });
-    written.map_err(|error| CliError::failed("key_file", format!("cannot write the key file {}: {error}", path.display())))
+    write_private(path, &text)
+        .map_err(|error| CliError::failed("key_file", format!("cannot write the key file {}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -60,7 +51,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("payer.key");
         std::fs::write(&path, "0xsecret").expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(OWNER_ONLY)).expect("ours");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
         let error = read_secret(&path).expect_err("no secret");
         assert!(!error.message.contains("0xsecret"), "{}", error.message);
     }

@@ -108,7 +108,7 @@ fn check(profile: &Profile) -> CliResult<()> {
     let wrong = |message: String| Err(CliError::usage("profile_invalid", message));
     for (key, url) in [("node.admin_url", &profile.node.admin_url), ("gateway.admin_url", &profile.gateway.admin_url)] {
         if let Some(url) = url.as_ref().filter(|url| !is_loopback_http(url)) {
-            return wrong(format!("{key} is {url}: the admin listener has no authentication, so only http:// on loopback is asked"));
+            return wrong(format!("{key} is {url}: admin listeners are on loopback only, so only http:// there is asked"));
         }
     }
     if let Some(text) = &profile.node.certificate_sha256

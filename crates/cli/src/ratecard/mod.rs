@@ -12,6 +12,7 @@ pub use args::{BacktestArgs, DiffArgs, LintArgs, ListArgs, NewArgs, PublishArgs,
 
 pub(crate) use publish::published;
 pub use publish::{CardView, PublishedCard};
+pub(crate) use template::now;
 
 use crate::context::Context;
 use crate::error::CliResult;

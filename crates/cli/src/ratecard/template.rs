@@ -45,7 +45,8 @@ pub(super) fn new(context: &Context, args: &NewArgs) -> CliResult<()> {
     context.output.show(&Written { file: output, card: card.version().to_string(), valid_from: moment(card.valid_from()) })
 }
 
-pub(super) fn now() -> Timestamp {
+/// This machine's time: cards are valid by it.
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

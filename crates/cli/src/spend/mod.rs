@@ -19,7 +19,7 @@ use millstream_types::{Address, ChainId};
 
 use crate::context::Context;
 use crate::error::{CliError, CliResult, Exit, chain_of};
-use crate::profile::{self, Profile};
+use crate::profile::{self, Profile, SecretBytes};
 
 pub use section::{AssetSection, HttpSection};
 
@@ -132,23 +132,20 @@ impl SpendArgs {
     /// The profile or a flag is wrong, the key cannot be read, or the book is in use.
     pub async fn payer(&self, context: &Context) -> CliResult<HttpPayer> {
         let profile = self.profile(context)?;
-        let secret = profile::read_secret(&self.key_path(&profile)?)?;
-        let account = PayerAccount::from_secret(&secret).map_err(|error| CliError::usage("key_file", error.to_string()))?;
-        let options = self.options(&profile).await?;
-        let book = self.book_of(&profile)?;
-        Ok(HttpPayer::new(account, book, options)?)
+        let secret = self.secret(&profile)?;
+        self.payer_of(&profile, &secret).await
     }
 
-    /// The payer's account as a sender of transactions.
-    ///
-    /// # Errors
-    /// The key cannot be read.
-    pub fn submitter(&self, context: &Context, rpc: Rpc) -> CliResult<Submitter> {
-        let profile = self.profile(context)?;
-        let secret = profile::read_secret(&self.key_path(&profile)?)?;
-        let key = ChainKey::from_bytes(&secret)?;
-        let options = SubmitterOptions::on(rpc.chain());
-        Ok(Submitter::new(rpc, key, options))
+    /// The secret of the account that pays. An encrypted key file asks for its password each time.
+    fn secret(&self, profile: &Profile) -> CliResult<SecretBytes> {
+        profile::read_secret(&self.key_path(profile)?)
+    }
+
+    async fn payer_of(&self, profile: &Profile, secret: &SecretBytes) -> CliResult<HttpPayer> {
+        let account = PayerAccount::from_secret(secret).map_err(|error| CliError::usage("key_file", error.to_string()))?;
+        let options = self.options(profile).await?;
+        let book = self.book_of(profile)?;
+        Ok(HttpPayer::new(account, book, options)?)
     }
 
     async fn options(&self, profile: &Profile) -> CliResult<HttpPayerOptions> {
@@ -225,6 +222,13 @@ impl SpendArgs {
         }
         Ok(())
     }
+}
+
+/// The payer's account as a sender of transactions.
+fn submitter(secret: &SecretBytes, rpc: Rpc) -> CliResult<Submitter> {
+    let key = ChainKey::from_bytes(secret)?;
+    let options = SubmitterOptions::on(rpc.chain());
+    Ok(Submitter::new(rpc, key, options))
 }
 
 fn wrong(message: String) -> CliError {

@@ -7,7 +7,7 @@ use millstream_client::http::{Asset, ChannelStatus, HttpChannel, HttpPayError, H
 use millstream_types::{Address, Amount, ChainId, CumulativeAmount, EscrowChannelId};
 use serde::Serialize;
 
-use super::{ENDPOINT_HINT, SpendArgs};
+use super::{ENDPOINT_HINT, SpendArgs, submitter};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::output::{View, columns, pairs};
@@ -247,10 +247,12 @@ fn chosen(payer: &HttpPayer, begins: &str) -> CliResult<HttpChannel> {
 }
 
 async fn withdraw(context: &Context, args: &WithdrawArgs) -> CliResult<()> {
-    let payer = args.spend.payer(context).await?;
+    let profile = args.spend.profile(context)?;
+    let secret = args.spend.secret(&profile)?;
+    let payer = args.spend.payer_of(&profile, &secret).await?;
     let HttpChannel { channel, asset, .. } = chosen(&payer, &args.channel)?;
     let rpc = payer.options().rpcs.get(&asset.chain).cloned().ok_or(HttpPayError::NoEndpoint { chain: asset.chain })?;
-    let submitter = args.spend.submitter(context, rpc)?;
+    let submitter = submitter(&secret, rpc)?;
     loop {
         let (state, ready_at, taken) = match payer.withdraw(channel, &submitter).await? {
             Withdrawal::Waiting { .. } if args.wait => {

@@ -6,10 +6,9 @@ use serde::Serialize;
 
 use super::SpendArgs;
 use crate::admin::Admin;
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::error::{CliError, CliResult, chain_of};
 use crate::output::{View, columns, pairs};
-use crate::profile::is_loopback_http;
 
 /// `policy`.
 #[derive(Subcommand, Clone, Debug)]
@@ -306,6 +305,14 @@ impl PolicyCommand {
     }
 }
 
+/// A wrong address has the flag's own code.
+fn gateway_at(url: &str) -> CliResult<Admin> {
+    context::admin_named("--gateway", url).map_err(|error| match error.code.as_str() {
+        "admin_url" => CliError { code: "gateway".to_owned(), ..error },
+        _ => error,
+    })
+}
+
 /// Runs a command: on the book, or where a proxy has it by that one.
 ///
 /// # Errors
@@ -313,11 +320,7 @@ impl PolicyCommand {
 pub async fn run(context: &Context, command: &PolicyCommand) -> CliResult<()> {
     let (order, WhoseArgs { gateway, spend }, done) = command.order();
     let reply = match gateway {
-        Some(url) if is_loopback_http(url) => Admin::new(url)?.policy(&order).await?,
-        Some(url) => {
-            let message = format!("--gateway is {url}: the admin listener has no authentication, so only http:// on loopback is asked");
-            return Err(CliError::usage("gateway", message));
-        }
+        Some(url) => gateway_at(url)?.policy(&order).await?,
         None => match spend.payer(context).await {
             Ok(payer) => payer.order(order).await?,
             // Whoever has the book carries it out.
